@@ -1,0 +1,2 @@
+//! The mainstay server.
+fn main() {}
