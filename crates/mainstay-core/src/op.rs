@@ -1,0 +1,310 @@
+//! What can be asked of a store: every change is an [`Op`], and a [`Commit`] is a list of them, all or nothing.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    access::{AccessToken, AuditRecord},
+    id::JobId,
+    job::{Grant, JobState, Json, NewJob, Outcome},
+    lease::LeaseId,
+    name::{Name, QueueName, WorkerName},
+    queue::QueueConfig,
+    time::Timestamp,
+};
+
+/// A list of changes that happen together or not at all, durable when it is answered.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// Repeating the commit under the same key gets the first answer again.
+    pub key: Option<IdempotencyKey>,
+    /// What must hold, judged before the ops.
+    pub require: Vec<Require>,
+    /// The changes, in order.
+    pub ops: Vec<Op>,
+    /// 64 random bits from the caller: the only chance an engine knows (jitter, nonces).
+    pub entropy: u64,
+}
+
+impl Commit {
+    /// A commit of one op.
+    pub fn of(op: Op, entropy: u64) -> Commit {
+        Commit { ops: vec![op], entropy, ..Commit::default() }
+    }
+}
+
+/// A caller's idempotency key, already scoped and hashed by the edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct IdempotencyKey {
+    /// Caller, path and key, hashed (the first half of a SHA-256).
+    pub scope: [u8; 16],
+    /// What was asked, hashed likewise: the same key with another body is a mistake.
+    pub fingerprint: [u8; 16],
+}
+
+/// What must hold for a commit to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Require {
+    /// This lease of the job is live.
+    Job {
+        /// Which job.
+        id: JobId,
+        /// Its lease.
+        lease: LeaseId,
+    },
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// Adds a job. → [`Reply::Enqueued`]
+    Enqueue(Box<NewJob>),
+    /// Takes jobs. → [`Reply::Claimed`], empty when there are none: waiting is [`crate::Store::wait`] and trying again.
+    Claim(Claim),
+    /// Ends a claim. → [`Reply::Settled`]
+    Settle(Settle),
+    /// Prolongs a claim. → [`Reply::Extended`]
+    Extend {
+        /// Which job.
+        id: JobId,
+        /// The proof.
+        lease: LeaseId,
+        /// The lease runs this long from now, but not past the job's time limit.
+        extend_ms: u64,
+        /// How far the work is, as JSON text.
+        progress: Option<Json>,
+    },
+    /// Asks for a job's end: at once if it is not running. → [`Reply::Cancelled`]
+    Cancel {
+        /// Which job.
+        id: JobId,
+    },
+    /// Makes a job that waits or has finished available now, attempts reset. → [`Reply::Retried`]
+    Retry {
+        /// Which job.
+        id: JobId,
+    },
+    /// Forgets a job that is not running. → [`Reply::Deleted`]
+    Delete {
+        /// Which job.
+        id: JobId,
+    },
+    /// Retries those of the ids that are dead letters of the queue. → [`Reply::Count`]
+    RequeueDead {
+        /// The queue.
+        queue: QueueName,
+        /// At most 1,000.
+        ids: Vec<JobId>,
+    },
+    /// Forgets those of the ids that are dead letters of the queue. → [`Reply::Count`]
+    DeleteDead {
+        /// The queue.
+        queue: QueueName,
+        /// At most 1,000.
+        ids: Vec<JobId>,
+    },
+    /// Forgets up to `limit` waiting jobs of the queue. → [`Reply::Count`]; call again until it is below `limit`.
+    Purge {
+        /// The queue.
+        queue: QueueName,
+        /// At most 1,000.
+        limit: u32,
+    },
+    /// Creates a queue or replaces its configuration. → [`Reply::Done`]
+    PutQueue {
+        /// The queue.
+        queue: QueueName,
+        /// All of its configuration.
+        config: QueueConfig,
+    },
+    /// Pauses (creating the queue if need be) or resumes. → [`Reply::Done`]
+    SetPaused {
+        /// The queue.
+        queue: QueueName,
+        /// Hand out nothing?
+        paused: bool,
+    },
+    /// Forgets a queue without unfinished or dead jobs, and its finished ones. → [`Reply::Done`]
+    DeleteQueue {
+        /// The queue.
+        queue: QueueName,
+    },
+    /// Adds an access token; the name must be new. → [`Reply::Done`]
+    PutAccessToken(AccessToken),
+    /// Forgets an access token. → [`Reply::Done`]
+    RevokeAccessToken {
+        /// Whose.
+        name: Name,
+    },
+    /// Writes a line of the audit trail. → [`Reply::Done`]
+    Audit(AuditRecord),
+}
+
+/// How jobs are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// In order of preference; unknown ones are simply empty.
+    pub queues: Vec<QueueName>,
+    /// At most this many jobs.
+    pub max: u32,
+    /// At most this many bytes of bodies, but at least one job.
+    pub max_bytes: u64,
+    /// How long each lease lives, in milliseconds.
+    pub lease_ms: u64,
+    /// Who asks.
+    pub worker: Option<WorkerName>,
+}
+
+/// How a claim ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// Which job.
+    pub id: JobId,
+    /// The proof.
+    pub lease: LeaseId,
+    /// How.
+    pub outcome: Outcome,
+    /// What a repeat of the last settled lease with the same verb is: the same answer again (`true`, single calls),
+    /// or [`Reason::AlreadySettled`] (`false`, inside a larger commit, whose other ops must not happen twice).
+    pub repeat_is_ok: bool,
+}
+
+/// The answer to an [`Op`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// To [`Op::Enqueue`].
+    Enqueued(Enqueued),
+    /// To [`Op::Claim`].
+    Claimed(Vec<Grant>),
+    /// To [`Op::Settle`]: what became of the job, and when it runs next if it will.
+    Settled {
+        /// Which job.
+        id: JobId,
+        /// Its state now.
+        state: JobState,
+        /// When it is due again.
+        run_at: Option<Timestamp>,
+    },
+    /// To [`Op::Extend`].
+    Extended {
+        /// Which job.
+        id: JobId,
+        /// When the lease runs out now.
+        expires_at: Timestamp,
+        /// The work is not wanted any more.
+        cancel_requested: bool,
+    },
+    /// To [`Op::Cancel`].
+    Cancelled {
+        /// Its state now.
+        state: JobState,
+        /// It is running and will be told.
+        cancel_requested: bool,
+    },
+    /// To [`Op::Retry`].
+    Retried {
+        /// Its state now.
+        state: JobState,
+        /// When it is due.
+        run_at: Timestamp,
+    },
+    /// To [`Op::Delete`].
+    Deleted,
+    /// To the bulk ops: how many were changed.
+    Count(u64),
+    /// Done.
+    Done,
+}
+
+/// The answer to an enqueue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enqueued {
+    /// The new job's, or the first job's if this is a duplicate.
+    pub id: JobId,
+    /// The store's number of its body.
+    pub n: u64,
+    /// Its queue.
+    pub queue: QueueName,
+    /// Its kind. `None` only inside a store, for a duplicate whose first job's body is not at hand.
+    pub kind: Option<Arc<str>>,
+    /// Its state.
+    pub state: JobState,
+    /// Its priority.
+    pub priority: u8,
+    /// When it is due.
+    pub run_at: Timestamp,
+    /// When it was enqueued.
+    pub created_at: Timestamp,
+    /// Nothing was added: id, unique key or idempotency key say it is there already.
+    pub deduplicated: bool,
+}
+
+/// The answers to a commit, one an op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// In the order of the ops.
+    pub replies: Vec<Reply>,
+    /// The commit happened before, under the same idempotency key; these are its answers then.
+    pub repeated: bool,
+}
+
+/// Definitely nothing changed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Rejection {
+    /// What failed.
+    pub at: Place,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// The part of a commit that a [`Rejection`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The commit as a whole (its idempotency key).
+    Commit,
+    /// `require[i]`
+    Require(usize),
+    /// `ops[i]`
+    Op(usize),
+}
+
+/// Why a commit was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// There is no such thing.
+    #[error("no {0} of that name or id")]
+    NotFound(&'static str),
+    /// The claim expired or was taken over.
+    #[error("the lease is not the job's live lease any more: it ran out, was settled, or the job was taken over")]
+    LeaseLost,
+    /// This lease was settled before, with the same verb.
+    #[error("this lease was settled before")]
+    AlreadySettled,
+    /// The op does not fit the state of its subject.
+    #[error("{0}")]
+    StateConflict(String),
+    /// The queue is at its bound.
+    #[error("queue `{queue}` holds {max_depth} waiting jobs, its max_depth")]
+    QueueFull {
+        /// Which queue.
+        queue: QueueName,
+        /// Its bound.
+        max_depth: u64,
+    },
+    /// The same idempotency key came with another body.
+    #[error("this Idempotency-Key was used with another body")]
+    IdempotencyMismatch,
+    /// The caller's id belongs to a job of another queue.
+    #[error("a job with this id exists in queue `{0}`")]
+    IdInOtherQueue(QueueName),
+    /// A bound of the op itself is broken.
+    #[error("{field}: {detail}")]
+    Invalid {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
+}
