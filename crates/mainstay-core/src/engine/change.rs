@@ -1,0 +1,331 @@
+//! What a commit changed, as plain data: a journal writes these blindly by primary key, in order.
+//!
+//! The tables they speak of are `queue`, `policy`, `job` (unfinished jobs), `finished` (ordered for retention),
+//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `keyed`, `access_token` and `audit`.
+
+use std::sync::Arc;
+
+use crate::{
+    access::{AccessToken, AuditRecord},
+    error::Error,
+    id::JobId,
+    job::{DeadReason, FailureRecord, JobBody, JobPolicy, JobState, Json, Verb},
+    lease::LeaseId,
+    name::{Name, QueueName, WorkerName},
+    op::{IdempotencyKey, Reply},
+    queue::QueueConfig,
+    time::{StoreTime, Timestamp},
+};
+
+/// The store's own number of a queue. Never reused while its store is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u32);
+
+/// The store's own number of a [`JobPolicy`]; equal policies share one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(pub u32);
+
+/// The stored phase of an unfinished job. `scheduled`, `available` and `retryable` are one: the time tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Phase {
+    /// Waits for its time, its back-off or a worker.
+    Waiting = 0,
+    /// Waits for other jobs.
+    Blocked = 1,
+    /// Claimed.
+    Running = 2,
+}
+
+impl Phase {
+    /// From the stored number.
+    pub fn from_u8(number: u8) -> Option<Phase> {
+        [Phase::Waiting, Phase::Blocked, Phase::Running].into_iter().find(|p| *p as u8 == number)
+    }
+}
+
+/// The scheduling state of an unfinished job: small, flat, and all that is kept of it in RAM while it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveJob {
+    /// Its id.
+    pub id: JobId,
+    /// The number of its body.
+    pub n: u64,
+    /// Not before.
+    pub run_at: Timestamp,
+    /// When it was enqueued.
+    pub created_at: Timestamp,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its rules.
+    pub policy: PolicyId,
+    /// Attempts begun, less those released.
+    pub attempt: u32,
+    /// Bytes of its body.
+    pub size: u32,
+    /// Leases that ran out.
+    pub crashes: u32,
+    /// 0…9.
+    pub priority: u8,
+    /// Its phase.
+    pub phase: Phase,
+    /// It waits for a back-off.
+    pub retrying: bool,
+    /// Its end was asked for while it ran.
+    pub cancel_requested: bool,
+    /// There is an [`Extras`] of it.
+    pub has_extras: bool,
+}
+
+/// What only some jobs have, kept beside them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Never handed out after.
+    pub expires_at: Option<Timestamp>,
+    /// The key it is unique by.
+    pub unique_key: Option<Arc<str>>,
+}
+
+/// The last lease of a job: live while the job runs and `until` has not come, else kept to recognise a repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseState {
+    /// Token and nonce.
+    pub id: LeaseId,
+    /// When it runs out.
+    pub until: StoreTime,
+    /// The last granted duration: what a live lease gets again after a restart.
+    pub ms: u64,
+    /// When the job was claimed.
+    pub claimed_at: StoreTime,
+    /// Who has it.
+    pub worker: Option<WorkerName>,
+    /// How it was settled; `None` while it is live, and when it ran out.
+    pub settled: Option<Verb>,
+}
+
+/// The order in which finished jobs of a queue are forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Lane {
+    /// Completed and cancelled jobs, by the queue's retention. `f` is the order of finishing.
+    Done = 0,
+    /// Dead letters. `f` is the order of finishing.
+    Dead = 1,
+    /// Finished jobs with a `retain_ms` of their own. `f` begins with the millisecond at which each is forgotten.
+    Own = 2,
+}
+
+impl Lane {
+    /// All lanes.
+    pub const ALL: [Lane; 3] = [Lane::Done, Lane::Dead, Lane::Own];
+    /// From the stored number.
+    pub fn from_u8(number: u8) -> Option<Lane> {
+        Lane::ALL.into_iter().find(|lane| *lane as u8 == number)
+    }
+}
+
+/// The place of a finished job: the primary key of the `finished` table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FinishedKey {
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its lane.
+    pub lane: Lane,
+    /// Its place in the lane.
+    pub f: u64,
+}
+
+/// A finished job. Not in RAM; looked up by id when a call names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedJob {
+    /// Where it is.
+    pub key: FinishedKey,
+    /// What it was when it ended. `phase` says nothing any more.
+    pub job: LiveJob,
+    /// What only some have.
+    pub extras: Extras,
+    /// `Completed`, `Cancelled` or `Dead`.
+    pub state: JobState,
+    /// Why it is dead.
+    pub reason: Option<DeadReason>,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Its last lease, to recognise a repeat.
+    pub lease: Option<LeaseState>,
+}
+
+/// The place of a finished job with what is needed to forget it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FinishedRef {
+    /// Where it is.
+    pub key: FinishedKey,
+    /// Its id.
+    pub id: JobId,
+    /// The number of its body.
+    pub n: u64,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+/// One change.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Upsert of a queue. A `dropped` one is gone for everybody, but its finished jobs are still being forgotten.
+    Queue {
+        /// Key.
+        id: QueueId,
+        /// Its name; several dropped queues may have had the same.
+        name: QueueName,
+        /// Its configuration.
+        config: QueueConfig,
+        /// It hands out nothing.
+        paused: bool,
+        /// Nobody sees it any more.
+        dropped: bool,
+    },
+    /// A dropped queue is empty and gone.
+    QueueRemoved(QueueId),
+    /// A new policy.
+    Policy {
+        /// Key.
+        id: PolicyId,
+        /// Its content.
+        policy: JobPolicy,
+    },
+    /// Upsert of a whole `job` row.
+    JobPut {
+        /// The row.
+        job: LiveJob,
+        /// Its rarer columns.
+        extras: Extras,
+        /// Its lease columns (a revived job keeps its last lease).
+        lease: Option<LeaseState>,
+        /// The body to insert under `n`; `None` if it is there already (a revived job).
+        body: Option<Arc<JobBody>>,
+    },
+    /// Update of the columns that change: everything of [`LiveJob`] but id, n, queue, policy, created_at, size,
+    /// priority; and the lease.
+    JobUpdated {
+        /// The row.
+        job: LiveJob,
+        /// Its lease columns.
+        lease: Option<LeaseState>,
+    },
+    /// The `job` row goes, the `finished` row comes. The body stays.
+    JobFinished(Box<FinishedJob>),
+    /// The `finished` row goes; a `JobPut` follows. The body stays.
+    FinishedRevived {
+        /// Key.
+        key: FinishedKey,
+        /// Its id.
+        id: JobId,
+    },
+    /// The `job` row goes, with body, result, progress and failures.
+    JobRemoved {
+        /// Key.
+        id: JobId,
+        /// The number of its body.
+        n: u64,
+    },
+    /// The `finished` row goes, with body, result, progress and failures.
+    FinishedRemoved(FinishedRef),
+    /// Upsert.
+    Result {
+        /// Of the job with this number.
+        n: u64,
+        /// JSON text.
+        result: Json,
+    },
+    /// Upsert.
+    Progress {
+        /// Of the job with this number.
+        n: u64,
+        /// JSON text.
+        progress: Json,
+    },
+    /// Upsert at `(n, attempt % FAILURES_KEPT)`: a ring of the newest.
+    Failure {
+        /// Of the job with this number.
+        n: u64,
+        /// What failed.
+        record: Box<FailureRecord>,
+    },
+    /// Upsert of who holds a unique key.
+    Unique {
+        /// Key, first part.
+        queue: QueueId,
+        /// Key, second part.
+        key: Arc<str>,
+        /// The first job.
+        id: JobId,
+        /// Held until then; `None`: until the job has finished.
+        until: Option<Timestamp>,
+    },
+    /// The key is free.
+    UniqueRemoved {
+        /// Key, first part.
+        queue: QueueId,
+        /// Key, second part.
+        key: Arc<str>,
+    },
+    /// A commit was answered under an idempotency key.
+    Keyed {
+        /// Key: grows by one.
+        k: u64,
+        /// The caller's key.
+        key: IdempotencyKey,
+        /// When.
+        at: Timestamp,
+        /// The answers.
+        replies: Arc<[Reply]>,
+    },
+    /// Answers up to and with this `k` are forgotten.
+    KeyedForgotten {
+        /// The last to go.
+        up_to: u64,
+    },
+    /// Upsert.
+    AccessToken(AccessToken),
+    /// Gone.
+    AccessTokenRemoved(Name),
+    /// A line of the audit trail.
+    Audit {
+        /// Key: grows by one.
+        number: u64,
+        /// The line.
+        record: AuditRecord,
+    },
+    /// Lines up to and with this number are forgotten.
+    AuditForgotten {
+        /// The last to go.
+        up_to: u64,
+    },
+}
+
+/// What the engine asks of its tables: the finished jobs, which it does not keep in RAM.
+///
+/// Both see every change that was handed out before, also those of the commits of an unfinished group.
+pub trait Archive {
+    /// The finished job with this id.
+    fn finished(&mut self, id: JobId) -> Result<Option<FinishedJob>, Error>;
+
+    /// The first `limit` finished jobs of a lane, in the order of `f`.
+    fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error>;
+}
+
+/// The counters a journal keeps with every group, and gives back when it opens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// The last fencing token granted.
+    pub token: u64,
+    /// The last body number given.
+    pub n: u64,
+    /// The last place in a lane given.
+    pub f: u64,
+    /// The last number of an idempotency answer.
+    pub k: u64,
+    /// The last number of an audit line.
+    pub audit: u64,
+    /// The store's clock at the last commit.
+    pub clock: StoreTime,
+}
