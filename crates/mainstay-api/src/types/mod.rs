@@ -1,0 +1,46 @@
+//! Requests and answers, as they stand on the wire.
+//!
+//! Requests are written with `serde` (by clients) and read with [`Strict`](crate::strict::Strict) (by the server);
+//! answers go both ways with `serde`. An optional field that is absent has the contract's default.
+
+mod admin;
+mod claim;
+mod commit;
+mod enqueue;
+mod job;
+mod list;
+mod queue;
+mod read;
+#[cfg(feature = "openapi")]
+mod schema;
+mod settle;
+mod store;
+mod token;
+
+pub use admin::{
+    AuditRecord, CheckState, CheckView, Config, ConfigEntry, Draining, LogLevel, Probe, ProbeReason,
+    ProbeStatus,
+};
+pub use claim::{Claim, Claimed, ClaimedJob};
+pub use commit::{Commit, CommitOp, CommitResult, Committed, Require};
+pub use enqueue::{
+    AfterFailure, AfterRef, Backoff, BulkEnqueue, BulkEnqueued, BulkResult, DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_MAX_CRASHES, DEFAULT_PRIORITY, Enqueued, Jitter, NewJob, Unique,
+};
+pub use job::{AttemptError, CancelAnswer, DeadReason, JobResult, JobState, JobView};
+pub use list::Page;
+pub use queue::{
+    DeadChanged, DeadSelect, Depth, Fairness, FairnessBy, Overflow, Purged, QueueConfig, QueueView, Rate,
+    Retention, WorkerView,
+};
+pub use settle::{
+    Complete, DEFAULT_EXTEND_MS, Extend, Extended, Fail, ItemError, JobFailure, Release, Retry, Settle,
+    SettleItem, SettleOutcome, SettleResult, Settled, StateAnswer,
+};
+pub use store::{CommitScope, StoreInfo, TokenOrder};
+pub use token::{Grant, NewToken, Scope, TokenCreated, TokenView};
+
+pub use claim::{DEFAULT_CLAIM_MAX, DEFAULT_LEASE_MS};
+
+#[cfg(test)]
+mod tests;
