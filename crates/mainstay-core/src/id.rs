@@ -22,6 +22,9 @@ pub struct JobId([u8; 16]);
 pub struct InvalidJobId;
 
 impl JobId {
+    /// Above every id.
+    pub(crate) const MAX: JobId = JobId([0xff; 16]);
+
     /// Reads an id in the hyphenated form; other versions than 7 are refused.
     pub fn parse(text: &str) -> Result<JobId, InvalidJobId> {
         if text.len() != 36 {

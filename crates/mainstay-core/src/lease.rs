@@ -79,7 +79,8 @@ mod tests {
     fn a_lease_survives_its_text_form_and_nothing_else_parses() {
         let lease = LeaseId { token: Token((1 << 53) - 1), nonce: 7 };
         assert_eq!(LeaseId::parse(&lease.to_string()), Ok(lease));
-        for bad in ["", "-", "12", "1-2", "+1-0000000000000007", "1-000000000000000G", "1-00000000000000007"] {
+        for bad in ["", "-", "12", "1-2", "+1-0000000000000007", "1-000000000000000G", "1-00000000000000007"]
+        {
             assert!(LeaseId::parse(bad).is_err(), "{bad}");
         }
     }

@@ -37,7 +37,7 @@ pub mod time;
 pub use error::{Applied, Error, ErrorKind};
 pub use id::JobId;
 pub use lease::{LeaseId, Token};
-//MEM
+pub use memory::MemoryStore;
 pub use name::{QueueName, WorkerName};
 pub use store::Store;
 pub use time::{Now, StoreTime, Timestamp};

@@ -277,7 +277,9 @@ pub enum Reason {
     #[error("no {0} of that name or id")]
     NotFound(&'static str),
     /// The claim expired or was taken over.
-    #[error("the lease is not the job's live lease any more: it ran out, was settled, or the job was taken over")]
+    #[error(
+        "the lease is not the job's live lease any more: it ran out, was settled, or the job was taken over"
+    )]
     LeaseLost,
     /// This lease was settled before, with the same verb.
     #[error("this lease was settled before")]

@@ -186,6 +186,31 @@ pub enum Record {
     Audit(AuditRecord),
 }
 
+/// Binds the position in a list to its query, so that a cursor cannot be used with another.
+pub fn seal_cursor(query: &Query, position: &str) -> String {
+    format!("{:016x}.{position}", query_hash(query))
+}
+
+/// The position in a cursor made by [`seal_cursor`] for the same query.
+///
+/// # Errors
+/// [`crate::ErrorKind::Invalid`] for anything else.
+pub fn open_cursor<'a>(query: &Query, cursor: &'a str) -> Result<&'a str, Error> {
+    let sealed = cursor.split_once('.').filter(|(hash, _)| *hash == format!("{:016x}", query_hash(query)));
+    sealed.map(|(_, position)| position).ok_or_else(|| {
+        Error::new(
+            crate::ErrorKind::Invalid,
+            "the cursor is not one of this query: start again without a cursor",
+        )
+    })
+}
+
+/// FNV-1a over the query's debug form: not secret, only a guard against mix-ups.
+fn query_hash(query: &Query) -> u64 {
+    let text = format!("{query:?}");
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
 /// A page of records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
@@ -200,8 +225,10 @@ pub struct Slice {
 pub enum Interest {
     /// A job of the queue can be claimed.
     Queue(QueueName),
-    /// The job has finished, or its cancellation was asked for.
-    Job(JobId),
+    /// The job has finished, or there is none.
+    Finished(JobId),
+    /// The job's cancellation was asked for, or it has finished, or there is none.
+    CancelRequested(JobId),
 }
 
 /// Why a wait ended. Keep it until you have looked again.

@@ -77,6 +77,19 @@ pub struct LiveJob {
     pub has_extras: bool,
 }
 
+impl LiveJob {
+    /// The state the contract names, at wall time `now`.
+    pub fn state(&self, now: Timestamp) -> JobState {
+        match self.phase {
+            Phase::Running => JobState::Running,
+            Phase::Blocked => JobState::Blocked,
+            Phase::Waiting if self.run_at <= now => JobState::Available,
+            Phase::Waiting if self.retrying => JobState::Retryable,
+            Phase::Waiting => JobState::Scheduled,
+        }
+    }
+}
+
 /// What only some jobs have, kept beside them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
@@ -86,21 +99,32 @@ pub struct Extras {
     pub unique_key: Option<Arc<str>>,
 }
 
-/// The last lease of a job: live while the job runs and `until` has not come, else kept to recognise a repeat.
+/// The lease of a running job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseState {
+pub struct LiveLease {
     /// Token and nonce.
     pub id: LeaseId,
     /// When it runs out.
     pub until: StoreTime,
-    /// The last granted duration: what a live lease gets again after a restart.
+    /// The last granted duration in milliseconds: what a live lease gets again after a restart.
     pub ms: u64,
     /// When the job was claimed.
     pub claimed_at: StoreTime,
     /// Who has it.
     pub worker: Option<WorkerName>,
-    /// How it was settled; `None` while it is live, and when it ran out.
-    pub settled: Option<Verb>,
+}
+
+/// The last lease of a job that was settled, with the answer its worker got, so that a repeat is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettledLease {
+    /// Token and nonce.
+    pub id: LeaseId,
+    /// How it was settled.
+    pub verb: Verb,
+    /// The answer: the job's state then.
+    pub state: JobState,
+    /// The answer: when the job was due again.
+    pub run_at: Option<Timestamp>,
 }
 
 /// The order in which finished jobs of a queue are forgotten.
@@ -150,8 +174,8 @@ pub struct FinishedJob {
     pub reason: Option<DeadReason>,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// Its last lease, to recognise a repeat.
-    pub lease: Option<LeaseState>,
+    /// Its last settled lease, to recognise a repeat.
+    pub settled: Option<SettledLease>,
 }
 
 /// The place of a finished job with what is needed to forget it.
@@ -198,18 +222,20 @@ pub enum Change {
         job: LiveJob,
         /// Its rarer columns.
         extras: Extras,
-        /// Its lease columns (a revived job keeps its last lease).
-        lease: Option<LeaseState>,
+        /// Its settled-lease columns (a revived job keeps them). A job that is put is never running.
+        settled: Option<SettledLease>,
         /// The body to insert under `n`; `None` if it is there already (a revived job).
         body: Option<Arc<JobBody>>,
     },
     /// Update of the columns that change: everything of [`LiveJob`] but id, n, queue, policy, created_at, size,
-    /// priority; and the lease.
+    /// priority; and the leases.
     JobUpdated {
         /// The row.
         job: LiveJob,
-        /// Its lease columns.
-        lease: Option<LeaseState>,
+        /// Its lease columns: `Some` exactly while it runs.
+        lease: Option<LiveLease>,
+        /// Its settled-lease columns.
+        settled: Option<SettledLease>,
     },
     /// The `job` row goes, the `finished` row comes. The body stays.
     JobFinished(Box<FinishedJob>),

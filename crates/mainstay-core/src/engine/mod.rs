@@ -1,2 +1,501 @@
-//! x
+//! The engine: a deterministic state machine over the [rules](crate::rules). It *is* the memory store, the heart of
+//! the embedded store, and the executable specification of every other.
+//!
+//! It is given time, ids and entropy with each commit, and hands out what changed as plain data
+//! ([`change::Change`]) for a journal to write. Unfinished jobs are in RAM, without their bodies; finished ones are
+//! asked of the [`change::Archive`] when a call names them.
+//!
+//! A host (a store) uses it in groups:
+//!
+//! 1. [`Engine::tick`] and, when [`Engine::maintenance_is_due`], [`Engine::maintain`];
+//! 2. [`Engine::apply`] for each commit, writing [`Engine::take_changes`] after each;
+//! 3. [`Engine::commit_group`] once the group is durable, or [`Engine::rollback_group`] if it could not be written;
+//! 4. [`Engine::take_dirty`] to wake who waits.
+
 pub mod change;
+
+mod admin;
+mod claim;
+mod enqueue;
+mod finished;
+mod jobs;
+mod keyed;
+mod load;
+mod maintain;
+mod policies;
+mod queues;
+mod settle;
+mod undo;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use change::{Archive, Change, Counters, Extras, LiveJob, LiveLease, PolicyId, QueueId, SettledLease};
+use jobs::Jobs;
+use keyed::Keyed;
+use policies::Policies;
+use queues::{Hold, Queue};
+use undo::Undo;
+
+use crate::{
+    access::AccessToken,
+    error::Error,
+    id::JobId,
+    job::JobPolicy,
+    lease::LeaseId,
+    name::{Name, QueueName},
+    op::{Commit, Committed, Op, Place, Reason, Rejection, Reply, Require},
+    queue::{QueueConfig, QueueRecord},
+    rules,
+    time::{Now, StoreTime, Timestamp},
+};
+
+pub use keyed::{KEPT_ANSWERS, KEPT_MS, KEPT_REPLIES};
+
+/// A crash count that neither the job nor its queue says.
+pub const DEFAULT_MAX_CRASHES: u32 = 3;
+
+/// The scheduling state of a store.
+#[derive(Default)]
+pub struct Engine {
+    jobs: Jobs,
+    leases: HashMap<JobId, Leases>,
+    extras: HashMap<JobId, Extras>,
+    /// By `QueueId`; ids are not reused while the engine lives.
+    queues: Vec<Option<Queue>>,
+    queue_names: HashMap<QueueName, QueueId>,
+    /// Queues that are gone for everybody, whose finished jobs are still being forgotten.
+    dropped: Vec<QueueId>,
+    policies: Policies,
+    keyed: Keyed,
+    access: BTreeMap<Name, AccessToken>,
+    /// When live leases run out.
+    lease_ends: BTreeSet<(StoreTime, JobId)>,
+    /// When jobs that wait expire.
+    expiries: BTreeSet<(Timestamp, JobId)>,
+    /// When unique keys that are held for a time come free.
+    unique_ends: BTreeSet<(Timestamp, QueueId, Arc<str>)>,
+    /// When the next job of a queue becomes due.
+    due_timers: BTreeSet<(Timestamp, QueueId)>,
+    /// Where retention looks next.
+    trim_next: usize,
+    /// Finished jobs above their queue's count since retention last looked.
+    over_retention: u64,
+    counters: Counters,
+    now: Now,
+    changes: Vec<Change>,
+    undo: Vec<Undo>,
+    dirty: Vec<QueueId>,
+}
+
+/// The leases of a job that was ever claimed.
+#[derive(Clone, Debug, Default)]
+struct Leases {
+    live: Option<LiveLease>,
+    settled: Option<SettledLease>,
+}
+
+/// Why an op did not happen: an answer, or trouble with the archive.
+enum Refusal {
+    Reason(Reason),
+    Error(Error),
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Refusal::Reason(reason)
+    }
+}
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal::Error(error)
+    }
+}
+
+impl Engine {
+    /// An engine without any jobs.
+    pub fn new() -> Engine {
+        Engine::default()
+    }
+
+    /// Applies one commit at `now`. A rejected commit has left no trace but counters that moved on.
+    ///
+    /// # Errors
+    /// The archive's; the commit has then left no trace either.
+    pub fn apply(
+        &mut self,
+        commit: &Commit,
+        now: Now,
+        archive: &mut dyn Archive,
+    ) -> Result<Result<Committed, Rejection>, Error> {
+        self.set_now(now);
+        if let Some(key) = &commit.key
+            && let Some(answer) = self.repeat(key)
+        {
+            return Ok(answer);
+        }
+        let mark = (self.undo.len(), self.changes.len());
+        let reject = |engine: &mut Engine, rejection| {
+            engine.undo_to(mark.0);
+            engine.changes.truncate(mark.1);
+            Ok(Err(rejection))
+        };
+        for (i, require) in commit.require.iter().enumerate() {
+            if let Err(reason) = self.require(require) {
+                return reject(self, Rejection { at: Place::Require(i), reason });
+            }
+        }
+        let mut replies = Vec::with_capacity(commit.ops.len());
+        for (i, op) in commit.ops.iter().enumerate() {
+            let entropy = rules::mix(commit.entropy, i as u64);
+            match self.op(op, entropy, archive) {
+                Ok(reply) => replies.push(reply),
+                Err(Refusal::Reason(reason)) => return reject(self, Rejection { at: Place::Op(i), reason }),
+                Err(Refusal::Error(error)) => {
+                    self.undo_to(mark.0);
+                    self.changes.truncate(mark.1);
+                    return Err(error);
+                }
+            }
+        }
+        self.keep_answer(commit, &replies);
+        Ok(Ok(Committed { replies, repeated: false }))
+    }
+
+    fn op(&mut self, op: &Op, entropy: u64, archive: &mut dyn Archive) -> Result<Reply, Refusal> {
+        match op {
+            Op::Enqueue(job) => self.enqueue(job, archive),
+            Op::Claim(claim) => Ok(self.claim(claim, entropy)?),
+            Op::Settle(settle) => self.settle(settle, entropy, archive),
+            Op::Extend { id, lease, extend_ms, progress } => {
+                self.extend(*id, *lease, *extend_ms, progress.as_ref(), archive)
+            }
+            Op::Cancel { id } => self.cancel(*id, archive),
+            Op::Retry { id } => self.retry(*id, archive),
+            Op::Delete { id } => self.delete(*id, archive),
+            Op::RequeueDead { queue, ids } => self.requeue_dead(queue, ids, archive),
+            Op::DeleteDead { queue, ids } => self.delete_dead(queue, ids, archive),
+            Op::Purge { queue, limit } => Ok(self.purge(queue, *limit)?),
+            Op::PutQueue { queue, config } => Ok(self.put_queue(queue, *config)),
+            Op::SetPaused { queue, paused } => Ok(self.set_paused(queue, *paused)?),
+            Op::DeleteQueue { queue } => Ok(self.delete_queue(queue)?),
+            Op::PutAccessToken(token) => Ok(self.put_access_token(token)?),
+            Op::RevokeAccessToken { name } => Ok(self.revoke_access_token(name)?),
+            Op::Audit(record) => Ok(self.audit(record)),
+        }
+    }
+
+    fn require(&self, require: &Require) -> Result<(), Reason> {
+        match require {
+            Require::Job { id, lease } if self.live_lease(*id, *lease).is_some() => Ok(()),
+            Require::Job { .. } => Err(Reason::LeaseLost),
+        }
+    }
+
+    /// What changed since the last call, in order, appended to `into`.
+    pub fn take_changes(&mut self, into: &mut Vec<Change>) {
+        into.append(&mut self.changes);
+    }
+
+    /// The group is durable: nothing of it will be undone.
+    pub fn commit_group(&mut self) {
+        self.undo.clear();
+        self.changes.clear();
+    }
+
+    /// The group could not be written: the state is as it was after the last [`Engine::commit_group`].
+    pub fn rollback_group(&mut self) {
+        self.undo_to(0);
+        self.changes.clear();
+    }
+
+    /// The counters to keep with the group.
+    pub fn counters(&self) -> Counters {
+        Counters { clock: self.now.store, ..self.counters }
+    }
+
+    /// Queues whose number of claimable jobs may have changed, with that number. Call after each group.
+    pub fn take_dirty(&mut self, mut tell: impl FnMut(&QueueName, u64)) {
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(queue) = self.queues[id.0 as usize].as_mut() {
+                queue.dirty = false;
+                if !queue.dropped {
+                    tell(&queue.name, queue.claimable());
+                }
+            }
+        }
+    }
+
+    /// Lets time pass: counts what has become due. Touches nothing that is stored.
+    pub fn tick(&mut self, now: Now) {
+        self.set_now(now);
+        while let Some((at, id)) = self.due_timers.first().copied().filter(|(at, _)| *at <= self.now.wall) {
+            self.due_timers.remove(&(at, id));
+            if let Some(queue) = self.queues[id.0 as usize].as_mut() {
+                queue.armed = None;
+                self.advance(id);
+                self.arm(id);
+            }
+        }
+    }
+
+    /// When [`Engine::tick`] will next find something due, on the wall clock.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due_timers.first().map(|(at, _)| *at)
+    }
+
+    /// When the next live lease runs out, on the store's clock.
+    pub fn next_lease_end(&self) -> Option<StoreTime> {
+        self.lease_ends.first().map(|(at, _)| *at)
+    }
+
+    /// When the next waiting job expires, on the wall clock.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries.first().map(|(at, _)| *at)
+    }
+
+    /// One queue as it is now.
+    pub fn queue(&mut self, name: &str, now: Now) -> Option<QueueRecord> {
+        self.set_now(now);
+        let id = *self.queue_names.get(name)?;
+        self.advance(id);
+        Some(self.queue_ref(id).record(self.now.wall))
+    }
+
+    /// Up to `limit` queues after `after`, by name.
+    pub fn queues(&mut self, after: Option<&str>, limit: usize, now: Now) -> Vec<QueueRecord> {
+        let mut names: Vec<QueueName> = self
+            .queue_names
+            .keys()
+            .filter(|name| after.is_none_or(|after| name.as_str() > after))
+            .cloned()
+            .collect();
+        names.sort_unstable();
+        names.truncate(limit);
+        names.iter().filter_map(|name| self.queue(name.as_str(), now)).collect()
+    }
+
+    /// An unfinished job with what is kept beside it.
+    pub fn job(&self, id: JobId) -> Option<(LiveJob, Extras, Option<LiveLease>)> {
+        let job = *self.jobs.get(id)?;
+        let extras = self.extras.get(&id).cloned().unwrap_or_default();
+        Some((job, extras, self.leases.get(&id).and_then(|leases| leases.live.clone())))
+    }
+
+    /// All unfinished jobs, in no order.
+    pub fn jobs(&self) -> impl Iterator<Item = &LiveJob> {
+        self.jobs.iter()
+    }
+
+    /// How many jobs are unfinished.
+    pub fn unfinished(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// The name of a queue that was not deleted.
+    pub fn queue_name(&self, id: QueueId) -> Option<&QueueName> {
+        self.queues.get(id.0 as usize)?.as_ref().filter(|queue| !queue.dropped).map(|queue| &queue.name)
+    }
+
+    /// The number of a queue that was not deleted.
+    pub fn queue_id(&self, name: &str) -> Option<QueueId> {
+        self.queue_names.get(name).copied()
+    }
+
+    /// The content of a policy.
+    pub fn policy(&self, id: PolicyId) -> JobPolicy {
+        self.policies.get(id)
+    }
+
+    /// The access token with this name.
+    pub fn access_token(&self, name: &str) -> Option<&AccessToken> {
+        self.access.get(name)
+    }
+
+    /// All access tokens by name.
+    pub fn access_tokens(&self) -> impl Iterator<Item = &AccessToken> {
+        self.access.values()
+    }
+}
+
+// The few places that touch state, its indexes and the undo journal together.
+impl Engine {
+    fn set_now(&mut self, now: Now) {
+        // The store's clock never goes back; the wall clock is whatever people set it to.
+        self.now = Now { wall: now.wall, store: self.now.store.max(now.store) };
+    }
+
+    fn queue_ref(&self, id: QueueId) -> &Queue {
+        self.queues[id.0 as usize].as_ref().expect("a queue outlives what refers to it")
+    }
+
+    fn queue_mut(&mut self, id: QueueId) -> &mut Queue {
+        self.queues[id.0 as usize].as_mut().expect("a queue outlives what refers to it")
+    }
+
+    fn advance(&mut self, id: QueueId) {
+        let (wall, jobs) = (self.now.wall, &self.jobs);
+        let queue = self.queues[id.0 as usize].as_mut().expect("a queue outlives what refers to it");
+        let was_dirty = queue.dirty;
+        queue.advance(wall, |job| jobs.get(job).is_some_and(|job| job.retrying));
+        if queue.dirty && !was_dirty {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Sets the timer for the next job of the queue to become due.
+    fn arm(&mut self, id: QueueId) {
+        let queue = self.queue_mut(id);
+        let next = queue.next_due();
+        if queue.armed != next {
+            let old = std::mem::replace(&mut queue.armed, next);
+            if let Some(at) = old {
+                self.due_timers.remove(&(at, id));
+            }
+            if let Some(at) = next {
+                self.due_timers.insert((at, id));
+            }
+        }
+    }
+
+    /// Puts or removes an unfinished job, with every index of it. The caller keeps the before-image.
+    fn swap_job(&mut self, id: JobId, new: Option<LiveJob>) -> Option<LiveJob> {
+        let old = self.jobs.set(id, new);
+        let expiry = |engine: &Engine| engine.extras.get(&id).and_then(|extras| extras.expires_at);
+        for (job, comes) in [(old.as_ref(), false), (new.as_ref(), true)] {
+            let Some(job) = job else { continue };
+            let queue = self.queues[job.queue.0 as usize].as_mut().expect("a queue outlives its jobs");
+            let was_dirty = queue.dirty;
+            if comes {
+                queue.index(job)
+            } else {
+                queue.unindex(job)
+            }
+            if queue.dirty && !was_dirty {
+                self.dirty.push(job.queue);
+            }
+            if comes && job.phase == change::Phase::Waiting && !queue.is_due(job) {
+                let armed = queue.armed;
+                if armed.is_none_or(|at| job.run_at < at) {
+                    queue.armed = Some(job.run_at);
+                    if let Some(at) = armed {
+                        self.due_timers.remove(&(at, job.queue));
+                    }
+                    self.due_timers.insert((job.run_at, job.queue));
+                }
+            }
+            if job.has_extras
+                && let Some(at) = expiry(self)
+            {
+                // A running job does not expire; what its attempt reports decides.
+                if comes && job.phase != change::Phase::Running {
+                    self.expiries.insert((at, id));
+                } else {
+                    self.expiries.remove(&(at, id));
+                }
+            }
+        }
+        old
+    }
+
+    fn set_job(&mut self, id: JobId, new: Option<LiveJob>) {
+        let old = self.swap_job(id, new);
+        self.undo.push(Undo::Job(id, old));
+    }
+
+    fn swap_leases(&mut self, id: JobId, new: Option<Leases>) -> Option<Leases> {
+        let end = |leases: &Option<Leases>| leases.as_ref()?.live.as_ref().map(|live| live.until);
+        let new_end = end(&new);
+        let old = match new {
+            Some(leases) => self.leases.insert(id, leases),
+            None => self.leases.remove(&id),
+        };
+        let old_end = end(&old);
+        if old_end != new_end {
+            if let Some(at) = old_end {
+                self.lease_ends.remove(&(at, id));
+            }
+            if let Some(at) = new_end {
+                self.lease_ends.insert((at, id));
+            }
+        }
+        old
+    }
+
+    fn set_leases(&mut self, id: JobId, new: Option<Leases>) {
+        let old = self.swap_leases(id, new);
+        self.undo.push(Undo::Leases(id, old));
+    }
+
+    /// Replaces the extras of a job that is not in `jobs` at that moment (its expiry is indexed with the job).
+    fn swap_extras(&mut self, id: JobId, new: Option<Extras>) -> Option<Extras> {
+        match new {
+            Some(extras) => self.extras.insert(id, extras),
+            None => self.extras.remove(&id),
+        }
+    }
+
+    fn set_extras(&mut self, id: JobId, new: Option<Extras>) {
+        let old = self.swap_extras(id, new);
+        self.undo.push(Undo::Extras(id, old));
+    }
+
+    fn swap_unique(&mut self, queue: QueueId, key: Arc<str>, new: Option<Hold>) -> Option<Hold> {
+        let uniques = &mut self.queue_mut(queue).uniques;
+        let old = match new {
+            Some(hold) => uniques.insert(key.clone(), hold),
+            None => uniques.remove(&key),
+        };
+        if let Some(at) = old.and_then(|hold| hold.until) {
+            self.unique_ends.remove(&(at, queue, key.clone()));
+        }
+        if let Some(at) = new.and_then(|hold| hold.until) {
+            self.unique_ends.insert((at, queue, key));
+        }
+        old
+    }
+
+    fn set_unique(&mut self, queue: QueueId, key: &Arc<str>, new: Option<Hold>) {
+        let old = self.swap_unique(queue, key.clone(), new);
+        self.undo.push(Undo::Unique(queue, key.clone(), old));
+        let key = key.clone();
+        self.changes.push(match new {
+            Some(hold) => Change::Unique { queue, key, id: hold.id, until: hold.until },
+            None => Change::UniqueRemoved { queue, key },
+        });
+    }
+
+    fn count_lane(&mut self, queue: QueueId, lane: change::Lane, by: i64) {
+        let count = &mut self.queue_mut(queue).lanes[lane as usize];
+        *count = count.wrapping_add_signed(by);
+        self.undo.push(Undo::Lane(queue, lane, by));
+    }
+
+    /// The queue with this name, created if need be.
+    fn queue_or_create(&mut self, name: &QueueName) -> QueueId {
+        if let Some(id) = self.queue_names.get(name) {
+            return *id;
+        }
+        let id = QueueId(self.queues.len() as u32);
+        self.queues.push(Some(Queue::new(id, name.clone(), QueueConfig::default())));
+        self.queue_names.insert(name.clone(), id);
+        self.undo.push(Undo::QueueCreated(id));
+        self.changed_queue(id);
+        id
+    }
+
+    fn changed_queue(&mut self, id: QueueId) {
+        let Queue { name, config, paused, dropped, .. } = self.queue_ref(id);
+        let change =
+            Change::Queue { id, name: name.clone(), config: *config, paused: *paused, dropped: *dropped };
+        self.changes.push(change);
+    }
+
+    /// The lease of a running job, if it is this one and has not run out.
+    fn live_lease(&self, id: JobId, lease: LeaseId) -> Option<&LiveLease> {
+        let live = self.leases.get(&id)?.live.as_ref()?;
+        (live.id == lease && live.until > self.now.store).then_some(live)
+    }
+}

@@ -1,0 +1,178 @@
+//! Jobs come in.
+
+use super::{
+    Engine, Refusal,
+    change::{Archive, Change, Extras, LiveJob, Phase, QueueId},
+    queues::Hold,
+    undo::Undo,
+};
+use crate::{
+    id::JobId,
+    job::{JobState, NewJob, Unique},
+    op::{Enqueued, Reason, Reply},
+    queue::Overflow,
+    time::Timestamp,
+};
+
+impl Engine {
+    pub(super) fn enqueue(&mut self, new: &NewJob, archive: &mut dyn Archive) -> Result<Reply, Refusal> {
+        if new.priority > 9 {
+            let detail = "is a number from 0 to 9".into();
+            return Err(Reason::Invalid { field: "priority", detail }.into());
+        }
+        if new.caller_id
+            && let Some(duplicate) = self.same_id(new, archive)?
+        {
+            return Ok(duplicate);
+        }
+        let queue = self.queue_or_create(&new.queue);
+        if let Some(unique) = &new.unique
+            && let Some(duplicate) = self.same_key(queue, unique, new, archive)?
+        {
+            return Ok(duplicate);
+        }
+        self.make_room(queue)?;
+
+        let wall = self.now.wall;
+        let run_at = new.run_at.map_or(wall, |when| when.from(wall)).max(wall);
+        let extras = Extras {
+            expires_at: new.expires.map(|when| when.from(wall)),
+            unique_key: new.unique.as_ref().map(|unique| unique.key.clone()),
+        };
+        self.counters.n += 1;
+        let job = LiveJob {
+            id: new.id,
+            n: self.counters.n,
+            run_at,
+            created_at: wall,
+            queue,
+            policy: self.intern_policy(new),
+            attempt: 0,
+            size: u32::try_from(new.body.size()).unwrap_or(u32::MAX),
+            crashes: 0,
+            priority: new.priority,
+            phase: Phase::Waiting,
+            retrying: false,
+            cancel_requested: false,
+            has_extras: extras != Extras::default(),
+        };
+        if job.has_extras {
+            self.set_extras(job.id, Some(extras.clone()));
+        }
+        self.set_job(job.id, Some(job));
+        if let Some(Unique { key, for_ms }) = &new.unique {
+            let until = for_ms.map(|ms| wall.plus_ms(ms));
+            self.set_unique(queue, key, Some(Hold { id: job.id, until }));
+        }
+        self.changes.push(Change::JobPut { job, extras, settled: None, body: Some(new.body.clone()) });
+        Ok(Reply::Enqueued(Enqueued {
+            id: job.id,
+            n: job.n,
+            queue: new.queue.clone(),
+            kind: Some(new.body.kind.clone()),
+            state: job.state(wall),
+            priority: job.priority,
+            run_at,
+            created_at: wall,
+            deduplicated: false,
+        }))
+    }
+
+    fn same_id(&mut self, new: &NewJob, archive: &mut dyn Archive) -> Result<Option<Reply>, Refusal> {
+        let first = match self.jobs.get(new.id) {
+            Some(job) => Some((*job, job.state(self.now.wall))),
+            None => self.find_finished(new.id, archive)?.map(|finished| (finished.job, finished.state)),
+        };
+        let Some((job, state)) = first else { return Ok(None) };
+        match self.queue_name(job.queue) {
+            Some(name) if *name == new.queue => Ok(Some(duplicate(new, job, state))),
+            Some(name) => Err(Reason::IdInOtherQueue(name.clone()).into()),
+            // Its queue was deleted and it is being forgotten: it must be gone before its id can be used again.
+            None => {
+                Err(Reason::StateConflict("a job with this id is being forgotten; use another id".into())
+                    .into())
+            }
+        }
+    }
+
+    fn same_key(
+        &mut self,
+        queue: QueueId,
+        unique: &Unique,
+        new: &NewJob,
+        archive: &mut dyn Archive,
+    ) -> Result<Option<Reply>, Refusal> {
+        let Some(hold) = self.queue_ref(queue).uniques.get(&unique.key).copied() else { return Ok(None) };
+        if hold.until.is_some_and(|until| until <= self.now.wall) {
+            self.set_unique(queue, &unique.key, None);
+            return Ok(None);
+        }
+        if let Some(job) = self.jobs.get(hold.id) {
+            let state = job.state(self.now.wall);
+            return Ok(Some(duplicate(new, *job, state)));
+        }
+        if let Some(finished) = self.find_finished(hold.id, archive)? {
+            return Ok(Some(duplicate(new, finished.job, finished.state)));
+        }
+        // The first job has been forgotten, but its key is held for longer than that.
+        Ok(Some(Reply::Enqueued(Enqueued {
+            id: hold.id,
+            n: 0,
+            queue: new.queue.clone(),
+            kind: Some(new.body.kind.clone()),
+            state: JobState::Completed,
+            priority: new.priority,
+            run_at: made_at(hold.id),
+            created_at: made_at(hold.id),
+            deduplicated: true,
+        })))
+    }
+
+    fn make_room(&mut self, queue: QueueId) -> Result<(), Reason> {
+        let config = self.queue_ref(queue).config;
+        let Some(max_depth) = config.max_depth else { return Ok(()) };
+        while self.queue_ref(queue).depth() >= max_depth {
+            let oldest = match config.overflow {
+                Overflow::DropOldest => self.queue_ref(queue).oldest(),
+                Overflow::Reject => None,
+            };
+            match oldest {
+                Some(id) => self.finish(id, JobState::Cancelled, None, None),
+                None => {
+                    return Err(Reason::QueueFull { queue: self.queue_ref(queue).name.clone(), max_depth });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn intern_policy(&mut self, new: &NewJob) -> super::PolicyId {
+        if let Some(id) = self.policies.find(&new.policy) {
+            return id;
+        }
+        let id = self.policies.add(new.policy);
+        self.undo.push(Undo::PolicyAdded(new.policy));
+        self.changes.push(Change::Policy { id, policy: new.policy });
+        id
+    }
+}
+
+fn duplicate(new: &NewJob, first: LiveJob, state: JobState) -> Reply {
+    Reply::Enqueued(Enqueued {
+        id: first.id,
+        n: first.n,
+        queue: new.queue.clone(),
+        kind: None,
+        state,
+        priority: first.priority,
+        run_at: first.run_at,
+        created_at: first.created_at,
+        deduplicated: true,
+    })
+}
+
+/// The time in a UUIDv7.
+fn made_at(id: JobId) -> Timestamp {
+    let high = u64::from_be_bytes(id.as_bytes()[..8].try_into().expect("eight bytes"));
+    Timestamp((high >> 16) as i64)
+}

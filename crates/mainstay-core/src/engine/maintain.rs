@@ -1,0 +1,166 @@
+//! Housekeeping in bounded pieces. Safety never depends on it: a lease that has run out is refused, an expired job
+//! is not handed out, whether or not anybody has tidied up.
+
+use super::{
+    Engine,
+    change::{Archive, Change, FinishedRef, Lane, QueueId},
+    finished::own_forget_at,
+    undo::Undo,
+};
+use crate::{
+    error::Error,
+    job::{DeadReason, JobState},
+    store::{Budget, Maintained},
+    time::{Now, Timestamp},
+};
+
+impl Engine {
+    /// Whether [`Engine::maintain`] has something to do that should not wait: leases that ran out, jobs that
+    /// expired, keys that came free.
+    pub fn maintenance_is_due(&self, now: Now) -> bool {
+        self.lease_ends.first().is_some_and(|(at, _)| *at <= now.store)
+            || self.expiries.first().is_some_and(|(at, _)| *at <= now.wall)
+            || self.unique_ends.first().is_some_and(|(at, ..)| *at <= now.wall)
+    }
+
+    /// How many finished jobs are above their queue's count, roughly; trim when it is worth a look (500, say), and
+    /// once a second for those that are merely old.
+    pub fn over_retention(&self) -> u64 {
+        self.over_retention
+    }
+
+    /// Turns leases that ran out into crashes and expired jobs into dead letters, and forgets what retention says,
+    /// at most `budget.rows` rows. Its changes belong to the current group.
+    ///
+    /// # Errors
+    /// The archive's. What was done before stands.
+    pub fn maintain(
+        &mut self,
+        budget: Budget,
+        now: Now,
+        archive: &mut dyn Archive,
+    ) -> Result<Maintained, Error> {
+        self.tick(now);
+        let mut done = Maintained::default();
+        let mut left = budget.rows.max(1);
+        while left > 0
+            && let Some((_, id)) = self.lease_ends.first().copied().filter(|(at, _)| *at <= self.now.store)
+        {
+            self.crash(id);
+            done.crashed += 1;
+            left -= 1;
+        }
+        while left > 0
+            && let Some((_, id)) = self.expiries.first().copied().filter(|(at, _)| *at <= self.now.wall)
+        {
+            self.finish(id, JobState::Dead, Some(DeadReason::Expired), None);
+            done.expired += 1;
+            left -= 1;
+        }
+        while left > 0
+            && let Some((_, queue, key)) =
+                self.unique_ends.first().filter(|(at, ..)| *at <= self.now.wall).cloned()
+        {
+            self.set_unique(queue, &key, None);
+            left -= 1;
+        }
+        left -= self.forget_keyed(left);
+        self.trim(left, archive, &mut done)?;
+        done.more |= self.maintenance_is_due(now) || self.keyed_is_due();
+        Ok(done)
+    }
+
+    /// Forgets finished jobs, going round the queues.
+    fn trim(&mut self, mut left: u32, archive: &mut dyn Archive, done: &mut Maintained) -> Result<(), Error> {
+        self.over_retention = 0;
+        let count = self.queues.len();
+        for step in 0..count {
+            let at = (self.trim_next + step) % count;
+            if self.queues[at].is_none() {
+                continue;
+            }
+            let id = QueueId(at as u32);
+            for lane in Lane::ALL {
+                let excess = self.excess(id, lane);
+                if excess == 0 && !self.may_be_too_old(id, lane) {
+                    continue;
+                }
+                if left == 0 {
+                    (done.more, self.over_retention, self.trim_next) = (true, u64::MAX / 2, at);
+                    return Ok(());
+                }
+                let forgotten = self.trim_lane(id, lane, excess, left, archive)?;
+                done.forgotten += forgotten;
+                left -= forgotten;
+                let excess = self.excess(id, lane);
+                if excess > 0 {
+                    done.more = true;
+                    self.over_retention += excess;
+                }
+            }
+            self.remove_if_empty(id);
+        }
+        Ok(())
+    }
+
+    /// How many of a lane are too many.
+    fn excess(&self, id: QueueId, lane: Lane) -> u64 {
+        let queue = self.queue_ref(id);
+        let count = queue.lanes[lane as usize];
+        match lane {
+            _ if queue.dropped => count,
+            Lane::Done => count.saturating_sub(queue.config.retention.completed_count),
+            Lane::Dead | Lane::Own => 0,
+        }
+    }
+
+    fn may_be_too_old(&self, id: QueueId, lane: Lane) -> bool {
+        let queue = self.queue_ref(id);
+        queue.lanes[lane as usize] > 0 && queue.trim_at[lane as usize].is_none_or(|at| at <= self.now.wall)
+    }
+
+    fn trim_lane(
+        &mut self,
+        id: QueueId,
+        lane: Lane,
+        excess: u64,
+        limit: u32,
+        archive: &mut dyn Archive,
+    ) -> Result<u32, Error> {
+        let mut forgotten = 0;
+        let mut next = None;
+        // One more than may go, to learn when to look again.
+        for finished in archive.oldest(id, lane, limit as usize + 1)? {
+            let at = self.forget_at(&finished);
+            let goes = u64::from(forgotten) < excess || at <= self.now.wall;
+            if !goes || forgotten == limit {
+                next = Some(at);
+                break;
+            }
+            self.forget(finished);
+            forgotten += 1;
+        }
+        self.queue_mut(id).trim_at[lane as usize] = next;
+        Ok(forgotten)
+    }
+
+    fn forget_at(&self, finished: &FinishedRef) -> Timestamp {
+        let retention = self.queue_ref(finished.key.queue).config.retention;
+        match finished.key.lane {
+            Lane::Done => finished.finished_at.plus_ms(retention.completed_ms),
+            Lane::Dead => finished.finished_at.plus_ms(retention.dead_ms),
+            Lane::Own => own_forget_at(finished.key.f),
+        }
+    }
+
+    fn remove_if_empty(&mut self, id: QueueId) {
+        let queue = self.queue_ref(id);
+        if queue.dropped && queue.lanes == [0; 3] {
+            self.dropped.retain(|dropped| *dropped != id);
+            if let Some(queue) = self.queues[id.0 as usize].take() {
+                self.undo.push(Undo::QueueRemoved(Box::new(queue)));
+            }
+            self.changes.push(Change::QueueRemoved(id));
+        }
+    }
+}

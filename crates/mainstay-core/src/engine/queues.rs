@@ -1,0 +1,213 @@
+//! A queue in RAM: the order of its waiting jobs, and its counts.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
+
+use super::change::{Lane, LiveJob, Phase, QueueId};
+use crate::{
+    id::JobId,
+    name::QueueName,
+    queue::{Depth, QueueConfig, QueueRecord},
+    time::Timestamp,
+};
+
+const PRIORITIES: usize = 10;
+
+/// Who holds a unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hold {
+    pub id: JobId,
+    /// `None`: until the job has finished.
+    pub until: Option<Timestamp>,
+}
+
+pub(super) struct Queue {
+    pub id: QueueId,
+    pub name: QueueName,
+    pub config: QueueConfig,
+    pub paused: bool,
+    /// Deleted; its finished jobs are still being forgotten.
+    pub dropped: bool,
+    pub uniques: HashMap<Arc<str>, Hold>,
+    /// Finished jobs, a lane each.
+    pub lanes: [u64; 3],
+    /// When a lane may next have something too old; `None`: look.
+    pub trim_at: [Option<Timestamp>; 3],
+    /// What a waker has not been told yet.
+    pub dirty: bool,
+    /// The timer that is set for the next job to become due.
+    pub armed: Option<Timestamp>,
+    /// Waiting jobs by priority, in the order of hand-out. A job becomes due by time alone: nothing moves.
+    waiting: [BTreeSet<(Timestamp, JobId)>; PRIORITIES],
+    /// Up to here, jobs have been counted as due. Never goes back, so what was due stays due.
+    due_until: Timestamp,
+    due: u64,
+    due_retrying: u64,
+    total: u64,
+    retrying: u64,
+    running: u64,
+    blocked: u64,
+}
+
+impl Queue {
+    pub(super) fn new(id: QueueId, name: QueueName, config: QueueConfig) -> Queue {
+        Queue {
+            id,
+            name,
+            config,
+            paused: false,
+            dropped: false,
+            uniques: HashMap::new(),
+            lanes: [0; 3],
+            trim_at: [None; 3],
+            dirty: false,
+            armed: None,
+            waiting: Default::default(),
+            due_until: Timestamp(i64::MIN),
+            due: 0,
+            due_retrying: 0,
+            total: 0,
+            retrying: 0,
+            running: 0,
+            blocked: 0,
+        }
+    }
+
+    pub(super) fn index(&mut self, job: &LiveJob) {
+        match job.phase {
+            Phase::Waiting => {
+                self.waiting[usize::from(job.priority)].insert((job.run_at, job.id));
+                self.count_waiting(job, 1);
+            }
+            Phase::Running => self.running += 1,
+            Phase::Blocked => self.blocked += 1,
+        }
+    }
+
+    pub(super) fn unindex(&mut self, job: &LiveJob) {
+        match job.phase {
+            Phase::Waiting => {
+                self.waiting[usize::from(job.priority)].remove(&(job.run_at, job.id));
+                self.count_waiting(job, -1);
+            }
+            Phase::Running => self.running -= 1,
+            Phase::Blocked => self.blocked -= 1,
+        }
+    }
+
+    fn count_waiting(&mut self, job: &LiveJob, by: i64) {
+        let add = |counter: &mut u64| *counter = counter.wrapping_add_signed(by);
+        let due = job.run_at <= self.due_until;
+        add(&mut self.total);
+        if due {
+            add(&mut self.due);
+        }
+        if job.retrying {
+            add(&mut self.retrying);
+            if due {
+                add(&mut self.due_retrying);
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// Counts what has become due by `wall`. Each job passes here once.
+    pub(super) fn advance(&mut self, wall: Timestamp, is_retrying: impl Fn(JobId) -> bool) {
+        if wall <= self.due_until {
+            return;
+        }
+        if self.total > self.due {
+            let from = Bound::Excluded((self.due_until, last_id()));
+            let to = Bound::Included((wall, last_id()));
+            for set in self.waiting.iter().filter(|set| !set.is_empty()) {
+                for (_, id) in set.range((from, to)) {
+                    self.due += 1;
+                    self.dirty = true;
+                    if self.retrying > 0 && is_retrying(*id) {
+                        self.due_retrying += 1;
+                    }
+                }
+            }
+        }
+        self.due_until = wall;
+    }
+
+    /// The next job to hand out, of those counted as due.
+    pub(super) fn first_due(&self) -> Option<JobId> {
+        if self.due == 0 {
+            return None;
+        }
+        let heads = self.waiting.iter().filter_map(|set| set.first());
+        heads.filter(|(run_at, _)| *run_at <= self.due_until).map(|(_, id)| *id).next()
+    }
+
+    /// The job that has been due, or will be due, first, whatever its priority.
+    pub(super) fn oldest(&self) -> Option<JobId> {
+        self.waiting.iter().filter_map(|set| set.first()).min().map(|(_, id)| *id)
+    }
+
+    /// When the next job becomes due that is not counted as due yet.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        if self.total == self.due {
+            return None;
+        }
+        let from = Bound::Excluded((self.due_until, last_id()));
+        self.waiting
+            .iter()
+            .filter_map(|set| set.range((from, Bound::Unbounded)).next())
+            .map(|(run_at, _)| *run_at)
+            .min()
+    }
+
+    pub(super) fn is_due(&self, job: &LiveJob) -> bool {
+        job.run_at <= self.due_until
+    }
+
+    /// How many could be claimed now.
+    pub(super) fn claimable(&self) -> u64 {
+        if self.paused { 0 } else { self.due }
+    }
+
+    /// What `max_depth` counts.
+    pub(super) fn depth(&self) -> u64 {
+        self.total + self.blocked
+    }
+
+    pub(super) fn has_unfinished(&self) -> bool {
+        self.depth() + self.running > 0
+    }
+
+    /// Ids of up to `limit` waiting jobs, in no order that matters.
+    pub(super) fn some_waiting(&self, limit: usize) -> Vec<JobId> {
+        self.waiting.iter().flatten().take(limit).map(|(_, id)| *id).collect()
+    }
+
+    pub(super) fn record(&self, wall: Timestamp) -> QueueRecord {
+        let later = self.total - self.due;
+        let retryable = self.retrying - self.due_retrying;
+        let oldest = self.waiting.iter().filter_map(|set| set.first()).map(|(run_at, _)| *run_at).min();
+        QueueRecord {
+            name: self.name.clone(),
+            paused: self.paused,
+            depth: Depth {
+                scheduled: later - retryable,
+                blocked: self.blocked,
+                available: self.due,
+                running: self.running,
+                retryable,
+                dead: self.lanes[Lane::Dead as usize],
+            },
+            oldest_available_age_ms: oldest
+                .filter(|run_at| *run_at <= self.due_until)
+                .map(|run_at| wall.ms_since(run_at)),
+            config: self.config,
+        }
+    }
+}
+
+fn last_id() -> JobId {
+    JobId::MAX
+}

@@ -1,0 +1,76 @@
+//! The undo journal: before-images, newest last. A rejected commit is undone to its savepoint, a group that could
+//! not be written to its beginning.
+
+use std::sync::Arc;
+
+use super::{
+    Engine, Leases,
+    change::{Extras, Lane, LiveJob, QueueId},
+    keyed::Answer,
+    queues::Hold,
+};
+use crate::{access::AccessToken, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig};
+
+pub(super) enum Undo {
+    Job(JobId, Option<LiveJob>),
+    Leases(JobId, Option<Leases>),
+    Extras(JobId, Option<Extras>),
+    Unique(QueueId, Arc<str>, Option<Hold>),
+    Lane(QueueId, Lane, i64),
+    QueueCreated(QueueId),
+    Queue(QueueId, QueueConfig, bool, bool),
+    QueueRemoved(Box<super::queues::Queue>),
+    PolicyAdded(JobPolicy),
+    KeyedAdded,
+    KeyedForgotten(Answer),
+    Access(Name, Option<AccessToken>),
+}
+
+impl Engine {
+    /// Takes back everything since the journal had `mark` entries. Counters are not taken back: a token that was
+    /// drawn is never drawn again.
+    pub(super) fn undo_to(&mut self, mark: usize) {
+        while self.undo.len() > mark {
+            let Some(step) = self.undo.pop() else { return };
+            match step {
+                Undo::Job(id, before) => drop(self.swap_job(id, before)),
+                Undo::Leases(id, before) => drop(self.swap_leases(id, before)),
+                Undo::Extras(id, before) => drop(self.swap_extras(id, before)),
+                Undo::Unique(queue, key, before) => drop(self.swap_unique(queue, key, before)),
+                Undo::Lane(queue, lane, by) => {
+                    let count = &mut self.queue_mut(queue).lanes[lane as usize];
+                    *count = count.wrapping_add_signed(-by);
+                }
+                Undo::QueueCreated(id) => {
+                    if let Some(queue) = self.queues[id.0 as usize].take() {
+                        self.queue_names.remove(&queue.name);
+                    }
+                }
+                Undo::Queue(id, config, paused, dropped) => {
+                    let queue = self.queue_mut(id);
+                    let was_dropped = queue.dropped;
+                    (queue.config, queue.paused, queue.dropped) = (config, paused, dropped);
+                    (queue.dirty, queue.trim_at) = (true, [None; 3]);
+                    let name = queue.name.clone();
+                    if was_dropped && !dropped {
+                        self.dropped.retain(|q| *q != id);
+                        self.queue_names.insert(name, id);
+                    }
+                    self.dirty.push(id);
+                }
+                Undo::QueueRemoved(queue) => {
+                    let at = queue.id.0 as usize;
+                    self.dropped.push(queue.id);
+                    self.queues[at] = Some(*queue);
+                }
+                Undo::PolicyAdded(policy) => self.policies.take_back(&policy),
+                Undo::KeyedAdded => self.keyed.take_back(),
+                Undo::KeyedForgotten(answer) => self.keyed.put_back(answer),
+                Undo::Access(name, before) => match before {
+                    Some(token) => drop(self.access.insert(name, token)),
+                    None => drop(self.access.remove(&name)),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The memory store: the engine behind the [`Store`] seam, with tables that are plain maps. Nothing is durable.
+
+mod list;
+mod tables;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tables::Tables;
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Clock,
+    engine::{Engine, change::Change},
+    error::{Error, ErrorKind},
+    hub::{Hub, Waiting},
+    id::JobId,
+    op::{Committed, Rejection, Reply},
+    store::{
+        Batch, Budget, Capabilities, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice,
+        Store, TokenOrder, Wake,
+    },
+    time::{Now, StoreTime},
+};
+
+/// A store in RAM: fast, exact, and gone with its process.
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+    hub: Arc<Hub>,
+    clock: Arc<dyn Clock>,
+    /// The next timer may have come closer.
+    timers: Notify,
+}
+
+struct Inner {
+    engine: Engine,
+    tables: Tables,
+    changes: Vec<Change>,
+    closed: bool,
+}
+
+static CAPABILITIES: Capabilities = Capabilities {
+    store: "memory",
+    durable: false,
+    commit_scope: CommitScope::Store,
+    token_order: TokenOrder::Store,
+    seq_at_commit: true,
+    exact_depth: true,
+};
+
+/// Waiters look at the clock at least this often, so that a step of the wall clock is noticed.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
+impl MemoryStore {
+    /// An empty store on this clock.
+    pub fn new(clock: Arc<dyn Clock>) -> MemoryStore {
+        let mut engine = Engine::new();
+        engine.finish_load(clock.now());
+        let inner = Inner { engine, tables: Tables::default(), changes: Vec::new(), closed: false };
+        MemoryStore { inner: Mutex::new(inner), hub: Arc::default(), clock, timers: Notify::new() }
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Inner>, Error> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.closed { Err(Error::new(ErrorKind::Closed, "the store is closed")) } else { Ok(inner) }
+    }
+
+    /// Lets time pass and wakes who has reason to look. Answers when that is next due.
+    fn pulse(&self, inner: &mut Inner, now: Now) -> Result<StoreTime, Error> {
+        inner.engine.tick(now);
+        while inner.engine.maintenance_is_due(now) {
+            inner.engine.maintain(Budget::default(), now, &mut inner.tables)?;
+            inner.write(&self.hub);
+        }
+        inner.engine.commit_group();
+        let hub = &self.hub;
+        inner.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
+        let engine = &inner.engine;
+        let on_wall = [engine.next_due(), engine.next_expiry()].into_iter().flatten().min();
+        let on_wall = on_wall.map(|at| now.store.plus_ms(at.ms_since(now.wall)));
+        let next = [on_wall, engine.next_lease_end()].into_iter().flatten().min();
+        Ok(next.unwrap_or(StoreTime(u64::MAX)).min(now.store.plus_ms(LOOK_AGAIN_MS)))
+    }
+
+    async fn until_woken(&self, waiting: Waiting, deadline: StoreTime) -> Result<Wake, Error> {
+        let mut waiting = pin!(waiting);
+        loop {
+            let mut changed = pin!(self.timers.notified());
+            changed.as_mut().enable();
+            let now = self.clock.now();
+            let next = self.pulse(&mut *self.lock()?, now)?;
+            let mut asleep = pin!(self.clock.sleep_until(next.min(deadline)));
+            let woken = poll_fn(|cx| {
+                if let Poll::Ready(wake) = waiting.as_mut().poll(cx) {
+                    return Poll::Ready(Some(wake));
+                }
+                if now.store >= deadline
+                    || asleep.as_mut().poll(cx).is_ready()
+                    || changed.as_mut().poll(cx).is_ready()
+                {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending
+            })
+            .await;
+            if let Some(wake) = woken {
+                return Ok(wake);
+            }
+            if now.store >= deadline {
+                return Ok(Wake::timed_out());
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn capabilities(&self) -> &Capabilities {
+        &CAPABILITIES
+    }
+
+    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Rejection>>, Error> {
+        let mut inner = self.lock()?;
+        let inner = &mut *inner;
+        let now = self.clock.now();
+        self.pulse(inner, now)?;
+        let mut answers = Vec::with_capacity(batch.commits.len());
+        for commit in &batch.commits {
+            let mut answer = inner.engine.apply(commit, now, &mut inner.tables)?;
+            inner.write(&self.hub);
+            if let Ok(committed) = &mut answer {
+                committed.replies.iter_mut().for_each(|reply| inner.tables.complete(reply));
+            }
+            answers.push(answer);
+        }
+        self.pulse(inner, now)?;
+        self.timers.notify_waiters();
+        Ok(answers)
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let mut inner = self.lock()?;
+        let inner = &mut *inner;
+        let now = self.clock.now();
+        self.pulse(inner, now)?;
+        Ok(match key {
+            Key::Job(id) => inner.tables.job(&inner.engine, *id, now).map(|job| Record::Job(Box::new(job))),
+            Key::Queue(name) => inner.engine.queue(name.as_str(), now).map(Record::Queue),
+            Key::AccessToken(name) => {
+                inner.engine.access_token(name.as_str()).cloned().map(Record::AccessToken)
+            }
+        })
+    }
+
+    async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
+        let mut inner = self.lock()?;
+        let inner = &mut *inner;
+        let now = self.clock.now();
+        self.pulse(inner, now)?;
+        list::list(&mut inner.engine, &inner.tables, query, page, now)
+    }
+
+    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
+        let deadline = self.clock.now().store.plus_ms(at_most.as_millis() as u64);
+        let waiting = self.hub.register(on);
+        {
+            let inner = self.lock()?;
+            if on.iter().any(|interest| inner.has_happened(interest)) {
+                return Ok(Wake::woken(None));
+            }
+        }
+        self.until_woken(waiting, deadline).await
+    }
+
+    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
+        let mut inner = self.lock()?;
+        let inner = &mut *inner;
+        let now = self.clock.now();
+        let done = inner.engine.maintain(budget, now, &mut inner.tables)?;
+        inner.write(&self.hub);
+        self.pulse(inner, now)?;
+        Ok(done)
+    }
+
+    async fn now(&self) -> Result<Now, Error> {
+        Ok(self.clock.now())
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.lock().map(drop)
+    }
+
+    async fn close(&self, _at_most: Duration) -> Result<(), Error> {
+        self.lock()?.closed = true;
+        self.timers.notify_waiters();
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Brings the tables up to what the engine changed, and tells who waits for a job.
+    fn write(&mut self, hub: &Hub) {
+        self.engine.take_changes(&mut self.changes);
+        for change in self.changes.drain(..) {
+            tell(hub, &change);
+            self.tables.apply(change);
+        }
+    }
+
+    fn has_happened(&self, interest: &Interest) -> bool {
+        let job = |id: &JobId| self.engine.job(*id).map(|(job, ..)| job);
+        match interest {
+            Interest::Queue(_) => false,
+            Interest::Finished(id) => job(id).is_none(),
+            Interest::CancelRequested(id) => job(id).is_none_or(|job| job.cancel_requested),
+        }
+    }
+}
+
+/// Tells who waits for a job. Call when the change is durable.
+pub fn tell(hub: &Hub, change: &Change) {
+    match change {
+        Change::JobFinished(finished) => hub.finished(finished.job.id),
+        Change::JobRemoved { id, .. } => hub.finished(*id),
+        Change::JobUpdated { job, .. } if job.cancel_requested => hub.cancel_requested(job.id),
+        _ => {}
+    }
+}
+
+impl Tables {
+    /// Fills in what the engine does not have in RAM.
+    fn complete(&self, reply: &mut Reply) {
+        match reply {
+            Reply::Claimed(grants) => grants.iter_mut().for_each(|grant| grant.body = self.body(grant.n)),
+            Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
+                enqueued.kind = self.body(enqueued.n).map(|body| body.kind.clone());
+            }
+            _ => {}
+        }
+    }
+}
