@@ -1,1 +1,67 @@
-//! See the README.
+//! The production chassis for async services: life cycle and graceful drain, health, logs, metrics, configuration
+//! and HTTP, in one consistent piece.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use axum::{Router, routing::get};
+//! use mainstay::{App, Boot, Result};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Config { listen: String }
+//!
+//! impl Default for Config {
+//!     fn default() -> Self {
+//!         Self { listen: "127.0.0.1:8080".into() }
+//!     }
+//! }
+//!
+//! async fn boot(b: &mut Boot<Config>) -> Result<()> {
+//!     b.http(&b.config.listen, Router::new().route("/", get(|| async { "hello\n" })));
+//!     Ok(())
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     App::new("shop").run(boot)
+//! }
+//! ```
+//!
+//! # Contents
+//! - [`App`] runs a service; [`Boot`] is what its `boot` registers things with. [`Ended`] says how it went.
+//! - [`shutdown`]: the phases of the end, and the handle that shows them.
+//! - [`tasks`]: the owner of every spawned task.
+//! - [`config`]: defaults < file < variables < flags, checked all at once.
+//! - [`health`]: background checks and probes.
+//! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
+//! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
+
+#![warn(clippy::unwrap_used)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+#[cfg(feature = "http")]
+mod admin;
+#[cfg(not(feature = "http"))]
+#[path = "admin/none.rs"]
+mod admin;
+mod app;
+pub mod config;
+mod error;
+pub mod health;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod log;
+#[cfg(feature = "http")]
+pub mod request;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+mod time;
+
+pub use app::{App, Boot, Ended, Overstayer, Starting};
+pub use config::Secret;
+pub use error::{Error, ErrorKind, Result};
+pub use health::Weight;
+pub use shutdown::Shutdown;
+pub use tasks::TaskSet;
+pub use time::{millis, secs};

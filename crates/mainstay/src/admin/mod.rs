@@ -1,0 +1,113 @@
+//! The admin listener: probes, metrics, administration, on the control thread. First to open, last to close.
+
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::time::{interval, timeout};
+
+use crate::app::Core;
+use crate::http::{Door, Limits, accept};
+use crate::shutdown::{Phase, Shutdown};
+use crate::tasks::TaskSet;
+use crate::{Error, Result, millis, secs, telemetry};
+
+type Extend = Box<dyn FnOnce(Router) -> Router + Send>;
+
+/// The admin listener's state within an app.
+pub(crate) struct Admin {
+    address: OnceLock<SocketAddr>,
+    extensions: Mutex<Vec<Extend>>,
+    /// Everything but the probes; absent until `boot` has returned, because `boot` may add authentication.
+    guarded: OnceLock<Router>,
+    base: OnceLock<Router>,
+    /// Its own: it does not drain with the rest.
+    shutdown: Shutdown,
+    tasks: OnceLock<TaskSet>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            address: OnceLock::new(),
+            extensions: Mutex::default(),
+            guarded: OnceLock::new(),
+            base: OnceLock::new(),
+            shutdown: Shutdown::new(),
+            tasks: OnceLock::new(),
+        }
+    }
+}
+
+impl Admin {
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address.get().copied()
+    }
+
+    pub fn extend(&self, extend: Extend) {
+        self.extensions.lock().unwrap_or_else(PoisonError::into_inner).push(extend);
+    }
+
+    /// Opens everything but the probes: nothing is added any more.
+    pub fn complete(&self) {
+        let extensions = std::mem::take(&mut *self.extensions.lock().unwrap_or_else(PoisonError::into_inner));
+        let base = self.base.get().cloned().unwrap_or_default();
+        let _ = self.guarded.set(extensions.into_iter().fold(base, |router, extend| extend(router)));
+    }
+
+    pub(super) fn guarded(&self) -> Option<Router> {
+        self.guarded.get().cloned()
+    }
+}
+
+/// Binds and serves the admin listener on `control`, if there is to be one.
+pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
+    control.spawn("metrics upkeep", async {
+        let mut tick = interval(secs(5));
+        loop {
+            tick.tick().await;
+            telemetry::upkeep();
+        }
+    });
+    let Some(listen) = core.settings.admin_address().map(str::to_owned) else { return Ok(()) };
+    let _ = core.admin.base.set(routes::guarded(core));
+    let router = routes::all(core);
+    let named = listen.clone();
+    let (tasks, core) = (TaskSet::on(control.runtime()), core.clone());
+    let _ = core.admin.tasks.set(tasks.clone());
+    // Bound where it is served: a socket belongs to the runtime that registered it.
+    let opened = control.spawn("admin listener", async move {
+        let listener = TcpListener::bind(&listen).await?;
+        let address = listener.local_addr()?;
+        let _ = core.admin.address.set(address);
+        let door = Door {
+            router,
+            shutdown: core.admin.shutdown.clone(),
+            tasks: tasks.clone(),
+            flights: Arc::default(),
+            limits: Limits { connections: 256, header_timeout: secs(10) },
+        };
+        tasks.spawn("admin accept", accept(listener, Arc::new(door)));
+        tracing::info!(%address, "admin listening");
+        Ok::<_, Error>(())
+    });
+    let opened = match opened.await {
+        Ok(opened) => opened,
+        Err(error) => Err(Error::from_any(error)),
+    };
+    opened.map_err(|error| error.context(format!("cannot listen on {named} for administration")))
+}
+
+/// Closes the listener and gives its last answers `limit` to get out.
+pub(crate) async fn close(core: &Core, limit: Duration) {
+    core.admin.shutdown.advance(Phase::Draining);
+    if let Some(tasks) = core.admin.tasks.get() {
+        // Idle connections linger for half a second otherwise; nothing is lost with them.
+        let _ = timeout(limit.min(millis(100)), tasks.idle()).await;
+        tasks.abort();
+    }
+}

@@ -1,0 +1,101 @@
+//! What the admin listener answers.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{StatusCode, header};
+use serde_json::{Value, json};
+use tower::Service;
+
+use crate::app::Core;
+use crate::config::to_json;
+use crate::request::{Pipeline, Refusal};
+use crate::telemetry;
+
+/// A body of administration is a few bytes.
+const MAX_BODY: usize = 64 << 10;
+
+/// The probes, always; everything else once `boot` has said who may.
+pub(super) fn all(core: &Arc<Core>) -> Router {
+    let rest = Router::new().fallback(dispatch).with_state(core.clone());
+    core.health.router().merge(rest).layer(Pipeline::from_settings(&core.settings))
+}
+
+/// What may be put behind authentication.
+pub(super) fn guarded(core: &Arc<Core>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/admin/drain", post(drain))
+        .route("/admin/log-level", get(log_level).put(set_log_level))
+        .route("/admin/config", get(config))
+        .with_state(core.clone())
+}
+
+async fn dispatch(State(core): State<Arc<Core>>, request: Request) -> Response {
+    match core.admin.guarded() {
+        Some(mut router) => match router.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "initializing", "still starting").into_response()
+        }
+    }
+}
+
+async fn metrics() -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
+        .into_response()
+}
+
+async fn drain(State(core): State<Arc<Core>>) -> Response {
+    tracing::info!("drain requested");
+    core.shutdown.begin();
+    json(StatusCode::ACCEPTED, &json!({ "status": "draining" }))
+}
+
+async fn log_level(State(core): State<Arc<Core>>) -> Response {
+    json(StatusCode::OK, &json!({ "level": core.level.get() }))
+}
+
+async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Response {
+    let Ok(body) = axum::body::to_bytes(request.into_body(), MAX_BODY).await else {
+        return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "the body is too long")
+            .into_response();
+    };
+    let Ok(Value::Object(body)) = serde_json::from_slice(&body) else {
+        return Refusal::new(StatusCode::BAD_REQUEST, "malformed-body", "the body is not a JSON object")
+            .into_response();
+    };
+    let mut refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "validation-failed", "a field is wrong");
+    for unknown in body.keys().filter(|key| *key != "level") {
+        refusal =
+            refusal.field(format!("/{}", unknown.replace('~', "~0").replace('/', "~1")), "unknown field");
+    }
+    let level = match body.get("level") {
+        Some(Value::String(level)) => level.clone(),
+        Some(_) => return refusal.field("/level", "must be a string").into_response(),
+        None => return refusal.field("/level", "is missing").into_response(),
+    };
+    if refusal.has_fields() {
+        return refusal.into_response();
+    }
+    match core.level.set(&level) {
+        Ok(()) => {
+            tracing::info!(level, "log level changed");
+            log_level(State(core)).await
+        }
+        Err(detail) => refusal.field("/level", detail).into_response(),
+    }
+}
+
+async fn config(State(core): State<Arc<Core>>) -> Response {
+    json(StatusCode::OK, &to_json(&core.values))
+}
+
+fn json(status: StatusCode, body: &Value) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}

@@ -1,0 +1,124 @@
+//! What every piece of a running app shares.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::runtime::Handle;
+
+use super::part::Part;
+use super::{Budget, Overstayer};
+use crate::Result;
+use crate::admin::Admin;
+use crate::config::{Effective, Settings};
+use crate::health::Health;
+use crate::log::LogLevel;
+use crate::shutdown::Shutdown;
+use crate::tasks::{Task, TaskInfo, TaskSet};
+
+/// The shared state of one app.
+pub(crate) struct Core {
+    pub name: String,
+    pub settings: Settings,
+    pub budget: Budget,
+    /// The effective configuration, for `GET /admin/config`.
+    pub values: Vec<Effective>,
+    pub level: LogLevel,
+    pub shutdown: Shutdown,
+    /// Work: waited for in the drain.
+    pub tasks: TaskSet,
+    /// Owned loops and checks: ended at stop.
+    pub loops: TaskSet,
+    pub health: Health,
+    pub admin: Admin,
+    registry: Mutex<Registry>,
+}
+
+#[derive(Default)]
+struct Registry {
+    /// In the order of `boot`'s lines.
+    entries: Vec<Entry>,
+    ready: Vec<BoxFuture<'static, Result<()>>>,
+    /// Parts that have been started, for reports from any thread.
+    parts: Vec<Arc<dyn Part>>,
+}
+
+/// Something to be undone.
+pub(crate) enum Entry {
+    /// A component's stop hook.
+    Hook { name: String, limit: Duration, stop: Box<dyn FnOnce() -> BoxFuture<'static, Result<()>> + Send> },
+    /// An owned loop.
+    Loop { name: String, task: Task<()> },
+    /// Something that handles work.
+    Part(Arc<dyn Part>),
+}
+
+/// What a core is made from.
+pub(crate) struct Given {
+    pub name: String,
+    pub settings: Settings,
+    pub values: Vec<Effective>,
+    pub level: LogLevel,
+    pub shutdown: Shutdown,
+    pub runtime: Handle,
+}
+
+impl Core {
+    pub fn new(given: Given) -> Arc<Self> {
+        Arc::new(Self {
+            name: given.name,
+            // Refused before, if it does not fit.
+            budget: Budget::plan(&given.settings).unwrap_or_default(),
+            settings: given.settings,
+            values: given.values,
+            level: given.level,
+            health: Health::new(given.shutdown.clone()),
+            shutdown: given.shutdown,
+            tasks: TaskSet::on(given.runtime.clone()),
+            loops: TaskSet::on(given.runtime),
+            admin: Admin::default(),
+            registry: Mutex::default(),
+        })
+    }
+
+    pub fn register(&self, entry: Entry) {
+        self.registry().entries.push(entry);
+    }
+
+    pub fn when_ready(&self, hook: BoxFuture<'static, Result<()>>) {
+        self.registry().ready.push(hook);
+    }
+
+    pub fn take_entries(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.registry().entries)
+    }
+
+    pub fn take_ready(&self) -> Vec<BoxFuture<'static, Result<()>>> {
+        std::mem::take(&mut self.registry().ready)
+    }
+
+    pub fn begun(&self, part: Arc<dyn Part>) {
+        self.registry().parts.push(part);
+    }
+
+    pub fn parts(&self) -> Vec<Arc<dyn Part>> {
+        self.registry().parts.clone()
+    }
+
+    /// The work that is in flight now, from any thread.
+    pub fn in_flight(&self) -> Vec<Overstayer> {
+        let mut all: Vec<_> = self.parts().iter().flat_map(|part| part.in_flight()).collect();
+        all.extend(self.tasks.list().into_iter().map(Overstayer::from));
+        all
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<TaskInfo> for Overstayer {
+    fn from(task: TaskInfo) -> Self {
+        Overstayer::new(format!("task {}", task.name), task.location, task.age)
+    }
+}

@@ -1,0 +1,215 @@
+//! The app: one life cycle for everything that lives.
+
+mod boot;
+mod budget;
+mod control;
+mod core;
+mod life;
+mod notify;
+mod part;
+mod report;
+mod watchdog;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use boot::{Boot, Starting};
+pub(crate) use budget::Budget;
+pub(crate) use core::Core;
+pub use part::Overstayer;
+pub(crate) use part::Part;
+pub use report::Ended;
+
+use self::control::Control;
+use self::watchdog::Watchdog;
+use crate::config::{Loaded, Loader};
+use crate::log::{self, Levels, Log};
+use crate::shutdown::{Phase, Shutdown};
+use crate::time::millis;
+use crate::{Error, Result, admin, telemetry};
+
+/// A service: owns runtime, signals, logs, metrics, probes, drain and exit code.
+///
+/// `C` is the service's configuration; it follows from the `boot` that is run.
+pub struct App<C> {
+    name: String,
+    loader: Loader<C>,
+    shutdown: Shutdown,
+}
+
+impl<C> App<C>
+where
+    C: Serialize + DeserializeOwned + Default,
+{
+    /// An app of this name, which in capitals is the prefix of its variables (`SHOP_GRACE_MS`).
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { loader: Loader::new(&name), name, shutdown: Shutdown::new() }
+    }
+
+    /// Reads the configuration with this loader, which may know of a file, flags and rules.
+    #[must_use]
+    pub fn config(mut self, loader: Loader<C>) -> Self {
+        self.loader = loader;
+        self
+    }
+
+    /// Follows and begins the app's shutdown from outside of it.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Runs the service until a signal, `POST /admin/drain` or a failure ends it, and answers the exit code: 0 when
+    /// everything drained, 1 when something had to be cut, 69 when a store is unavailable at start, 74 when one
+    /// cannot be trusted any more, 78 for a wrong configuration.
+    ///
+    /// To be called from `main`, outside of any runtime. The process is gone a second before the grace ends, whatever
+    /// happens.
+    pub fn run<B>(self, boot: B) -> ExitCode
+    where
+        B: AsyncFnOnce(&mut Boot<C>) -> Result<()>,
+    {
+        match self.process(boot) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => {
+                // Before there is a log.
+                eprintln!("{}", error.chain());
+                ExitCode::from(error.exit_code())
+            }
+        }
+    }
+
+    /// Runs the app inside the caller's runtime until `until` resolves or its [`shutdown`](Self::shutdown) begins:
+    /// without signals, watchdog and panic hook, for embedding and tests.
+    ///
+    /// Not cancel safe: dropping the future drops the app without draining it.
+    pub async fn run_until<B>(self, boot: B, until: impl Future<Output = ()>) -> Ended
+    where
+        B: AsyncFnOnce(&mut Boot<C>) -> Result<()>,
+    {
+        let shutdown = self.shutdown.clone();
+        let life = async {
+            let loaded = self.loader.load()?;
+            let log = start_log(&loaded)?;
+            let control = Control::start()?;
+            let (core, config) = self.assemble(loaded, &log, control::runtime_here()?);
+            admin::open(&core, control.tasks()).await?;
+            let ended = life::live(&core, config, boot).await;
+            admin::close(&core, millis(200)).await;
+            tokio::task::spawn_blocking(move || control.end(millis(200))).await.ok();
+            Ok(ended)
+        };
+        let mut life = std::pin::pin!(life);
+        let ended: Result<Ended> = tokio::select! {
+            biased;
+            ended = &mut life => ended,
+            () = until => {
+                shutdown.begin();
+                life.await
+            }
+        };
+        shutdown.advance(Phase::Ended);
+        let ended = ended.unwrap_or_else(|error| Ended { error: Some(error), ..Ended::default() });
+        ended.log();
+        ended
+    }
+
+    /// `main` in phases: signals, configuration, log, watchdog, runtime, admin listener, life, flush.
+    fn process<B>(self, boot: B) -> Result<u8>
+    where
+        B: AsyncFnOnce(&mut Boot<C>) -> Result<()>,
+    {
+        // First of all, so that a signal that comes while we start is not the end of us.
+        let control = Control::start()?;
+        let log_slot = Arc::new(OnceLock::<Log>::new());
+        let last = log_slot.clone();
+        control.handle_signals(self.shutdown.clone(), move || {
+            if let Some(log) = last.get() {
+                log.flush(millis(100));
+            }
+        })?;
+
+        let loaded = self.loader.load()?;
+        let log = start_log(&loaded)?;
+        let _ = log_slot.set(log.clone());
+        log_panics();
+
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.enable_all().thread_name(format!("{}-worker", self.name));
+        if let Some(threads) = loaded.settings.threads {
+            builder.worker_threads(threads);
+        }
+        let runtime = builder.build().map_err(|e| Error::from(e).context("cannot start the runtime"))?;
+        let (core, config) = self.assemble(loaded, &log, runtime.handle().clone());
+        arm_watchdog(&core)?;
+
+        let ended = runtime.block_on(async {
+            let ended = match admin::open(&core, control.tasks()).await {
+                Ok(()) => life::live(&core, config, boot).await,
+                Err(error) => {
+                    tracing::error!(error = %error.chain(), "cannot start");
+                    Ended { error: Some(error), ..Ended::default() }
+                }
+            };
+            ended.log();
+            ended
+        });
+        // What blocks a thread of the runtime is left behind: the exit ends it.
+        runtime.shutdown_timeout(core.budget.flush / 4);
+        log.flush(core.budget.flush / 2);
+        let slice = core.budget.flush / 8;
+        let closing = core.clone();
+        control.finish(async move { admin::close(&closing, slice).await }, slice);
+        core.shutdown.advance(Phase::Ended);
+        control.end(core.budget.flush / 8);
+        Ok(ended.exit_code())
+    }
+
+    fn assemble(&self, loaded: Loaded<C>, log: &Log, runtime: tokio::runtime::Handle) -> (Arc<Core>, C) {
+        let core = Core::new(core::Given {
+            name: self.name.clone(),
+            settings: loaded.settings,
+            values: loaded.values,
+            level: log.level.clone(),
+            shutdown: self.shutdown.clone(),
+            runtime,
+        });
+        (core, loaded.config)
+    }
+}
+
+fn start_log<C>(loaded: &Loaded<C>) -> Result<Log> {
+    let levels = Levels::parse(&loaded.settings.log_level).map_err(Error::config)?;
+    let log = log::install(loaded.settings.log_format, levels);
+    telemetry::install();
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    Ok(log)
+}
+
+/// Armed by the first demand, on the thread that makes it: it works when everything else is stuck.
+fn arm_watchdog(core: &Arc<Core>) -> Result<()> {
+    let witness = Arc::downgrade(core);
+    let watchdog = Watchdog::start(move || {
+        let Some(core) = witness.upgrade() else { return String::new() };
+        let loops = core.loops.list().into_iter().map(Overstayer::from);
+        let all = core.in_flight().into_iter().chain(loops);
+        all.map(|item| format!("still running: {item}")).collect::<Vec<_>>().join("\n")
+    })
+    .map_err(|e| Error::from(e).context("cannot start the watchdog"))?;
+    let after: Duration = core.budget.watchdog();
+    core.shutdown.on_begin(move || watchdog.arm(after));
+    Ok(())
+}
+
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let message = crate::tasks::panic_message(panic.payload());
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%message, %location, "panic");
+    }));
+}

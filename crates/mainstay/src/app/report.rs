@@ -1,0 +1,50 @@
+//! What a shutdown was like.
+
+use std::time::Duration;
+
+use super::Overstayer;
+use crate::shutdown::{Cause, Phase};
+use crate::time::human;
+use crate::{Error, ErrorKind};
+
+/// How an app ended.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Ended {
+    /// Who asked for the end; `None` if it never came up.
+    pub cause: Option<Cause>,
+    /// How long each phase took.
+    pub phases: Vec<(Phase, Duration)>,
+    /// What was still running when its time was up, and was cut.
+    pub cut: Vec<Overstayer>,
+    /// Why it failed, if it did.
+    pub error: Option<Error>,
+}
+
+impl Ended {
+    /// 0 when everything drained, 1 when something had to be cut, or the error's own code.
+    pub fn exit_code(&self) -> u8 {
+        match &self.error {
+            Some(error) if error.kind() != ErrorKind::Interrupted => error.exit_code(),
+            _ => u8::from(!self.cut.is_empty()),
+        }
+    }
+
+    /// Says it in the log: one line for each thing that was cut, and one for the whole.
+    pub(crate) fn log(&self) {
+        for cut in &self.cut {
+            tracing::warn!(what = %cut.what, whence = %cut.whence, age_ms = cut.age.as_millis() as u64, "still running, was cut");
+        }
+        let phases: Vec<_> =
+            self.phases.iter().map(|(phase, took)| format!("{phase:?} {}", human(*took))).collect();
+        let took: Duration = self.phases.iter().map(|(_, took)| *took).sum();
+        let cause = self.cause.map_or_else(|| "start".to_owned(), |cause| cause.to_string());
+        let (took_ms, cut) = (took.as_millis() as u64, self.cut.len());
+        let (phases, exit_code) = (phases.join(", "), self.exit_code());
+        if exit_code == 0 {
+            tracing::info!(%cause, took_ms, %phases, "stopped, everything drained");
+        } else {
+            tracing::warn!(%cause, took_ms, cut, exit_code, %phases, "stopped");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The thread that ends the process when nothing else does.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// Ends the process with code 1 when it was armed and the time has passed: also when every runtime is blocked.
+#[derive(Clone)]
+pub(crate) struct Watchdog(SyncSender<Duration>);
+
+impl Watchdog {
+    /// Starts the thread. `last_words` is what it prints before it ends the process; it must not block.
+    pub fn start(last_words: impl Fn() -> String + Send + 'static) -> std::io::Result<Self> {
+        let (arm, armed) = sync_channel(1);
+        let thread = std::thread::Builder::new().name("mainstay-watchdog".to_owned()).stack_size(256 << 10);
+        thread.spawn(move || watch(&armed, &last_words))?;
+        Ok(Self(arm))
+    }
+
+    /// Begins the countdown. Only the first call counts.
+    pub fn arm(&self, after: Duration) {
+        let _ = self.0.try_send(after);
+    }
+}
+
+fn watch(armed: &Receiver<Duration>, last_words: &dyn Fn() -> String) {
+    // The app is gone without having been told to stop: there is nothing to watch.
+    let Ok(after) = armed.recv() else { return };
+    // Whatever comes now, another arming or the sender's end, does not stop it: only the process's exit does.
+    std::thread::sleep(after);
+    // Straight to stderr: the log may be what is stuck. On a thread of its own, because stderr may be, too.
+    let text = format!("the grace is over, ending the process by force\n{}\n", last_words());
+    let writer = std::thread::spawn(move || {
+        use std::io::Write as _;
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    });
+    for _ in 0..20 {
+        if writer.is_finished() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::process::exit(1);
+}

@@ -1,0 +1,109 @@
+//! Why a call to a store gave nothing.
+
+use std::fmt;
+
+use mainstay_core::{
+    error::{Applied, ErrorKind as StoreErrorKind},
+    op::{Place, Reason, Rejection},
+};
+
+/// A store's no: either a [`Rejection`] (an answer: definitely nothing changed), or trouble.
+#[derive(Clone, Debug)]
+pub struct StoreError(Inner);
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Rejected(Rejection),
+    Failed(mainstay_core::Error),
+}
+
+impl StoreError {
+    /// The answer, if the store could judge the call.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match &self.0 {
+            Inner::Rejected(rejection) => Some(rejection),
+            Inner::Failed(_) => None,
+        }
+    }
+
+    /// Why it was rejected, if it was.
+    pub fn reason(&self) -> Option<&Reason> {
+        self.rejection().map(|rejection| &rejection.reason)
+    }
+
+    /// The trouble, if the store could not judge the call.
+    pub fn failure(&self) -> Option<&mainstay_core::Error> {
+        match &self.0 {
+            Inner::Rejected(_) => None,
+            Inner::Failed(error) => Some(error),
+        }
+    }
+
+    /// Whether the commit may have happened all the same. Repeat it with the same idempotency key to find out.
+    pub fn may_have_happened(&self) -> bool {
+        self.failure().is_some_and(|error| error.applied() == Applied::Unknown)
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match &self.0 {
+            Inner::Rejected(rejection) => matches!(rejection.reason, Reason::QueueFull { .. }),
+            Inner::Failed(error) => error.is_retryable(),
+        }
+    }
+
+    /// A rejection that the client itself finds, before the store is asked.
+    pub(crate) fn invalid(field: &'static str, detail: impl Into<String>) -> StoreError {
+        let reason = Reason::Invalid { field, detail: detail.into() };
+        Rejection { at: Place::Commit, reason }.into()
+    }
+}
+
+impl From<Rejection> for StoreError {
+    fn from(rejection: Rejection) -> Self {
+        StoreError(Inner::Rejected(rejection))
+    }
+}
+impl From<mainstay_core::Error> for StoreError {
+    fn from(error: mainstay_core::Error) -> Self {
+        StoreError(Inner::Failed(error))
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Rejected(rejection) => fmt::Display::fmt(rejection, f),
+            Inner::Failed(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.0 {
+            Inner::Rejected(_) => None,
+            Inner::Failed(error) => error.source(),
+        }
+    }
+}
+
+impl From<StoreError> for crate::Error {
+    fn from(error: StoreError) -> Self {
+        use crate::ErrorKind;
+        let kind = match error.failure().map(mainstay_core::Error::kind) {
+            Some(StoreErrorKind::Untrusted) => ErrorKind::Untrusted,
+            Some(StoreErrorKind::Unavailable | StoreErrorKind::Overloaded | StoreErrorKind::Closed) => {
+                ErrorKind::Unavailable
+            }
+            Some(StoreErrorKind::DeadlineExceeded) => ErrorKind::TimedOut,
+            _ => ErrorKind::Other,
+        };
+        crate::Error::new(kind, error.to_string()).with_source(error)
+    }
+}
+impl From<mainstay_core::Error> for crate::Error {
+    fn from(error: mainstay_core::Error) -> Self {
+        StoreError::from(error).into()
+    }
+}

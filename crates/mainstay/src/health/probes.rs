@@ -1,0 +1,67 @@
+//! Probes over HTTP.
+
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::{Health, NotReady};
+
+impl Health {
+    /// `/livez`, `/readyz` and `/startupz`, each with `?verbose`. They are on the admin listener; merge them into an
+    /// API's router if its balancer probes there.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/startupz", get(startupz))
+            .with_state(self.clone())
+    }
+}
+
+async fn livez(State(health): State<Health>, RawQuery(query): RawQuery) -> Response {
+    if health.live() {
+        answer(&health, query, StatusCode::OK, json!({ "status": "healthy" }))
+    } else {
+        let body = json!({ "status": "unhealthy", "reason": "stalled" });
+        answer(&health, query, StatusCode::SERVICE_UNAVAILABLE, body)
+    }
+}
+
+async fn readyz(State(health): State<Health>, RawQuery(query): RawQuery) -> Response {
+    let ready = health.ready();
+    probe(&health, query, ready)
+}
+
+async fn startupz(State(health): State<Health>, RawQuery(query): RawQuery) -> Response {
+    if health.started() {
+        answer(&health, query, StatusCode::OK, json!({ "status": "started" }))
+    } else {
+        probe(&health, query, Err(NotReady::Initializing))
+    }
+}
+
+fn probe(health: &Health, query: Option<String>, ready: Result<(), NotReady>) -> Response {
+    match ready {
+        Ok(()) => answer(health, query, StatusCode::OK, json!({ "status": "ready" })),
+        Err(reason) => {
+            let body = json!({ "status": "not_ready", "reason": reason });
+            answer(health, query, StatusCode::SERVICE_UNAVAILABLE, body)
+        }
+    }
+}
+
+fn answer(health: &Health, query: Option<String>, status: StatusCode, mut body: Value) -> Response {
+    let verbose = query
+        .is_some_and(|query| query.split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose=")));
+    if verbose {
+        body["checks"] = json!(health.report());
+    }
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    (status, headers, body.to_string()).into_response()
+}

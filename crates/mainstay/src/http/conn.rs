@@ -1,0 +1,161 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::future::RouteFuture;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower::Service;
+
+use super::flight::{Conn, Entered, Flight, Tracked};
+use super::listener::Door;
+use super::sniff::{Protocol, Replay, sniff};
+use crate::secs;
+use crate::shutdown::{Phase, Shutdown};
+use crate::tasks::TaskSet;
+
+/// Serves a connection to its end, or until the drain leaves nothing on it that could be lost.
+pub(super) async fn serve(mut stream: TcpStream, entered: Entered, door: Arc<Door>) {
+    let conn = entered.conn.clone();
+    let first = tokio::select! {
+        biased; // what has arrived is read before the drain is looked at
+        first = timeout(door.limits.header_timeout, sniff(&mut stream)) => first,
+        () = door.shutdown.reached(Phase::Draining) => return,
+    };
+    let Ok(Ok(Some((protocol, seen)))) = first else { return };
+    let io = TokioIo::new(Replay { seen, stream, conn: conn.clone() });
+    let service = Routes { door: door.clone(), conn: conn.clone(), protocol };
+    match protocol {
+        Protocol::Http1 => {
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(door.limits.header_timeout)
+                .serve_connection(io, service)
+                .with_upgrades();
+            http1_until_drained(pin!(served), &door.shutdown, &conn).await;
+        }
+        Protocol::Http2 => {
+            let served = http2::Builder::new(Streams(door.tasks.clone()))
+                .timer(TokioTimer::new())
+                .keep_alive_interval(Some(secs(30)))
+                .keep_alive_timeout(secs(20))
+                .max_concurrent_streams(200)
+                .serve_connection(io, service);
+            http2_until_drained(pin!(served), &door.shutdown, &conn).await;
+        }
+    }
+}
+
+/// HTTP/1.1: responses say `Connection: close` from the lame duck on (see [`Answer`]); hyper closes after them. When
+/// the drain begins, what is idle closes at once and the rest after its response.
+async fn http1_until_drained<C: Graceful>(mut served: Pin<&mut C>, shutdown: &Shutdown, conn: &Conn) {
+    tokio::select! {
+        biased;
+        _ = served.as_mut() => return,
+        () = shutdown.reached(Phase::Draining) => {}
+    }
+    served.as_mut().close();
+    // A half-sent head keeps hyper waiting for the rest of it: the drain does not.
+    tokio::select! { biased; _ = served => {}, () = conn.quiet() => {} }
+}
+
+/// HTTP/2: GOAWAY at the lame duck, but not before the first request: a connection in its handshake would be
+/// cancelled by it, and a client that has just connected would lose the request it is about to send.
+async fn http2_until_drained<C: Graceful>(mut served: Pin<&mut C>, shutdown: &Shutdown, conn: &Conn) {
+    let time_to_go = async {
+        shutdown.draining().await;
+        tokio::select! { () = conn.used() => {}, () = shutdown.reached(Phase::Draining) => {} }
+    };
+    tokio::select! { biased; _ = served.as_mut() => return, () = time_to_go => {} }
+    served.as_mut().close();
+    let parted = async {
+        shutdown.reached(Phase::Draining).await;
+        conn.quiet().await;
+    };
+    tokio::select! { biased; _ = served => {}, () = parted => {} }
+}
+
+/// What hyper's two kinds of connection have in common.
+trait Graceful: Future {
+    fn close(self: Pin<&mut Self>);
+}
+
+impl Graceful for http1::UpgradeableConnection<TokioIo<Replay>, Routes> {
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl Graceful for http2::Connection<TokioIo<Replay>, Routes, Streams> {
+    fn close(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Spawns HTTP/2 streams into the listener's set: none outlives it.
+#[derive(Clone)]
+struct Streams(TaskSet);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        self.0.spawn("http/2 stream", stream);
+    }
+}
+
+/// The router as hyper calls it.
+struct Routes {
+    door: Arc<Door>,
+    conn: Arc<Conn>,
+    protocol: Protocol,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Routes {
+    type Response = Response<Tracked>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        let flight = self.conn.begin(request.method().clone(), request.uri().clone());
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.conn.peer);
+        request.extensions_mut().insert(self.door.shutdown.clone());
+        let mut router: Router = self.door.router.clone();
+        let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());
+        Answer { route: router.call(request), flight: Some(flight), shutdown }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response on its way: books its body, and tells an HTTP/1.1 client to go elsewhere during the lame duck.
+    struct Answer {
+        #[pin]
+        route: RouteFuture<Infallible>,
+        flight: Option<Flight>,
+        shutdown: Option<Shutdown>,
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Tracked>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Ok(mut response) = ready!(this.route.poll(cx));
+        let upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if !upgrade && this.shutdown.as_ref().is_some_and(Shutdown::is_draining) {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let Some(flight) = this.flight.take() else { return Poll::Pending }; // polled after its end
+        Poll::Ready(Ok(response.map(|body| Tracked::new(body, flight))))
+    }
+}

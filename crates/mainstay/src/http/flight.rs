@@ -1,0 +1,197 @@
+//! What is in flight: connections, and the requests on them.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Method, Uri};
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+
+use super::Peer;
+use crate::app::Overstayer;
+use crate::millis;
+use crate::time::monotonic_ms;
+
+/// How long a connection without a request may take to part in order once the listener has closed: to answer
+/// HTTP/2's last ping, or to finish a half-sent head.
+const LINGER: Duration = millis(500);
+
+/// The connections of a listener.
+#[derive(Default)]
+pub(crate) struct Flights {
+    next: AtomicU64,
+    conns: Mutex<HashMap<u64, Arc<Conn>>>,
+}
+
+/// One connection.
+pub(crate) struct Conn {
+    id: u64,
+    pub peer: Peer,
+    requests: Mutex<Vec<Request>>,
+    begun: AtomicU64,
+    write_blocked: AtomicBool,
+    /// Notified when the first request begins, and when the last one in flight ends.
+    changed: Notify,
+}
+
+struct Request {
+    id: u64,
+    method: Method,
+    uri: Uri,
+    since_ms: u64,
+}
+
+impl Flights {
+    pub fn enter(self: &Arc<Self>, peer: Peer) -> Entered {
+        let conn = Arc::new(Conn {
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            peer,
+            requests: Mutex::default(),
+            begun: AtomicU64::new(0),
+            write_blocked: AtomicBool::new(false),
+            changed: Notify::new(),
+        });
+        self.lock().insert(conn.id, conn.clone());
+        metrics::gauge!("http.server.open_connections").increment(1);
+        Entered { flights: self.clone(), conn }
+    }
+
+    /// What would be lost if the connections were cut now.
+    pub fn in_flight(&self) -> Vec<Overstayer> {
+        let now = monotonic_ms();
+        let conns: Vec<_> = self.lock().values().cloned().collect();
+        let mut all = Vec::new();
+        for conn in conns {
+            let whence = format!("from {} to {}", conn.peer.addr, conn.peer.local);
+            let requests = conn.lock();
+            all.extend(requests.iter().map(|request| {
+                let age = millis(now.saturating_sub(request.since_ms));
+                Overstayer::new(format!("{} {}", request.method, request.uri.path()), whence.clone(), age)
+            }));
+            if requests.is_empty() && conn.write_blocked.load(Ordering::Relaxed) {
+                all.push(Overstayer::new("response that its client does not take", whence, Duration::ZERO));
+            }
+        }
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Conn>>> {
+        self.conns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection in the books; leaves them when dropped.
+pub(crate) struct Entered {
+    flights: Arc<Flights>,
+    pub conn: Arc<Conn>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.conn.id);
+        metrics::gauge!("http.server.open_connections").decrement(1);
+    }
+}
+
+impl Conn {
+    /// Books a request until the answer's body is done or dropped.
+    pub fn begin(self: &Arc<Self>, method: Method, uri: Uri) -> Flight {
+        let id = self.begun.fetch_add(1, Ordering::Relaxed);
+        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms() });
+        if id == 0 {
+            self.changed.notify_waiters();
+        }
+        Flight { conn: self.clone(), id }
+    }
+
+    /// Resolves when the connection has carried a request.
+    pub async fn used(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.begun.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Resolves when nothing would be lost by dropping the connection, and it has had a moment to part in order.
+    pub async fn quiet(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.lock().is_empty() {
+                changed.await;
+                continue;
+            }
+            tokio::time::sleep(LINGER).await;
+            if self.lock().is_empty() && !self.write_blocked.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    pub fn set_write_blocked(&self, blocked: bool) {
+        self.write_blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request in flight.
+pub(crate) struct Flight {
+    conn: Arc<Conn>,
+    id: u64,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut requests = self.conn.lock();
+        requests.retain(|request| request.id != self.id);
+        let last = requests.is_empty();
+        drop(requests);
+        if last {
+            self.conn.changed.notify_waiters();
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response body that keeps its request in the books.
+    pub(crate) struct Tracked {
+        #[pin]
+        body: axum::body::Body,
+        _flight: Flight,
+    }
+}
+
+impl Tracked {
+    pub fn new(body: axum::body::Body, flight: Flight) -> Self {
+        Self { body, _flight: flight }
+    }
+}
+
+impl Body for Tracked {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

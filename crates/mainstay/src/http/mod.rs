@@ -1,0 +1,22 @@
+//! HTTP listeners: our own accept loop and connections, axum routers on top.
+//!
+//! HTTP/1.1 and cleartext HTTP/2 (by prior knowledge) share a port. Every connection is owned: during the lame duck
+//! HTTP/1.1 responses carry `Connection: close` and HTTP/2 connections get GOAWAY, so that clients move away without
+//! losing a request; when the drain begins the listener closes and requests in flight finish; what overstays is cut
+//! and named. Idle connections and half-sent heads never hold it up.
+//!
+//! A request whose client is gone is dropped where it awaits: its handler does not run to its end. What must be
+//! finished belongs into [`Boot::tasks`](crate::Boot::tasks) or a job.
+//!
+//! Every request carries its [`Peer`] and a [`Shutdown`](crate::Shutdown) in its extensions; both are extractors.
+
+mod boot;
+mod conn;
+mod extract;
+mod flight;
+mod listener;
+mod sniff;
+
+pub use boot::Http;
+pub use extract::Peer;
+pub(crate) use listener::{Door, Limits, accept};

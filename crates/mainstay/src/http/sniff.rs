@@ -1,0 +1,98 @@
+//! Which protocol a connection speaks, found out before hyper sees it: hyper's own detection cannot be told to shut
+//! down gracefully, it cancels the connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::flight::Conn;
+
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Reads just enough to know. `None` when the client closed without a word.
+pub(super) async fn sniff(stream: &mut TcpStream) -> io::Result<Option<(Protocol, Seen)>> {
+    let mut seen = Seen { bytes: [0; 24], len: 0, at: 0 };
+    loop {
+        let read = stream.read(&mut seen.bytes[seen.len..]).await?;
+        if read == 0 {
+            return Ok((seen.len > 0).then_some((Protocol::Http1, seen)));
+        }
+        seen.len += read;
+        if seen.bytes[..seen.len] != PREFACE[..seen.len] {
+            return Ok(Some((Protocol::Http1, seen)));
+        }
+        if seen.len == PREFACE.len() {
+            return Ok(Some((Protocol::Http2, seen)));
+        }
+    }
+}
+
+/// The bytes that were read to find out.
+pub(super) struct Seen {
+    bytes: [u8; 24],
+    len: usize,
+    at: usize,
+}
+
+/// The stream with the seen bytes put back, which also notes whether the client takes what is written.
+pub(super) struct Replay {
+    pub seen: Seen,
+    pub stream: TcpStream,
+    pub conn: Arc<Conn>,
+}
+
+impl AsyncRead for Replay {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let left = &this.seen.bytes[this.seen.at..this.seen.len];
+        if left.is_empty() {
+            return Pin::new(&mut this.stream).poll_read(cx, buf);
+        }
+        let take = left.len().min(buf.remaining());
+        buf.put_slice(&left[..take]);
+        this.seen.at += take;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.conn.set_write_blocked(written.is_pending());
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.conn.set_write_blocked(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,227 @@
+//! Jobs as a program sees them: a type with two constants, and the error a handler answers with.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstay_core::{
+    id::JobId,
+    job::{Backoff, JobBody, JobPolicy, NewJob, Unique, When},
+    name::QueueName,
+    time::Timestamp,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::client::{Client, StoreError};
+
+/// A kind of work. The type is the payload; the constants say what it is called and where it goes.
+pub trait Job: Serialize + DeserializeOwned + Send + 'static {
+    /// Names the kind for the worker that picks a handler: 1–256 bytes, unique within the service.
+    const KIND: &'static str;
+    /// The queue it goes to, unless [`JobBuilder::queue`] says otherwise.
+    const QUEUE: &'static str;
+
+    /// The rules it is run by. Defaults to [`JobPolicy::default`]: 20 attempts, exponential back-off from 1 s to 1 h
+    /// with full jitter.
+    fn policy() -> JobPolicy {
+        JobPolicy::default()
+    }
+
+    /// The job with options.
+    fn with(self) -> JobBuilder
+    where
+        Self: Sized,
+    {
+        JobBuilder::new(&self)
+    }
+}
+
+/// A job with options, ready to be enqueued.
+#[derive(Clone, Debug)]
+#[must_use = "a job is enqueued by `Client::enqueue` or in a commit"]
+pub struct JobBuilder {
+    kind: String,
+    payload: Result<String, String>,
+    queue: String,
+    id: Option<JobId>,
+    priority: u8,
+    run_at: Option<When>,
+    expires: Option<When>,
+    policy: JobPolicy,
+    unique: Option<Unique>,
+    tags: Vec<Arc<str>>,
+}
+
+impl JobBuilder {
+    fn new<J: Job>(job: &J) -> JobBuilder {
+        JobBuilder {
+            kind: J::KIND.to_owned(),
+            payload: serde_json::to_string(job).map_err(|error| error.to_string()),
+            queue: J::QUEUE.to_owned(),
+            id: None,
+            priority: 5,
+            run_at: None,
+            expires: None,
+            policy: J::policy(),
+            unique: None,
+            tags: Vec::new(),
+        }
+    }
+
+    /// Another queue than the kind's.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// An id of the caller's (a UUIDv7): a job that exists already is not added again.
+    pub fn id(mut self, id: JobId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// 0…9, lower first. Defaults to 5.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Not before this much time has passed.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.run_at = Some(When::In(ms(delay)));
+        self
+    }
+
+    /// Not before this instant.
+    pub fn run_at(mut self, at: Timestamp) -> Self {
+        self.run_at = Some(When::At(at));
+        self
+    }
+
+    /// Never handed out after this much time: then it is a dead letter, reason `expired`.
+    pub fn expires_in(mut self, after: Duration) -> Self {
+        self.expires = Some(When::In(ms(after)));
+        self
+    }
+
+    /// Failures and crashes before it is dead. Defaults to the kind's policy.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.policy.max_attempts = attempts;
+        self
+    }
+
+    /// The wait between attempts. Defaults to the kind's policy.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.policy.backoff = backoff;
+        self
+    }
+
+    /// How long one attempt may take. Defaults to the kind's policy, which has no limit.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.policy.timeout_ms = Some(ms(limit));
+        self
+    }
+
+    /// At most one unfinished job of the queue holds this key.
+    pub fn unique(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.unique = Some(Unique { key: key.into(), for_ms: None });
+        self
+    }
+
+    /// A word to find it by.
+    pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
+        self.tags.push(tag.into());
+        self
+    }
+}
+
+/// What can be enqueued: a [`Job`], or one with options.
+pub trait IntoNewJob {
+    /// The job as the store takes it.
+    ///
+    /// # Errors
+    /// A name or a payload that is not valid, named.
+    fn into_new_job(self, client: &Client) -> Result<NewJob, StoreError>;
+}
+
+impl<J: Job> IntoNewJob for J {
+    fn into_new_job(self, client: &Client) -> Result<NewJob, StoreError> {
+        JobBuilder::new(&self).into_new_job(client)
+    }
+}
+
+impl IntoNewJob for JobBuilder {
+    fn into_new_job(self, client: &Client) -> Result<NewJob, StoreError> {
+        let queue = QueueName::new(&self.queue)
+            .map_err(|error| StoreError::invalid("queue", format!("`{}`: {error}", self.queue)))?;
+        if self.kind.is_empty() || self.kind.len() > 256 {
+            return Err(StoreError::invalid("kind", "has 1 to 256 bytes"));
+        }
+        let payload = self.payload.map_err(|error| StoreError::invalid("payload", error))?;
+        let body = JobBody { tags: self.tags, ..JobBody::new(&self.kind, &payload) };
+        Ok(NewJob {
+            id: self.id.unwrap_or_else(|| client.new_id(&queue)),
+            caller_id: self.id.is_some(),
+            queue,
+            body: Arc::new(body),
+            priority: self.priority,
+            run_at: self.run_at,
+            expires: self.expires,
+            policy: self.policy,
+            unique: self.unique,
+        })
+    }
+}
+
+/// How a handler says no. Any error becomes a retry by the job's policy, so `?` just works.
+///
+/// It does not implement [`std::error::Error`], because it is made from every one that does.
+#[derive(Debug)]
+pub struct JobError(pub(crate) Ending);
+
+#[derive(Debug)]
+pub(crate) enum Ending {
+    Retry { kind: Option<String>, message: String },
+    Permanent { message: String },
+    Snooze(Duration),
+    Cancel,
+}
+
+impl JobError {
+    /// The attempt failed; try again by the job's policy.
+    pub fn retry(message: impl Into<String>) -> JobError {
+        JobError(Ending::Retry { kind: None, message: message.into() })
+    }
+
+    /// The attempt failed and trying again is useless: the job becomes a dead letter.
+    pub fn permanent(message: impl Into<String>) -> JobError {
+        JobError(Ending::Permanent { message: message.into() })
+    }
+
+    /// Not now: hand the job out again after this time. No attempt is spent.
+    pub fn snooze(after: Duration) -> JobError {
+        JobError(Ending::Snooze(after))
+    }
+
+    /// The work is not wanted any more: the job ends cancelled.
+    pub fn cancel() -> JobError {
+        JobError(Ending::Cancel)
+    }
+}
+
+impl<E: std::error::Error> From<E> for JobError {
+    fn from(error: E) -> JobError {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            message.push_str(": ");
+            message.push_str(&error.to_string());
+            cause = error.source();
+        }
+        let kind = std::any::type_name::<E>();
+        let kind = kind.rsplit("::").next().unwrap_or(kind);
+        JobError(Ending::Retry { kind: Some(kind.to_owned()), message })
+    }
+}
+
+pub(crate) fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

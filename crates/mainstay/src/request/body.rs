@@ -1,0 +1,107 @@
+//! Bodies that are watched: the request's for its limits, the response's for its end.
+
+use std::error::Error as StdError;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+
+use super::outcome::Guard;
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+pin_project_lite::pin_project! {
+    /// A request body that may be only so long, and take only so long.
+    ///
+    /// Its error is [`http_body_util::LengthLimitError`] (which axum's extractors answer with 413) or an
+    /// [`std::io::Error`] of kind `TimedOut`.
+    pub(super) struct Limited {
+        #[pin]
+        body: http_body_util::Limited<Body>,
+        limit: Duration,
+        // Made when the body is first waited for: most have arrived with the head.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl Limited {
+    pub fn new(body: Body, bytes: usize, limit: Duration) -> Self {
+        Self { body: http_body_util::Limited::new(body, bytes), limit, timer: None }
+    }
+}
+
+impl HttpBody for Limited {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.project();
+        if let Poll::Ready(frame) = this.body.poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(*this.limit)));
+        ready!(timer.as_mut().poll(cx));
+        let late = std::io::Error::new(std::io::ErrorKind::TimedOut, "the request's body took too long");
+        Poll::Ready(Some(Err(late.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A response body that tells its guard when it has been sent.
+    pub(super) struct Watched {
+        #[pin]
+        body: Body,
+        guard: Guard,
+    }
+}
+
+impl Watched {
+    pub fn new(body: Body, mut guard: Guard) -> Self {
+        if body.is_end_stream() {
+            guard.sent();
+        }
+        Self { body, guard }
+    }
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        // A body whose length is known is not asked again after its last byte.
+        if frame.is_none() || this.body.is_end_stream() || this.body.size_hint().exact() == Some(0) {
+            this.guard.sent();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,164 @@
+//! How a request ended: exactly one truthful answer, as a metric and an access log line.
+
+use axum::extract::MatchedPath;
+use http::{Method, Request, StatusCode};
+use tokio::time::Instant;
+use tracing::Span;
+
+use super::id::Identity;
+use crate::http::Peer;
+use crate::shutdown::Shutdown;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Answered, and the answer was sent.
+    Ok,
+    /// The request was wrong (4xx).
+    ClientError,
+    /// We were wrong (5xx).
+    ServerError,
+    /// The client went away before it had its answer.
+    ClientGone,
+    /// The time limit passed.
+    TimedOut,
+    /// The handler panicked.
+    Panicked,
+    /// Still running when the drain's time was up.
+    Cut,
+}
+
+impl Outcome {
+    /// The outcome as a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Ok => "ok",
+            Outcome::ClientError => "client_error",
+            Outcome::ServerError => "server_error",
+            Outcome::ClientGone => "client_gone",
+            Outcome::TimedOut => "timed_out",
+            Outcome::Panicked => "panicked",
+            Outcome::Cut => "cut",
+        }
+    }
+}
+
+/// Follows a request; says how it ended when it is dropped, whoever drops it.
+pub(super) struct Guard {
+    began: Instant,
+    method: Method,
+    /// The route's pattern, never the path: scanners try a hundred thousand paths, and each label is a series.
+    route: Option<MatchedPath>,
+    path: String,
+    peer: Option<Peer>,
+    shutdown: Option<Shutdown>,
+    span: Span,
+    status: Option<StatusCode>,
+    outcome: Option<Outcome>,
+    sent: bool,
+}
+
+impl Guard {
+    pub fn begin<B>(request: &Request<B>) -> Self {
+        metrics::gauge!("http.server.active_requests").increment(1);
+        let extensions = request.extensions();
+        Self {
+            began: Instant::now(),
+            method: request.method().clone(),
+            route: extensions.get().cloned(),
+            path: request.uri().path().to_owned(),
+            peer: extensions.get().copied(),
+            shutdown: extensions.get().cloned(),
+            span: Span::none(),
+            status: None,
+            outcome: None,
+            sent: false,
+        }
+    }
+
+    /// The span in which the request is handled: its fields stand on every line logged there.
+    pub fn enter_span(&mut self, identity: &Identity) -> Span {
+        let trace_id = format_args!("{:032x}", identity.trace.trace_id);
+        self.span = tracing::info_span!("request", request_id = %identity.id, %trace_id, method = %self.method, route = self.route());
+        self.span.clone()
+    }
+
+    /// The outcome is not what the status says.
+    pub fn ends_as(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    pub fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        // Nothing of these bodies is ever sent.
+        self.sent |= self.method == Method::HEAD;
+    }
+
+    pub fn sent(&mut self) {
+        self.sent = true;
+    }
+
+    fn route(&self) -> &str {
+        self.route.as_ref().map_or("", MatchedPath::as_str)
+    }
+
+    fn verdict(&self) -> Outcome {
+        match (self.outcome, self.status) {
+            (Some(known), _) => known,
+            (None, Some(status)) if self.sent && status.is_server_error() => Outcome::ServerError,
+            (None, Some(status)) if self.sent && status.is_client_error() => Outcome::ClientError,
+            (None, Some(_)) if self.sent => Outcome::Ok,
+            _ if self.shutdown.as_ref().is_some_and(Shutdown::is_cancelled) => Outcome::Cut,
+            _ => Outcome::ClientGone,
+        }
+    }
+
+    /// The method as a label: only known ones, because anybody can invent more.
+    fn method(&self) -> &'static str {
+        match self.method {
+            Method::GET => "GET",
+            Method::POST => "POST",
+            Method::PUT => "PUT",
+            Method::DELETE => "DELETE",
+            Method::PATCH => "PATCH",
+            Method::HEAD => "HEAD",
+            Method::OPTIONS => "OPTIONS",
+            Method::CONNECT => "CONNECT",
+            Method::TRACE => "TRACE",
+            _ => "_OTHER",
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        metrics::gauge!("http.server.active_requests").decrement(1);
+        let (took, outcome) = (self.began.elapsed(), self.verdict());
+        let status = self.status.map_or(0, |status| status.as_u16());
+        let labels = [
+            ("http.request.method", self.method().to_owned()),
+            ("http.route", self.route().to_owned()),
+            // Without an answer there is no status; 499 is what proxies say of a client that left.
+            ("http.response.status_code", if status == 0 { "499".to_owned() } else { status.to_string() }),
+            ("outcome", outcome.as_str().to_owned()),
+        ];
+        metrics::histogram!("http.server.request.duration", &labels).record(took.as_secs_f64());
+
+        let (path, took_ms, outcome_text) =
+            (self.path.as_str(), took.as_secs_f64() * 1000.0, outcome.as_str());
+        let peer = self.peer.map(|peer| tracing::field::display(peer.addr));
+        let _in = self.span.enter();
+        match outcome {
+            Outcome::Ok | Outcome::ClientError => {
+                tracing::debug!(target: "mainstay::access", path, status, took_ms, outcome = outcome_text, peer, "request");
+            }
+            Outcome::ClientGone => {
+                tracing::info!(target: "mainstay::access", path, status, took_ms, outcome = outcome_text, peer, "request");
+            }
+            _ => {
+                tracing::warn!(target: "mainstay::access", path, status, took_ms, outcome = outcome_text, peer, "request");
+            }
+        }
+    }
+}

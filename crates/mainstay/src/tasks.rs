@@ -1,0 +1,316 @@
+//! The owner of every spawned task.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, Location};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::time::{human, monotonic_ms};
+
+/// Spawns tasks and owns them: each has a name, is isolated when it panics, is waited for in the drain and
+/// aborted when it overstays. Cheap to clone; all clones are one set.
+#[derive(Clone)]
+pub struct TaskSet(Arc<Inner>);
+
+struct Inner {
+    runtime: Handle,
+    entries: Mutex<Entries>,
+    /// Notified whenever the set becomes empty.
+    empty: Notify,
+}
+
+#[derive(Default)]
+struct Entries {
+    next: u64,
+    aborted: bool,
+    live: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    name: Cow<'static, str>,
+    location: &'static Location<'static>,
+    started_ms: u64,
+    abort: Option<AbortHandle>,
+}
+
+/// A task that is running: its line in a drain report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskInfo {
+    /// The name it was spawned with.
+    pub name: String,
+    /// The source line that spawned it.
+    pub location: String,
+    /// How long it has been running.
+    pub age: Duration,
+}
+
+/// A spawned task. Dropping it does not stop the task: its set owns it.
+pub struct Task<T>(JoinHandle<Result<T, TaskError>>);
+
+/// Why a task gave no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// It panicked with this message; the panic has been logged.
+    Panicked(String),
+    /// It was aborted.
+    Aborted,
+}
+
+impl TaskSet {
+    /// A set whose tasks run on the runtime it is called from. `None` outside of one.
+    pub fn current() -> Option<Self> {
+        Handle::try_current().ok().map(Self::on)
+    }
+
+    /// A set whose tasks run on `runtime`.
+    pub fn on(runtime: Handle) -> Self {
+        Self(Arc::new(Inner { runtime, entries: Mutex::default(), empty: Notify::new() }))
+    }
+
+    /// Spawns a task. The name and the caller's source line are what a drain report says of it.
+    ///
+    /// A set that has been aborted takes no more: the task ends as aborted at once.
+    #[track_caller]
+    pub fn spawn<F>(&self, name: impl Into<Cow<'static, str>>, future: F) -> Task<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let (name, location) = (name.into(), Location::caller());
+        let id = {
+            let mut entries = self.lock();
+            let id = entries.next;
+            entries.next += 1;
+            let entry = Entry { name: name.clone(), location, started_ms: monotonic_ms(), abort: None };
+            entries.live.insert(id, entry);
+            id
+        };
+        // Entered before the task exists: it leaves the set however it ends, also if it is never polled.
+        let leave = Leave { set: self.clone(), id };
+        // The lock must be free here: a runtime on its way out drops the future, and `leave`, inside this call.
+        let handle = self.0.runtime.spawn(async move {
+            let _leave = leave;
+            AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
+                let message = panic_message(&*panic);
+                metrics::counter!("mainstay.task.panics").increment(1);
+                tracing::error!(task = %name, %location, panic = %message, "task panicked");
+                TaskError::Panicked(message)
+            })
+        });
+        let mut entries = self.lock();
+        if entries.aborted {
+            handle.abort();
+        } else if let Some(entry) = entries.live.get_mut(&id) {
+            entry.abort = Some(handle.abort_handle());
+        }
+        drop(entries);
+        Task(handle)
+    }
+
+    /// The runtime its tasks run on.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.0.runtime.clone()
+    }
+
+    /// How many tasks are running.
+    pub fn len(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// Whether no task is running.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The running tasks, the oldest first.
+    pub fn list(&self) -> Vec<TaskInfo> {
+        let now = monotonic_ms();
+        let entries = self.lock();
+        let mut live: Vec<_> = entries.live.iter().collect();
+        live.sort_by_key(|(id, _)| **id);
+        live.into_iter()
+            .map(|(_, entry)| TaskInfo {
+                name: entry.name.to_string(),
+                location: entry.location.to_string(),
+                age: Duration::from_millis(now.saturating_sub(entry.started_ms)),
+            })
+            .collect()
+    }
+
+    /// Resolves when no task is running. Cancel safe. New tasks may be spawned meanwhile.
+    pub async fn idle(&self) {
+        loop {
+            let notified = self.0.empty.notified();
+            if self.is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until no task is running, `limit` at most; answers those that overstayed. They go on running.
+    pub async fn drain(&self, limit: Duration) -> Vec<TaskInfo> {
+        match tokio::time::timeout(limit, self.idle()).await {
+            Ok(()) => Vec::new(),
+            Err(_) => self.list(),
+        }
+    }
+
+    /// Aborts every task at its next await point, now and in the future.
+    pub fn abort(&self) {
+        let mut entries = self.lock();
+        entries.aborted = true;
+        let handles: Vec<_> = entries.live.values_mut().filter_map(|entry| entry.abort.take()).collect();
+        drop(entries);
+        handles.iter().for_each(AbortHandle::abort);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Leave {
+    set: TaskSet,
+    id: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        let mut entries = self.set.lock();
+        let entry = entries.live.remove(&self.id);
+        let empty = entries.live.is_empty();
+        drop(entries);
+        drop(entry);
+        if empty {
+            self.set.0.empty.notify_waiters();
+        }
+    }
+}
+
+impl<T> Task<T> {
+    /// Aborts the task at its next await point.
+    pub fn abort(&self) {
+        self.0.abort();
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl<T> Future for Task<T> {
+    type Output = Result<T, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
+            Ok(outcome) => outcome,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => Err(TaskError::Panicked(panic_message(&*panic))),
+                Err(_) => Err(TaskError::Aborted),
+            },
+        })
+    }
+}
+
+impl<T> std::fmt::Debug for Task<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("finished", &self.is_finished()).finish()
+    }
+}
+
+impl std::fmt::Debug for TaskSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.list()).finish()
+    }
+}
+
+impl std::fmt::Display for TaskInfo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "task {} ({}, spawned at {})", self.name, human(self.age), self.location)
+    }
+}
+
+impl std::fmt::Display for TaskError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TaskError::Panicked(message) => write!(f, "task panicked: {message}"),
+            TaskError::Aborted => f.write_str("task was aborted"),
+        }
+    }
+}
+
+impl std::error::Error for TaskError {}
+
+/// What a panic said, if it said it in words.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "no message".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secs;
+
+    fn set() -> TaskSet {
+        TaskSet::on(Handle::current())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn overstayers_are_named_with_their_source_line() {
+        let tasks = set();
+        let _stuck = tasks.spawn("stuck", std::future::pending::<()>());
+        tasks.spawn("quick", async {}).await.unwrap();
+        let over = tasks.drain(secs(1)).await;
+        assert_eq!(over.len(), 1);
+        assert_eq!(over[0].name, "stuck");
+        assert!(over[0].location.contains("tasks.rs"), "{}", over[0].location);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_stays_inside_its_task() {
+        let tasks = set();
+        let panicking = tasks.spawn("bad", async { panic!("oh no") });
+        let fine = tasks.spawn("good", async { 7 });
+        assert_eq!(panicking.await, Err::<(), _>(TaskError::Panicked("oh no".into())));
+        assert_eq!(fine.await, Ok(7));
+        assert!(tasks.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_aborted_set_empties_and_takes_no_more() {
+        let tasks = set();
+        let stuck = tasks.spawn("stuck", std::future::pending::<()>());
+        tasks.abort();
+        assert_eq!(stuck.await, Err(TaskError::Aborted));
+        assert_eq!(tasks.spawn("late", std::future::pending::<()>()).await, Err(TaskError::Aborted));
+        assert!(tasks.drain(secs(1)).await.is_empty());
+    }
+
+    #[test]
+    fn spawning_on_a_runtime_that_is_gone_does_not_deadlock() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let tasks = TaskSet::on(runtime.handle().clone());
+        drop(runtime);
+        let _task = tasks.spawn("late", std::future::pending::<()>());
+        assert!(tasks.is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! Behaviour of the chassis on real sockets and real processes.
