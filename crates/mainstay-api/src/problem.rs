@@ -1,6 +1,7 @@
 //! Errors on the wire: RFC 9457 problems with a fixed catalogue of codes.
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,10 +12,29 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 
 const TYPE_BASE: &str = "https://mainstay.dev/errors/";
 
-/// An error answer (RFC 9457).
+/// An error answer (RFC 9457). Boxed, because it is the rare end of many small results.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Problem(Box<ProblemBody>);
+
+impl Deref for Problem {
+    type Target = ProblemBody;
+
+    fn deref(&self) -> &ProblemBody {
+        &self.0
+    }
+}
+
+impl DerefMut for Problem {
+    fn deref_mut(&mut self) -> &mut ProblemBody {
+        &mut self.0
+    }
+}
+
+/// The members of a [`Problem`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Problem {
+pub struct ProblemBody {
     /// A URI that names the kind of error and leads to its explanation.
     #[serde(rename = "type")]
     #[cfg_attr(feature = "openapi", schema(format = "uri"))]
@@ -60,7 +80,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with the code's status, title and defaults, and nothing wrong with any one field.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(ProblemBody {
             kind: code.type_uri(),
             title: code.title().to_owned(),
             status: code.status(),
@@ -75,7 +95,7 @@ impl Problem {
             expires_at: None,
             waiters: None,
             first_seq: None,
-        }
+        }))
     }
 
     /// The refusal of a request with these wrong fields.

@@ -1,6 +1,6 @@
 //! The strict reader of request bodies.
 //!
-//! A body is walked once as a whole ([`scan`]): what is not JSON is `malformed-body`; JSON that two readers could
+//! A body is walked once as a whole (`scan`): what is not JSON is `malformed-body`; JSON that two readers could
 //! understand differently (duplicate keys, lone surrogates, numbers beyond a double, nesting beyond
 //! [`MAX_DEPTH`]) is a wrong field with its pointer. Then the type picks its fields out of the text ([`Fields`]) and
 //! goes on after every mistake, so that the caller learns of all of them at once. Free-form values stay text.

@@ -171,8 +171,12 @@ impl<'a> Scan<'a, '_, '_> {
                     }
                     open.pop();
                 }
-                Some(b'"') => drop(self.string()?),
-                _ => drop(self.scalar()?),
+                Some(b'"') => {
+                    self.string()?;
+                }
+                _ => {
+                    self.scalar()?;
+                }
             }
             // Here a value has ended.
             loop {

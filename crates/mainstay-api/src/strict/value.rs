@@ -75,14 +75,7 @@ impl<'a> Value<'a> {
         }
         let number = self.as_f64()?;
         // Up to 2^53 every double that is whole is the number that was meant.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "whole and in range, just checked"
-        )]
-        let whole = (number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number))
-            .then_some(number as u64);
-        whole
+        (number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number)).then_some(number as u64)
     }
 
     /// The number, if it is one.

@@ -246,13 +246,7 @@ impl Strict for Backoff {
 }
 
 /// Writes 2 rather than 2.0.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn shortest<S: Serializer>(factor: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "whole and small, just checked"
-    )]
     if factor.fract() == 0.0 && (0.0..1e15).contains(factor) {
         return serializer.serialize_u64(*factor as u64);
     }

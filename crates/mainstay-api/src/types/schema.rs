@@ -5,7 +5,8 @@ use utoipa::openapi::{KnownFormat, ObjectBuilder, OneOfBuilder, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::{AfterRef, Grant, Retry, Scope};
-use crate::{Code, JobId, RawJson, Timestamp};
+use crate::problem::ProblemBody;
+use crate::{Code, JobId, Problem, RawJson, Timestamp};
 
 fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::String))
@@ -69,3 +70,14 @@ impl PartialSchema for Retry {
     }
 }
 impl ToSchema for Retry {}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        ProblemBody::schema()
+    }
+}
+impl ToSchema for Problem {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ProblemBody::schemas(schemas);
+    }
+}

@@ -144,7 +144,6 @@ pub enum Retry {
 
 impl Retry {
     /// Whether it is the default.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
     fn is_auto(&self) -> bool {
         *self == Self::Auto
     }
