@@ -45,23 +45,33 @@ mod admin;
 #[path = "admin/none.rs"]
 mod admin;
 mod app;
+pub mod client;
+mod clock;
 pub mod config;
 mod error;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
+pub mod job;
 pub mod log;
 #[cfg(feature = "http")]
 pub mod request;
 pub mod shutdown;
+pub mod store;
 pub mod tasks;
 pub mod telemetry;
 mod time;
+pub mod workers;
 
 pub use app::{App, Boot, Ended, Overstayer, Starting};
+pub use client::{Client, CommitBuilder, StoreError};
+pub use clock::SystemClock;
 pub use config::Secret;
 pub use error::{Error, ErrorKind, Result};
 pub use health::Weight;
+pub use job::{Job, JobBuilder, JobError};
+pub use mainstay_core as core;
 pub use shutdown::Shutdown;
 pub use tasks::TaskSet;
 pub use time::{millis, secs};
+pub use workers::{JobContext, Workers};

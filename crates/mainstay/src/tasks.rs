@@ -205,6 +205,11 @@ impl<T> Task<T> {
         self.0.abort();
     }
 
+    /// Aborts the task from elsewhere, without keeping its value.
+    pub fn abort_handle(&self) -> AbortHandle {
+        self.0.abort_handle()
+    }
+
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()

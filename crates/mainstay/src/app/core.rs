@@ -10,6 +10,7 @@ use super::part::Part;
 use super::{Budget, Overstayer};
 use crate::Result;
 use crate::admin::Admin;
+use crate::client::Client;
 use crate::config::{Effective, Settings};
 use crate::health::Health;
 use crate::log::LogLevel;
@@ -31,6 +32,8 @@ pub(crate) struct Core {
     pub loops: TaskSet,
     pub health: Health,
     pub admin: Admin,
+    /// The store that was opened last: what workers take jobs from unless told otherwise.
+    pub store: Mutex<Option<Client>>,
     registry: Mutex<Registry>,
 }
 
@@ -77,6 +80,7 @@ impl Core {
             tasks: TaskSet::on(given.runtime.clone()),
             loops: TaskSet::on(given.runtime),
             admin: Admin::default(),
+            store: Mutex::default(),
             registry: Mutex::default(),
         })
     }
@@ -110,6 +114,10 @@ impl Core {
         let mut all: Vec<_> = self.parts().iter().flat_map(|part| part.in_flight()).collect();
         all.extend(self.tasks.list().into_iter().map(Overstayer::from));
         all
+    }
+
+    pub fn last_store(&self) -> Option<Client> {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {

@@ -1,0 +1,93 @@
+//! What a handler gets beside its payload.
+
+use std::{ops::Deref, sync::Arc};
+
+use mainstay_core::{
+    id::JobId,
+    job::Grant,
+    lease::{LeaseId, Token},
+    op::{Op, Reply},
+};
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::client::{Client, StoreError};
+
+/// A running job's surroundings. Dereferences to the state the workers were made with. Cheap to clone.
+#[derive(Clone)]
+pub struct JobContext<S> {
+    state: S,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    client: Client,
+    grant: Grant,
+    stop: watch::Receiver<bool>,
+}
+
+impl<S> JobContext<S> {
+    pub(super) fn new(state: S, client: Client, grant: Grant, stop: watch::Receiver<bool>) -> Self {
+        JobContext { state, inner: Arc::new(Inner { client, grant, stop }) }
+    }
+
+    /// The store the job came from.
+    pub fn store(&self) -> &Client {
+        &self.inner.client
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.inner.grant.id
+    }
+
+    /// Which attempt this is, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.inner.grant.attempt
+    }
+
+    /// The fencing token of this attempt: larger than that of every earlier one.
+    pub fn token(&self) -> Token {
+        self.inner.grant.lease.token
+    }
+
+    /// The proof of this attempt, for a commit that must only happen while it is live
+    /// ([`crate::client::CommitBuilder::require_job`]).
+    pub fn lease(&self) -> LeaseId {
+        self.inner.grant.lease
+    }
+
+    /// Tells how far the work is; seen by whoever reads the job. Renews the lease.
+    ///
+    /// # Errors
+    /// The lease is lost, or the store's trouble.
+    pub async fn progress(&self, progress: &impl Serialize) -> Result<(), StoreError> {
+        let progress = serde_json::to_string(progress)
+            .map_err(|error| StoreError::invalid("progress", error.to_string()))?;
+        let Grant { id, lease, .. } = self.inner.grant;
+        let op = Op::Extend { id, lease, extend_ms: 30_000, progress: Some(progress.into()) };
+        let Reply::Extended { .. } = self.inner.client.apply(op).await? else { return Ok(()) };
+        Ok(())
+    }
+
+    /// Whether the handler should stop: the job was cancelled, its lease is lost, or the process is on its way out.
+    pub fn is_cancelled(&self) -> bool {
+        *self.inner.stop.borrow()
+    }
+
+    /// Resolves when the handler should stop. Cancel safe.
+    pub async fn cancelled(&self) {
+        let mut stop = self.inner.stop.clone();
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            // Nobody can tell any more: the pool is gone, and with it this job's owner.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl<S> Deref for JobContext<S> {
+    type Target = S;
+    fn deref(&self) -> &S {
+        &self.state
+    }
+}

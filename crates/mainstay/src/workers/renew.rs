@@ -1,0 +1,54 @@
+//! One timer renews every lease of a pool.
+
+use std::sync::Arc;
+
+use mainstay_core::{
+    op::{Commit, Op, Reason, Reply},
+    store::Batch,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::run::Pool;
+use crate::job::ms;
+
+/// A batch of extends; the store bounds what it takes at once.
+const BATCH: usize = 1_000;
+
+impl<S: Clone + Send + Sync + 'static> Pool<S> {
+    /// Renews at a third of the lease until nothing is in hand any more and no more will come. Ends when it is
+    /// dropped.
+    pub(super) async fn renew(self: Arc<Self>) {
+        let mut tick = interval(self.lease / 3);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.tick().await;
+        loop {
+            tick.tick().await;
+            let leases = self.running.leases();
+            for some in leases.chunks(BATCH) {
+                self.renew_some(some).await;
+            }
+        }
+    }
+
+    async fn renew_some(&self, leases: &[(mainstay_core::JobId, mainstay_core::LeaseId)]) {
+        let extend_ms = ms(self.lease);
+        let extend = |&(id, lease)| {
+            Commit::of(Op::Extend { id, lease, extend_ms, progress: None }, self.client.entropy())
+        };
+        let batch = Batch { commits: leases.iter().map(extend).collect(), within: Some(self.lease / 3) };
+        match self.client.store().submit(batch).await {
+            Ok(answers) => {
+                for (key, answer) in leases.iter().zip(answers) {
+                    match answer.as_ref().map(|committed| committed.replies.first()) {
+                        Ok(Some(Reply::Extended { cancel_requested: true, .. })) => self.running.stop(*key),
+                        Ok(_) => {}
+                        // It may just have been settled; then there is nothing left to cut.
+                        Err(rejection) if rejection.reason == Reason::LeaseLost => self.running.cut(*key),
+                        Err(_) => {}
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, leases = leases.len(), "cannot renew leases; trying again"),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Fetching jobs and running attempts.
+
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use mainstay_core::{
+    job::{Grant, JobFailure, Json, Outcome, Retry},
+    name::{QueueName, WorkerName},
+    op::{Claim, Op, Reason, Settle},
+    store::Interest,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+
+use super::{JobContext, handler::Handler, running::RunningJobs, running::Slip};
+use crate::{
+    client::{Client, StoreError},
+    job::{Ending, JobError, ms},
+    secs,
+    shutdown::Shutdown,
+    tasks::TaskSet,
+    time::millis,
+};
+
+/// How long one claim waits for work.
+const CLAIM_WAIT: Duration = secs(30);
+/// Between tries when the store does not answer.
+const STORE_PAUSE: Duration = millis(500);
+/// A settle is tried this often before its job is left to its lease.
+const SETTLE_TRIES: u32 = 5;
+/// A job of a kind that nobody here handles goes back for this long, so that another worker can have it.
+const UNKNOWN_KIND_DELAY: Duration = secs(15);
+/// A job that runs longer than this is watched for cancellation; shorter ones are over before anybody asks.
+const WATCH_AFTER: Duration = millis(200);
+
+/// Everything the workers of a service share.
+pub(super) struct Pool<S> {
+    pub(super) client: Client,
+    pub(super) queues: Vec<QueueName>,
+    pub(super) worker: WorkerName,
+    pub(super) state: S,
+    pub(super) handlers: HashMap<String, Arc<dyn Handler<S>>>,
+    pub(super) concurrency: usize,
+    pub(super) lease: Duration,
+    pub(super) limit: Option<Duration>,
+    pub(super) shutdown: Shutdown,
+    pub(super) running: RunningJobs,
+}
+
+impl<S: Clone + Send + Sync + 'static> Pool<S> {
+    /// Claims for free slots until no new work should be begun.
+    pub(super) async fn fetch(self: Arc<Self>, tasks: TaskSet) {
+        let slots = Arc::new(Semaphore::new(self.concurrency));
+        while let Some(Ok(first)) = self.shutdown.unless_draining(slots.clone().acquire_owned()).await {
+            let mut free = vec![first];
+            while let Ok(slot) = slots.clone().try_acquire_owned() {
+                free.push(slot);
+            }
+            let claim = Claim {
+                queues: self.queues.clone(),
+                max: free.len().min(1_000) as u32,
+                max_bytes: 16 << 20,
+                lease_ms: ms(self.lease),
+                worker: Some(self.worker.clone()),
+            };
+            match self.client.claim(claim, None, CLAIM_WAIT, self.shutdown.draining()).await {
+                Ok(grants) => {
+                    for (grant, slot) in grants.into_iter().zip(free) {
+                        self.begin(grant, slot, &tasks);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(queues = ?self.queues, %error, "cannot claim jobs; trying again");
+                    metrics::counter!("mainstay.workers.claim_errors").increment(1);
+                    self.shutdown.unless_draining(sleep(STORE_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, grant: Grant, slot: OwnedSemaphorePermit, tasks: &TaskSet) {
+        let kind: Arc<str> = grant.body.as_ref().map_or_else(|| "?".into(), |body| body.kind.clone());
+        let (slip, stopped) = self.running.enter(&grant, kind.clone());
+        let key = slip.key;
+        let pool = self.clone();
+        let task = tasks.spawn(format!("job {} {kind}", grant.id), async move {
+            // The slot is free again when the attempt has been settled.
+            let _slot = slot;
+            pool.attempt(grant, kind, slip, stopped).await;
+        });
+        self.running.can_be_cut(key, task.abort_handle());
+    }
+
+    async fn attempt(
+        &self,
+        grant: Grant,
+        kind: Arc<str>,
+        slip: Slip,
+        stopped: tokio::sync::watch::Receiver<bool>,
+    ) {
+        let (id, lease) = slip.key;
+        let began = tokio::time::Instant::now();
+        let outcome = match (self.handlers.get(&*kind), &grant.body) {
+            (Some(handler), Some(body)) => {
+                let cx = JobContext::new(self.state.clone(), self.client.clone(), grant.clone(), stopped);
+                let work = async { handler.call(&body.payload, cx).await };
+                let limit = grant.policy.timeout_ms.map(Duration::from_millis).or(self.limit);
+                self.guarded(work, limit, slip.key).await
+            }
+            _ => {
+                tracing::warn!(job.id = %id, kind = %kind, "no handler for this kind; given back");
+                Outcome::Release { delay_ms: ms(UNKNOWN_KIND_DELAY) }
+            }
+        };
+        self.measure(&kind, &outcome, began.elapsed());
+        if let Outcome::Fail { error, .. } = &outcome {
+            tracing::warn!(job.id = %id, kind = %kind, attempt = grant.attempt, error = %error.message, "job failed");
+        }
+        self.settle(Settle { id, lease, outcome, repeat_is_ok: true }).await;
+        slip.settled();
+    }
+
+    /// Runs a handler so that nothing it does reaches further than its own job.
+    async fn guarded(
+        &self,
+        work: impl Future<Output = Result<Option<Json>, JobError>>,
+        limit: Option<Duration>,
+        key: (mainstay_core::JobId, mainstay_core::LeaseId),
+    ) -> Outcome {
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let work = async {
+            match limit {
+                Some(limit) => timeout(limit, work).await.map_err(|_| limit),
+                None => Ok(work.await),
+            }
+        };
+        let watch = async {
+            sleep(WATCH_AFTER).await;
+            let interest = [Interest::CancelRequested(key.0)];
+            loop {
+                match self.client.store().wait(&interest, secs(3_600)).await {
+                    Ok(wake) if wake.is_woken() => break self.running.stop(key),
+                    Ok(_) => {}
+                    Err(_) => sleep(STORE_PAUSE).await,
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let ended = tokio::select! {
+            ended = work => ended,
+            () = watch => return Outcome::Cancel,
+        };
+        match ended {
+            Ok(Ok(Ok(result))) => Outcome::Complete { result },
+            Ok(Ok(Err(JobError(ending)))) => match ending {
+                Ending::Retry { kind, message } => failed(kind.as_deref(), message, Retry::Auto),
+                Ending::Permanent { message } => failed(None, message, Retry::Never),
+                Ending::Snooze(delay) => Outcome::Release { delay_ms: ms(delay) },
+                Ending::Cancel => Outcome::Cancel,
+            },
+            Ok(Err(panic)) => failed(Some("panic"), crate::tasks::panic_message(&*panic), Retry::Auto),
+            Err(limit) => {
+                let message = format!("the attempt did not end within {}", crate::time::human(limit));
+                failed(Some("timeout"), message, Retry::Auto)
+            }
+        }
+    }
+
+    /// Settles until the store answers. A job whose settle is never answered is taken over when its lease ends.
+    async fn settle(&self, settle: Settle) {
+        let id = settle.id;
+        for n in 1..=SETTLE_TRIES {
+            match self.client.apply(Op::Settle(settle.clone())).await {
+                Ok(_) => return,
+                Err(error) if matches!(error.reason(), Some(Reason::LeaseLost | Reason::NotFound(_))) => {
+                    metrics::counter!("mainstay.workers.leases_lost").increment(1);
+                    tracing::warn!(job.id = %id, "the lease was lost before the attempt ended; its outcome is void");
+                    return;
+                }
+                Err(error) if n < SETTLE_TRIES && retryable(&error) => sleep(STORE_PAUSE * n).await,
+                Err(error) => {
+                    tracing::error!(job.id = %id, %error, "cannot settle; the job will be offered again");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn measure(&self, kind: &str, outcome: &Outcome, took: Duration) {
+        let outcome = match outcome {
+            Outcome::Complete { .. } => "complete",
+            Outcome::Fail { .. } => "fail",
+            Outcome::Release { .. } => "release",
+            Outcome::Cancel => "cancel",
+        };
+        // Only kinds with a handler get a label of their own: their number is bounded by the program.
+        let kind = if self.handlers.contains_key(kind) { kind.to_owned() } else { String::new() };
+        metrics::histogram!("mainstay.job.duration", "kind" => kind, "outcome" => outcome)
+            .record(took.as_secs_f64());
+    }
+}
+
+fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {
+    let error = JobFailure { kind: kind.map(Into::into), message: message.into(), backtrace: None };
+    Outcome::Fail { error, retry }
+}
+
+fn retryable(error: &StoreError) -> bool {
+    error.is_retryable() || error.may_have_happened()
+}
