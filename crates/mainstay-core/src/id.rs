@@ -1,8 +1,9 @@
 //! Job ids: UUIDv7 whose random part carries 16 bits of the partition's hash.
 //!
-//! Layout after RFC 9562, section 5.7: 48 bits of Unix milliseconds, version, a 12-bit counter, variant, then
-//! (ours) 16 bits of partition hash, 10 more bits of counter, 36 random bits. The counter keeps the order of ids
-//! made in one millisecond; the hash lets a sharded store route a call that has nothing but an id.
+//! Layout after RFC 9562, section 5.7: 48 bits of Unix milliseconds, version, a 12-bit counter, variant, 10 more bits
+//! of counter, then (ours) 16 bits of partition hash, and 36 random bits. The counter stands before the hash and
+//! keeps the order of ids made in one millisecond, whatever their queues; the hash lets a sharded store route a call
+//! that has nothing but an id.
 
 use std::fmt;
 
@@ -49,7 +50,7 @@ impl JobId {
     /// The 16 bits of partition hash of an id made by [`JobIds`]; arbitrary in an id made by a caller.
     pub fn partition_hash(&self) -> u16 {
         let low = u64::from_be_bytes(self.0[8..16].try_into().expect("eight bytes"));
-        (low >> 46) as u16
+        (low >> 36) as u16
     }
 }
 
@@ -80,8 +81,8 @@ impl JobIds {
         }
         let high = self.last_ms << 16 | 0x7000 | u64::from(self.counter >> 10);
         let low = 0b10 << 62
-            | u64::from(partition_hash(queue.partition())) << 46
-            | u64::from(self.counter & 0x3ff) << 36
+            | u64::from(self.counter & 0x3ff) << 52
+            | u64::from(partition_hash(queue.partition())) << 36
             | random & 0xf_ffff_ffff;
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&high.to_be_bytes());
@@ -133,11 +134,12 @@ mod tests {
 
     #[test]
     fn ids_grow_within_a_millisecond_and_when_the_clock_steps_back() {
-        let queue = Name::new("mail").unwrap();
+        let queues = ["mail", "report", "acme:mail"].map(|queue| Name::new(queue).unwrap());
         let mut ids = JobIds::default();
-        let mut last = ids.next(1_000, &queue, u64::MAX);
+        let mut last = ids.next(1_000, &queues[0], u64::MAX);
         for i in 0..3_000_u64 {
-            let next = ids.next(1_000 - (i % 3) as i64, &queue, i.wrapping_mul(0x9e37_79b9));
+            let queue = &queues[i as usize % 3];
+            let next = ids.next(1_000 - (i % 3) as i64, queue, i.wrapping_mul(0x9e37_79b9));
             assert!(next > last, "{next} after {last}");
             assert_eq!(JobId::parse(&next.to_string()), Ok(next));
             last = next;

@@ -189,7 +189,7 @@ impl Store for MemoryStore {
     }
 
     async fn now(&self) -> Result<Now, Error> {
-        Ok(self.clock.now())
+        self.lock().map(|_| self.clock.now())
     }
 
     async fn ping(&self) -> Result<(), Error> {
