@@ -1,0 +1,41 @@
+//! How the suites open the store they judge.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use mainstay_core::Store;
+
+use crate::{clock::ManualClock, world::World};
+
+/// One place where a store lives (a directory, a schema, nothing at all), with the clock that its stores read.
+#[async_trait]
+pub trait Harness: Send + Sync + 'static {
+    /// The clock of this harness. Its stores must take time and chance from nowhere else.
+    fn clock(&self) -> &Arc<ManualClock>;
+
+    /// Opens the store: empty the first time; later, if [`Harness::durable`], as the closed one left it. Housekeeping
+    /// in the background must be off: the suites call [`Store::maintain`] themselves.
+    async fn open(&self) -> Arc<dyn Store>;
+
+    /// Whether what was answered is there again after closing and opening. Defaults to `false`.
+    fn durable(&self) -> bool {
+        false
+    }
+}
+
+/// No case takes this long in real time; one that does hangs.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
+
+/// Opens a store, runs `test` on it to its end, and closes it. Panics if the test is stuck.
+pub fn run_with(harness: impl Harness, test: impl AsyncFnOnce(&mut World)) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the test");
+    runtime.block_on(async {
+        let body = async {
+            let mut world = World::open(Box::new(harness)).await;
+            test(&mut world).await;
+            world.close().await;
+        };
+        tokio::time::timeout(STUCK_AFTER, body).await.expect("the test is stuck");
+    });
+}

@@ -1,0 +1,3 @@
+use crate::harness::Memory;
+
+mainstay_testkit::conformance!(Memory::new());

@@ -1,0 +1,4 @@
+//! The memory store before both judges.
+
+mod conformance;
+mod harness;
