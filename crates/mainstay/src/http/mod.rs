@@ -10,6 +10,7 @@
 //!
 //! Every request carries its [`Peer`] and a [`Shutdown`](crate::Shutdown) in its extensions; both are extractors.
 
+mod api_error;
 mod boot;
 mod conn;
 mod extract;
@@ -17,6 +18,7 @@ mod flight;
 mod listener;
 mod sniff;
 
+pub use api_error::ApiError;
 pub use boot::Http;
 pub use extract::Peer;
 pub(crate) use listener::{Door, Limits, accept};

@@ -128,10 +128,14 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         let name = self.name.unwrap_or_else(|| format!("{}-{}", boot.core.name, std::process::id()));
         let worker = WorkerName::new(&name).map_err(|error| invalid("worker", &name, error))?;
         let client = self.client.or_else(|| boot.core.last_store()).ok_or_else(|| {
-            Error::config("workers need a store: open one with `b.store(…)` first, or name it with `Workers::from`")
+            Error::config(
+                "workers need a store: open one with `b.store(…)` first, or name it with `Workers::from`",
+            )
         })?;
         if self.handlers.is_empty() {
-            return Err(Error::config(format!("workers of {queues:?} have no handler: add one with `.on(handler)`")));
+            return Err(Error::config(format!(
+                "workers of {queues:?} have no handler: add one with `.on(handler)`"
+            )));
         }
         Ok(WorkersPart::new(run::Pool {
             client,

@@ -43,16 +43,18 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
     }
 
     fn begin(&self) -> Result<()> {
-        let tasks = TaskSet::current().ok_or_else(|| Error::from("workers start inside of a runtime"))?;
+        let outside = || Error::from("workers start inside of a runtime");
+        let tasks = TaskSet::current().ok_or_else(outside)?;
         let pool = &self.pool;
-        let fetch = tasks.spawn("fetch jobs", pool.clone().fetch(tasks.clone()));
+        let attempts = TaskSet::current().ok_or_else(outside)?;
+        let fetch = tasks.spawn("fetch jobs", pool.clone().fetch(attempts.clone()));
         let renew = tasks.spawn("renew leases", pool.clone().renew());
         let (shutdown, running) = (pool.shutdown.clone(), pool.running.clone());
         let stop = tasks.spawn("cancel jobs", async move {
             shutdown.cancelled().await;
             running.stop_all();
         });
-        let loops = Loops { attempts: tasks, fetch: Some(fetch), renew, stop };
+        let loops = Loops { attempts, fetch: Some(fetch), renew, stop };
         *self.loops.lock().unwrap_or_else(PoisonError::into_inner) = Some(loops);
         Ok(())
     }
@@ -75,7 +77,9 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
         // A lease that is gone by now is nobody's loss; only a store that does not answer is worth a word.
         match tokio::time::timeout(GIVE_BACK_LIMIT, give_back).await {
             Ok(answers) => answers.map(drop).map_err(Into::into),
-            Err(_) => Err(Error::from("the store did not take the unfinished jobs back; their leases will end")),
+            Err(_) => {
+                Err(Error::from("the store did not take the unfinished jobs back; their leases will end"))
+            }
         }
     }
 }
@@ -92,15 +96,16 @@ impl<S: Clone + Send + Sync + 'static> Part for WorkersPart<S> {
 
     fn drained(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let fetch =
-                self.loops.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|l| l.fetch.take());
+            let in_hand = {
+                let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
+                loops.as_mut().map(|loops| (loops.fetch.take(), loops.attempts.clone()))
+            };
+            let Some((fetch, attempts)) = in_hand else { return };
             // First the fetcher: it may hold a claim under way whose jobs still have to be run.
             if let Some(fetch) = fetch {
                 let _ = fetch.await;
             }
-            while !self.pool.running.is_empty() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            attempts.idle().await;
         })
     }
 

@@ -34,7 +34,8 @@ impl RunningJobs {
     /// Enters a job; the slip leaves when it is dropped.
     pub(super) fn enter(&self, grant: &Grant, kind: Arc<str>) -> (Slip, watch::Receiver<bool>) {
         let (stop, stopped) = watch::channel(false);
-        let entry = Entry { kind, queue: grant.queue.to_string(), since_ms: monotonic_ms(), stop, abort: None };
+        let entry =
+            Entry { kind, queue: grant.queue.to_string(), since_ms: monotonic_ms(), stop, abort: None };
         let key = (grant.id, grant.lease);
         self.lock().live.insert(key, entry);
         (Slip { jobs: self.clone(), key, settled: false }, stopped)
@@ -49,10 +50,6 @@ impl RunningJobs {
 
     pub(super) fn leases(&self) -> Vec<(JobId, LeaseId)> {
         self.lock().live.keys().copied().collect()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().live.is_empty()
     }
 
     /// Tells a handler to stop.
