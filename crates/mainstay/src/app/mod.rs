@@ -74,11 +74,12 @@ where
     where
         B: AsyncFnOnce(&mut Boot<C>) -> Result<()>,
     {
+        let name = self.name.clone();
         match self.process(boot) {
             Ok(code) => ExitCode::from(code),
             Err(error) => {
                 // Before there is a log.
-                eprintln!("{}", error.chain());
+                eprintln!("{name}: {}", error.chain());
                 ExitCode::from(error.exit_code())
             }
         }

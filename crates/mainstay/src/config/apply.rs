@@ -52,24 +52,31 @@ pub(super) fn apply<C: DeserializeOwned>(
 impl Base {
     /// The value of a setting that its reader accepts, tried with nothing else set but its own table.
     fn settle<C: DeserializeOwned>(&self, setting: &Setting, all: &[Setting]) -> Result<Value, String> {
-        let mut alone = self.tree.clone();
-        if let Some(depth) = tree::leaf_above(&self.tree, &setting.path).filter(|d| *d < setting.path.len()) {
-            // Inside an open table its neighbours may be needed to read it at all.
-            for other in all.iter().filter(|other| other.path.starts_with(&setting.path[..depth])) {
-                let guess = candidates(&other.given).pop().unwrap_or(Value::Null);
-                tree::set(&mut alone, &other.path, guess);
+        // Inside an open table its neighbours may be needed to read it at all; what they mean is guessed.
+        let neighbours: Vec<&Setting> = match tree::leaf_above(&self.tree, &setting.path) {
+            Some(depth) if depth < setting.path.len() => {
+                all.iter().filter(|other| other.path.starts_with(&setting.path[..depth])).collect()
             }
-        }
+            _ => Vec::new(),
+        };
+        let guesses: &[fn(&Given) -> Value] =
+            if neighbours.is_empty() { &[typed] } else { &[typed, textual] };
         let mut complaint = String::new();
-        for candidate in candidates(&setting.given) {
-            tree::set(&mut alone, &setting.path, candidate.clone());
-            match self.read::<C>(&alone) {
-                Ok((_, _, ignored)) => match ignored.iter().find(|key| touches(key, &setting.key())) {
-                    None => return Ok(candidate),
-                    Some(unknown) => return Err(self.unknown(unknown)),
-                },
-                Err(detail) if complaint.is_empty() => complaint = detail,
-                Err(_) => {}
+        for guess in guesses {
+            let mut alone = self.tree.clone();
+            for other in &neighbours {
+                tree::set(&mut alone, &other.path, guess(&other.given));
+            }
+            for candidate in candidates(&setting.given) {
+                tree::set(&mut alone, &setting.path, candidate.clone());
+                match self.read::<C>(&alone) {
+                    Ok((_, _, ignored)) => match ignored.iter().find(|key| touches(key, &setting.key())) {
+                        None => return Ok(candidate),
+                        Some(unknown) => return Err(self.unknown(unknown)),
+                    },
+                    Err(detail) if complaint.is_empty() => complaint = detail,
+                    Err(_) => {}
+                }
             }
         }
         Err(if self.secret.contains(&setting.key()) {
@@ -119,11 +126,28 @@ fn candidates(given: &Given) -> Vec<Value> {
     match given {
         Given::Value(value) => vec![value.clone()],
         Given::Text(text) => {
-            let list = text.split(',').map(|item| Value::from(item.trim())).collect();
-            let mut out = vec![Value::from(text.as_str()), list];
+            let mut out = vec![Value::from(text.as_str())];
             out.extend(file::value(text));
+            out.push(text.split(',').map(|item| Value::from(item.trim())).collect());
+            out.extend(file::value(&format!("[{text}]")));
             out
         }
+    }
+}
+
+/// A guess for a neighbour: what a file would make of it.
+fn typed(given: &Given) -> Value {
+    match given {
+        Given::Value(value) => value.clone(),
+        Given::Text(text) => file::value(text).unwrap_or_else(|| textual(given)),
+    }
+}
+
+/// The other guess: text.
+fn textual(given: &Given) -> Value {
+    match given {
+        Given::Value(value) => value.clone(),
+        Given::Text(text) => Value::from(text.as_str()),
     }
 }
 

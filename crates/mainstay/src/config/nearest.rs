@@ -2,7 +2,9 @@
 
 /// The nearest of `known`, if it is near enough to be worth saying.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
+    // By the last name of a dotted key: what it shares with its neighbours says nothing.
+    let own = name.rsplit('.').next().unwrap_or(name);
+    let limit = (own.chars().count() / 3).max(1);
     known
         .map(|candidate| (distance(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)

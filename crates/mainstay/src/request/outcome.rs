@@ -146,7 +146,7 @@ impl Drop for Guard {
         metrics::histogram!("http.server.request.duration", &labels).record(took.as_secs_f64());
 
         let (path, took_ms, outcome_text) =
-            (self.path.as_str(), took.as_secs_f64() * 1000.0, outcome.as_str());
+            (self.path.as_str(), took.as_micros() as f64 / 1000.0, outcome.as_str());
         let peer = self.peer.map(|peer| tracing::field::display(peer.addr));
         let _in = self.span.enter();
         match outcome {

@@ -46,7 +46,11 @@ struct Exit {
 
 impl Service {
     fn spawn(variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(example("service"))
+        Self::run(Command::new(example("service")), variables)
+    }
+
+    fn run(mut command: Command, variables: &[(&str, &str)]) -> Self {
+        let mut child = command
             .env("SERVICE_ADMIN_LISTEN", "127.0.0.1:0")
             .env("SERVICE_LOG_FORMAT", "plain")
             .envs(variables.iter().copied())
@@ -254,7 +258,7 @@ async fn a_wrong_configuration_exits_78_and_says_everything() {
 #[tokio::test]
 async fn running_out_of_file_descriptors_is_survived() {
     let mut command = Command::new("sh");
-    command.arg("-c").arg("ulimit -n 40; exec \"$0\"").arg(executable());
+    command.arg("-c").arg("ulimit -n 40; exec \"$0\"").arg(example("service"));
     let mut service = Service::run(command, &[]);
     let (api, _) = service.up().await;
     let mut many = Vec::new();

@@ -1,0 +1,295 @@
+//! Connections: lame duck, drain, limits, and the pipeline.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::{get, post};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mainstay::http::Peer;
+use mainstay::request::{RequestId, Trace};
+use mainstay::shutdown::Phase;
+use mainstay::{Shutdown, millis, secs};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::harness::{PATIENCE, Raw, with_boot, with_router};
+
+fn hello() -> Router {
+    Router::new().route("/", get(|| async { "hello" }))
+}
+
+type H2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+
+/// An HTTP/2 connection by prior knowledge, and when it has ended.
+async fn http2(to: std::net::SocketAddr) -> (H2, tokio::sync::oneshot::Receiver<bool>) {
+    let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
+    let (client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let tasks = mainstay::TaskSet::current().unwrap();
+    tasks.spawn("client", async move { ended.send(connection.await.is_ok()) });
+    (client, end)
+}
+
+async fn h2_get(client: &mut H2, path: &str) -> Result<String, hyper::Error> {
+    let request = hyper::Request::get(format!("http://x{path}")).body(Empty::new()).unwrap();
+    let response = client.send_request(request).await?;
+    Ok(String::from_utf8_lossy(&response.into_body().collect().await?.to_bytes()).into_owned())
+}
+
+#[tokio::test]
+async fn lame_duck_goes_on_accepting_and_sends_http1_clients_away() {
+    let (ended, ()) = with_router(&[("lame_duck_ms", "1000")], hello(), async |running| {
+        let mut kept = Raw::open(running.api).await;
+        assert_eq!(kept.get("/").await.header("connection"), None);
+        running.shutdown.begin();
+        let answer = kept.get("/").await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert!(kept.closed().await);
+        let mut fresh = Raw::open(running.api).await;
+        let answer = fresh.get("/").await;
+        assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+        assert_eq!(running.shutdown.phase(), Phase::LameDuck);
+        running.shutdown.reached(Phase::Stopping).await;
+        assert!(TcpStream::connect(running.api).await.is_err(), "the listener is closed after the drain");
+    })
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
+
+#[tokio::test]
+async fn lame_duck_sends_http2_clients_away_after_their_request() {
+    let release = Arc::new(Notify::new());
+    let releasing = release.clone();
+    let router = hello().route(
+        "/slow",
+        get(async move || {
+            release.notified().await;
+            "slow"
+        }),
+    );
+    let (ended, ()) = with_router(&[("lame_duck_ms", "10000")], router, async |running| {
+        let (mut used, used_end) = http2(running.api).await;
+        assert_eq!(h2_get(&mut used, "/").await.unwrap(), "hello");
+        let (mut fresh, fresh_end) = http2(running.api).await;
+
+        let mut in_flight = used.clone();
+        let slow = async { h2_get(&mut in_flight, "/slow").await.unwrap() };
+        let rest = async {
+            // The slow request is on its way; another one proves that the connection carries both.
+            assert_eq!(h2_get(&mut used, "/").await.unwrap(), "hello");
+            running.shutdown.begin();
+            // A connection that has not been used yet must not lose its first request to the GOAWAY.
+            assert_eq!(h2_get(&mut fresh, "/").await.unwrap(), "hello");
+            assert!(timeout(PATIENCE, fresh_end).await.unwrap().unwrap(), "it ended in order");
+            releasing.notify_one();
+        };
+        let (slow, ()) = tokio::join!(slow, rest);
+        assert_eq!(slow, "slow");
+        assert!(timeout(PATIENCE, used_end).await.unwrap().unwrap(), "it ended in order");
+        assert_eq!(running.shutdown.phase(), Phase::LameDuck, "GOAWAY does not wait for the drain");
+        running.shutdown.hurry();
+    })
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
+
+#[tokio::test]
+async fn idle_connections_and_half_sent_heads_do_not_hold_the_drain_up() {
+    let settings = &[("lame_duck_ms", "0"), ("drain_ms", "20000")];
+    let (ended, ()) = with_router(settings, hello(), async |running| {
+        let _silent = Raw::open(running.api).await;
+        let mut idle = Raw::open(running.api).await;
+        idle.get("/").await;
+        let mut half = Raw::open(running.api).await;
+        half.send("GET / HTTP/1.1\r\nhost: x\r\nx-half").await;
+        let mut second = Raw::open(running.api).await;
+        second.get("/").await;
+        second.send("GET / HT").await;
+        let (_h2, _end) = http2(running.api).await;
+        running.shutdown.begin();
+        running.shutdown.reached(Phase::Stopping).await;
+    })
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+    let (_, took) = ended.phases.iter().find(|(phase, _)| *phase == Phase::Draining).unwrap();
+    assert!(*took < secs(5), "{took:?}");
+}
+
+#[tokio::test]
+async fn a_stream_can_end_itself_when_the_drain_begins() {
+    let router = Router::new().route(
+        "/stream",
+        get(|shutdown: Shutdown| async move {
+            let told = async move {
+                shutdown.draining().await;
+                Ok::<_, std::convert::Infallible>(Bytes::from_static(b"event: drain\n\n"))
+            };
+            axum::body::Body::from_stream(futures_util::stream::once(told))
+        }),
+    );
+    let (ended, ()) = with_router(&[("lame_duck_ms", "300")], router, async |running| {
+        let mut client = Raw::open(running.api).await;
+        client.send("GET /stream HTTP/1.0\r\nhost: x\r\n\r\n").await;
+        let head = client.answer().await.unwrap();
+        assert_eq!(head.status, 200);
+        running.shutdown.begin();
+        let mut rest = String::new();
+        let reading = tokio::io::AsyncReadExt::read_to_string(&mut client.0, &mut rest);
+        timeout(PATIENCE, reading).await.unwrap().unwrap();
+        assert_eq!(rest, "event: drain\n\n");
+    })
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_cap_wait_for_a_slot() {
+    with_boot(
+        &[("lame_duck_ms", "0")],
+        async |b| {
+            let http = b.http("127.0.0.1:0", hello());
+            http.max_connections(1);
+            http
+        },
+        async |running| {
+            let mut first = Raw::open(running.api).await;
+            first.get("/").await;
+            let mut second = Raw::open(running.api).await;
+            second.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            let early = timeout(millis(200), second.answer()).await;
+            assert!(early.is_err(), "served beyond the cap");
+            drop(first);
+            assert_eq!(second.answer().await.unwrap().status, 200);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn slow_heads_and_slow_bodies_are_cut() {
+    with_boot(
+        &[("lame_duck_ms", "0"), ("body_timeout_ms", "100")],
+        async |b| {
+            let http = b.http("127.0.0.1:0", hello().route("/body", post(|body: Bytes| async move { body })));
+            http.header_timeout(millis(100));
+            http
+        },
+        async |running| {
+            let mut silent = Raw::open(running.api).await;
+            assert!(silent.closed().await);
+            let mut half = Raw::open(running.api).await;
+            half.send("GET / HTTP/1.1\r\nx-half").await;
+            assert!(half.closed().await);
+            let mut slow = Raw::open(running.api).await;
+            slow.send("POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc").await;
+            assert_eq!(slow.answer().await.unwrap().status, 400);
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_long_are_refused_declared_or_not() {
+    let router = Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));
+    with_router(&[("max_body_bytes", "8"), ("lame_duck_ms", "0")], router, async |running| {
+        let mut client = Raw::open(running.api).await;
+        client.send("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 8\r\n\r\n12345678").await;
+        assert_eq!(client.answer().await.unwrap().body, "8");
+        client.send("POST / HTTP/1.1\r\nhost: x\r\nx-request-id: me\r\ncontent-length: 9\r\n\r\n").await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.status, 413);
+        assert!(answer.body.contains("payload-too-large") && answer.body.contains(r#""request_id":"me""#));
+        let mut client = Raw::open(running.api).await;
+        client
+            .send(
+                "POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n9\r\n123456789\r\n0\r\n\r\n",
+            )
+            .await;
+        assert_eq!(client.answer().await.unwrap().status, 413);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_answer_carries_its_request_id_and_trace() {
+    let router = Router::new().route(
+        "/",
+        get(|id: RequestId, trace: Trace, peer: Peer| async move {
+            assert!(peer.addr.ip().is_loopback());
+            format!("{id} {trace}")
+        }),
+    );
+    with_router(&[("lame_duck_ms", "0")], router, async |running| {
+        let mut client = Raw::open(running.api).await;
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        client
+            .send(&format!("GET / HTTP/1.1\r\nhost: x\r\nx-request-id: mine\r\ntraceparent: {trace}\r\n\r\n"))
+            .await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.header("x-request-id"), Some("mine"));
+        assert!(answer.header("traceparent").unwrap().starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
+        assert_eq!(answer.body, format!("mine {}", answer.header("traceparent").unwrap()));
+        let missing = client.get("/nowhere").await;
+        assert_eq!(missing.status, 404);
+        assert!(missing.header("x-request-id").is_some() && missing.header("traceparent").is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_and_a_slow_handler_is_cut_at_the_callers_time_limit() {
+    let router = hello()
+        .route(
+            "/panic",
+            get(|| async {
+                if true {
+                    panic!("oh no")
+                }
+            }),
+        )
+        .route("/never", get(std::future::pending::<()>));
+    with_router(&[("lame_duck_ms", "0")], router, async |running| {
+        let mut client = Raw::open(running.api).await;
+        let answer = client.get("/panic").await;
+        assert_eq!(answer.status, 500);
+        assert!(!answer.body.contains("oh no"), "a panic's message is for the log only");
+        client.send("GET /never HTTP/1.1\r\nhost: x\r\nx-request-timeout-ms: 50\r\n\r\n").await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!(answer.status, 504);
+        assert!(answer.body.contains(r#""outcome":"unknown""#), "{}", answer.body);
+        assert_eq!(client.get("/").await.status, 200, "the connection goes on");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_whose_client_is_gone_is_dropped() {
+    struct Dropped(Arc<Notify>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let (entered, dropped) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (entering, dropping) = (entered.clone(), dropped.clone());
+    let router = Router::new().route(
+        "/",
+        get(async move || {
+            let _here = Dropped(dropping);
+            entering.notify_one();
+            std::future::pending::<()>().await;
+        }),
+    );
+    let (ended, ()) = with_router(&[("lame_duck_ms", "0")], router, async |running| {
+        let mut client = Raw::open(running.api).await;
+        client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        entered.notified().await;
+        drop(client);
+        timeout(PATIENCE, dropped.notified()).await.expect("the handler was dropped");
+    })
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
