@@ -324,6 +324,11 @@ impl Engine {
 impl Engine {
     fn set_now(&mut self, now: Now) {
         // The store's clock never goes back; the wall clock is whatever people set it to.
+        if now.wall < self.now.wall {
+            for at in 0..self.queues.len() {
+                self.retreat(QueueId(at as u32), now.wall);
+            }
+        }
         self.now = Now { wall: now.wall, store: self.now.store.max(now.store) };
     }
 
@@ -343,6 +348,17 @@ impl Engine {
         if queue.dirty && !was_dirty {
             self.dirty.push(id);
         }
+    }
+
+    fn retreat(&mut self, id: QueueId, wall: Timestamp) {
+        let jobs = &self.jobs;
+        let Some(queue) = self.queues[id.0 as usize].as_mut() else { return };
+        let was_dirty = queue.dirty;
+        queue.retreat(wall, |job| jobs.get(job).is_some_and(|job| job.retrying));
+        if queue.dirty && !was_dirty {
+            self.dirty.push(id);
+        }
+        self.arm(id);
     }
 
     /// Sets the timer for the next job of the queue to become due.

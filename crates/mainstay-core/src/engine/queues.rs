@@ -42,7 +42,7 @@ pub(super) struct Queue {
     pub armed: Option<Timestamp>,
     /// Waiting jobs by priority, in the order of hand-out. A job becomes due by time alone: nothing moves.
     waiting: [BTreeSet<(Timestamp, JobId)>; PRIORITIES],
-    /// Up to here, jobs have been counted as due. Never goes back, so what was due stays due.
+    /// Up to here, jobs have been counted as due: the wall clock when it was last looked at, or earlier.
     due_until: Timestamp,
     due: u64,
     due_retrying: u64,
@@ -129,6 +129,26 @@ impl Queue {
                     if self.retrying > 0 && is_retrying(*id) {
                         self.due_retrying += 1;
                     }
+                }
+            }
+        }
+        self.due_until = wall;
+    }
+
+    /// Takes back what was counted as due after `wall`, which was stepped back. Else every delay would be over at
+    /// once until the wall clock has caught up, and a back-off would be none.
+    pub(super) fn retreat(&mut self, wall: Timestamp, is_retrying: impl Fn(JobId) -> bool) {
+        if wall >= self.due_until {
+            return;
+        }
+        let from = Bound::Excluded((wall, last_id()));
+        let to = Bound::Included((self.due_until, last_id()));
+        for set in self.waiting.iter().filter(|set| !set.is_empty()) {
+            for (_, id) in set.range((from, to)) {
+                self.due -= 1;
+                self.dirty = true;
+                if self.retrying > 0 && is_retrying(*id) {
+                    self.due_retrying -= 1;
                 }
             }
         }
