@@ -13,12 +13,17 @@ pub trait Harness: Send + Sync + 'static {
     /// The clock of this harness. Its stores must take time and chance from nowhere else.
     fn clock(&self) -> &Arc<ManualClock>;
 
-    /// Opens the store: empty the first time; later, if [`Harness::durable`], as the closed one left it. Housekeeping
-    /// in the background must be off: the suites call [`Store::maintain`] themselves.
+    /// Opens the store: empty the first time; later, if [`Harness::durable`], as the closed one left it.
     async fn open(&self) -> Arc<dyn Store>;
 
     /// Whether what was answered is there again after closing and opening. Defaults to `false`.
     fn durable(&self) -> bool {
+        false
+    }
+
+    /// Whether the store does housekeeping of its own accord, so that nobody can say whether it has been done by now.
+    /// The suites call [`Store::maintain`] themselves, more often if this is `true`. Defaults to `false`.
+    fn keeps_house(&self) -> bool {
         false
     }
 }

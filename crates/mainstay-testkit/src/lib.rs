@@ -3,7 +3,7 @@
 //!
 //! 1. [`conformance`]: one named test a behaviour of the contract that can be seen at the
 //!    [`Store`](mainstay_core::Store) seam;
-//! 2. `model`: random sequences of operations, on the store and on the reference at once, with invariants checked
+//! 2. [`model`]: random sequences of operations, on the store and on the reference at once, with invariants checked
 //!    after every step; a failure is shrunk to the shortest sequence that still fails.
 //!
 //! Read on with [`clock`] (time only moves when the test says so), [`harness`] (how a store is opened) and
@@ -38,7 +38,7 @@
 pub mod clock;
 pub mod conformance;
 pub mod harness;
-
+pub mod model;
 pub mod world;
 
 pub use async_trait::async_trait;

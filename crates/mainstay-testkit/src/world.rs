@@ -44,6 +44,11 @@ impl World {
         self.harness.clock()
     }
 
+    /// Where it lives.
+    pub fn harness(&self) -> &dyn Harness {
+        self.harness.as_ref()
+    }
+
     /// The wall clock now.
     pub fn now(&self) -> Timestamp {
         self.clock().now().wall

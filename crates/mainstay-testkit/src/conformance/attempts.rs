@@ -160,3 +160,15 @@ pub(super) async fn the_last_failure_is_the_latest_also_after_a_retry_by_hand(w:
     let messages: Vec<_> = failures.iter().map(|record| record.failure.message.as_ref()).collect();
     assert_eq!(messages.last(), Some(&"three"), "{messages:?}");
 }
+
+pub(super) async fn a_delay_is_a_delay_after_a_step_of_the_wall_clock(w: &mut World) {
+    w.enqueue(w.job("q")).await;
+    let grant = w.claim("q").await;
+    w.clock().step_wall(-3_600_000);
+    let due = w.now().plus_ms(5_000);
+    assert_eq!(w.settle(&grant, fail(Retry::After(5_000))).await, Ok((JobState::Retryable, Some(due))));
+    assert_eq!(w.try_claim("q").await, None, "a back-off is not over because the clock once showed more");
+    assert_eq!(w.queue("q").await.depth.retryable, 1);
+    w.advance(5_000);
+    assert_eq!(w.claim("q").await.id, grant.id);
+}

@@ -36,6 +36,7 @@ macro_rules! __seam_cases {
                 failures_are_kept_with_their_attempt_and_time
                 the_newest_failures_are_kept
                 the_last_failure_is_the_latest_also_after_a_retry_by_hand
+                a_delay_is_a_delay_after_a_step_of_the_wall_clock
             }
             leases {
                 a_lease_lives_its_whole_time

@@ -1,0 +1,137 @@
+//! What must hold of any store, whatever was done to it: judged by what it shows, without a reference.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mainstay_core::{
+    JobId, QueueName, Timestamp,
+    job::{JobRecord, JobState},
+    op::{Claim, Reply},
+    queue::{Depth, QueueRecord},
+    store::{JobFilter, Query, Record},
+};
+
+use super::play::Outcomes;
+use crate::world::World;
+
+/// All that a store shows at one moment.
+pub(super) struct View {
+    pub now: Timestamp,
+    /// Newest first.
+    pub jobs: Vec<JobRecord>,
+    pub queues: BTreeMap<QueueName, QueueRecord>,
+}
+
+impl View {
+    pub(super) async fn of(world: &World) -> View {
+        let queue = |record| match record {
+            Record::Queue(queue) => (queue.name.clone(), queue),
+            other => panic!("a list of queues held {other:?}"),
+        };
+        let queues = world.list_by(&Query::Queues, 1_000).await.into_iter().map(queue).collect();
+        View { now: world.now(), jobs: world.jobs(JobFilter::default()).await, queues }
+    }
+}
+
+pub(super) fn invariants(view: &View) -> Outcomes {
+    if !view.jobs.is_sorted_by(|newer, older| newer.id > older.id) {
+        return Err("a list shows every job once, newest first".into());
+    }
+    let mut tokens = BTreeSet::new();
+    for job in &view.jobs {
+        well_formed(job, view.now).map_err(|what| format!("{what}: {job:?}"))?;
+        if job.token.is_some_and(|token| !tokens.insert(token)) {
+            return Err(format!("two jobs run under one token: {job:?}"));
+        }
+        if !view.queues.contains_key(&job.queue) {
+            return Err(format!("the queue of a job is unknown: {job:?}"));
+        }
+    }
+    view.queues.values().try_for_each(|queue| counts_are_right(view, queue))
+}
+
+fn well_formed(job: &JobRecord, now: Timestamp) -> Outcomes {
+    let running = job.state == JobState::Running;
+    let rules = [
+        (running == job.token.is_some(), "a job has a token while it runs"),
+        (running == job.lease_expires_at.is_some(), "a job has a lease while it runs"),
+        (running || job.worker.is_none(), "a job has a worker only while it runs"),
+        (job.lease_expires_at.is_none_or(|at| at > now), "a lease that ran out is not a lease"),
+        (job.state.is_finished() == job.finished_at.is_some(), "what has finished says when"),
+        ((job.state == JobState::Dead) == job.reason.is_some(), "what is dead says why"),
+        (job.state != JobState::Available || job.run_at <= now, "what is available is due"),
+        (job.state != JobState::Scheduled || job.run_at > now, "what is scheduled is not due"),
+        (job.state != JobState::Retryable || job.run_at > now, "what waits for its back-off is not due"),
+        (job.state != JobState::Blocked, "nothing is blocked yet"),
+        (!running || job.attempt >= 1, "what runs is at its first attempt at least"),
+        (job.attempt <= job.policy.max_attempts, "no attempt is beyond the last"),
+        (
+            job.failures.is_sorted_by_key(|failure| failure.at) || now < job.created_at,
+            "failures are in order",
+        ),
+    ];
+    rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what.to_owned()))
+}
+
+fn counts_are_right(view: &View, queue: &QueueRecord) -> Outcomes {
+    let mut depth = Depth::default();
+    let mut oldest: Option<Timestamp> = None;
+    for job in view.jobs.iter().filter(|job| job.queue == queue.name) {
+        match job.state {
+            JobState::Scheduled => depth.scheduled += 1,
+            JobState::Blocked => depth.blocked += 1,
+            JobState::Available => {
+                depth.available += 1;
+                oldest = Some(oldest.map_or(job.run_at, |oldest| oldest.min(job.run_at)));
+            }
+            JobState::Running => depth.running += 1,
+            JobState::Retryable => depth.retryable += 1,
+            JobState::Dead => depth.dead += 1,
+            JobState::Completed | JobState::Cancelled => {}
+        }
+    }
+    if queue.depth != depth {
+        return Err(format!("queue {} shows {:?}, its jobs say {depth:?}", queue.name, queue.depth));
+    }
+    let age = oldest.map(|oldest| view.now.ms_since(oldest));
+    if queue.oldest_available_age_ms != age {
+        let shown = queue.oldest_available_age_ms;
+        return Err(format!("queue {}'s oldest job is {age:?} ms old, not {shown:?}", queue.name));
+    }
+    Ok(())
+}
+
+/// A claim takes exactly what the lists before it said was runnable, in the order of the contract.
+pub(super) fn claim_was_right(before: &View, claim: &Claim, reply: &Reply) -> Outcomes {
+    let Reply::Claimed(grants) = reply else { return Err(format!("a claim was answered with {reply:?}")) };
+    let expected = runnable(before, claim);
+    let granted: Vec<JobId> = grants.iter().map(|grant| grant.id).collect();
+    if granted == expected {
+        return Ok(());
+    }
+    Err(format!("{granted:?} were handed out; by the lists it was {expected:?}'s turn"))
+}
+
+fn runnable(view: &View, claim: &Claim) -> Vec<JobId> {
+    let mut taken = vec![];
+    let mut bytes = 0;
+    for name in &claim.queues {
+        if view.queues.get(name).is_none_or(|queue| queue.paused) {
+            continue;
+        }
+        let due = |job: &&JobRecord| {
+            let alive = job.expires_at.is_none_or(|at| at > view.now);
+            job.queue == *name && job.state == JobState::Available && alive && !taken.contains(&job.id)
+        };
+        let mut due: Vec<_> = view.jobs.iter().filter(due).collect();
+        due.sort_by_key(|job| (job.priority, job.run_at, job.id));
+        for job in due {
+            bytes += job.body.size() as u64;
+            let full = taken.len() as u64 >= u64::from(claim.max);
+            if full || bytes > claim.max_bytes && !taken.is_empty() {
+                return taken;
+            }
+            taken.push(job.id);
+        }
+    }
+    taken
+}

@@ -1,0 +1,82 @@
+//! The model test: random sequences of steps, on the store under test and on the reference (the engine behind the
+//! memory store) at once.
+//!
+//! Two things are asked after every step. The *replies and records* of both are equal: to the byte while neither was
+//! restarted, and but for token numbers after that. And the *invariants* hold, which need no reference: no job is in
+//! two states, a queue's depth is the count of its jobs, tokens only grow, at most one lease of a job lives, and a
+//! claim hands out what the lists before it said was runnable, in the order of the contract.
+//!
+//! A store that may choose (which of several jobs, which token, which `run_at`) is not there yet. When it comes, its
+//! choice goes through [`play`]'s one place where a grant is noted: there the reference is made to choose likewise.
+//!
+//! ```text
+//! #[test]
+//! fn the_store_does_what_the_model_does() {
+//!     mainstay_testkit::model::run(MyHarness::new);
+//! }
+//! ```
+//!
+//! `MAINSTAY_MODEL_CASES` says how many sequences (default 64), `MAINSTAY_MODEL_SEED` where chance begins
+//! (default 1). A failure is shrunk and printed with the variables that bring it back.
+
+mod check;
+mod play;
+mod step;
+
+use proptest::{
+    prelude::ProptestConfig,
+    test_runner::{RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
+};
+
+use crate::{
+    harness::{Harness, run_with},
+    world::World,
+};
+
+/// Steps of a sequence, at most.
+const STEPS: usize = 200;
+
+/// Runs the model test on fresh stores. Panics with the shortest failing sequence found.
+pub fn run<H: Harness>(open: impl Fn() -> H) {
+    let cases = from_env("MAINSTAY_MODEL_CASES", 64);
+    let seed = from_env("MAINSTAY_MODEL_SEED", 1);
+    for case in 0..cases {
+        // Each sequence has a seed of its own, so that one can be run again without those before it.
+        let seed = seed.wrapping_add(case);
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let config = ProptestConfig {
+            cases: 1,
+            failure_persistence: None,
+            max_shrink_iters: 20_000,
+            max_shrink_time: 120_000,
+            ..ProptestConfig::default()
+        };
+        let result = TestRunner::new_with_rng(config, rng).run(&step::sequences(STEPS), |steps| {
+            let mut outcome = Ok(());
+            run_with(open(), async |world: &mut World| outcome = play::play(world, &steps).await);
+            outcome.map_err(TestCaseError::fail)
+        });
+        match result {
+            Ok(()) => {}
+            Err(TestError::Fail(why, steps)) => {
+                let steps: Vec<_> = steps.iter().map(|step| format!("  {step:?}")).collect();
+                panic!(
+                    "{why}\nafter these {} steps:\n{}\nagain with MAINSTAY_MODEL_SEED={seed} \
+                     MAINSTAY_MODEL_CASES=1",
+                    steps.len(),
+                    steps.join("\n"),
+                );
+            }
+            Err(TestError::Abort(why)) => panic!("the model test gave up: {why}"),
+        }
+    }
+}
+
+fn from_env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is a number, not `{text}`")),
+        Err(_) => default,
+    }
+}

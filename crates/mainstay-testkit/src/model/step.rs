@@ -1,0 +1,252 @@
+//! The alphabet: what may happen, in a world of few names so that steps meet each other.
+
+use mainstay_core::job::{Jitter, JobState};
+use proptest::{collection::vec, option, prelude::*};
+
+/// Something happens.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// A batch of commits is handed over.
+    Submit(Vec<Asked>),
+    /// Time passes.
+    Advance(u64),
+    /// The wall clock is set forwards or back.
+    StepWall(i64),
+    /// A list is read.
+    Look(Look),
+    /// The store is closed and opened, if it is durable.
+    Restart,
+}
+
+/// A commit.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// Scope and fingerprint.
+    pub key: Option<(u8, u8)>,
+    pub require: Option<Pick>,
+    pub ops: Vec<Do>,
+}
+
+/// One of the jobs or leases so far, counted from the newest; past the oldest: one that never was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pick(pub usize);
+
+#[derive(Clone, Debug)]
+pub(super) enum Do {
+    Enqueue(Box<Work>),
+    Claim { queues: Vec<u8>, max: u32, max_bytes: u64, lease_ms: u64, worker: Option<u8> },
+    Settle { lease: Pick, how: How, once: bool },
+    Extend { lease: Pick, extend_ms: u64, progress: bool },
+    Cancel(Pick),
+    Retry(Pick),
+    Delete(Pick),
+    RequeueDead { queue: u8, jobs: Vec<Pick> },
+    DeleteDead { queue: u8, jobs: Vec<Pick> },
+    Purge { queue: u8, limit: u32 },
+    Configure { queue: u8, config: Config },
+    Pause { queue: u8, paused: bool },
+    DeleteQueue { queue: u8 },
+    Grant { token: u8 },
+    Revoke { token: u8 },
+    Audit(u8),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Work {
+    pub queue: u8,
+    /// One of the ids that callers like.
+    pub known_id: Option<u8>,
+    pub priority: u8,
+    pub due: Due,
+    pub expires_in: Option<u64>,
+    pub unique: Option<(u8, Option<u64>)>,
+    pub max_attempts: u32,
+    pub max_crashes: Option<u32>,
+    pub jitter: Jitter,
+    pub timeout_ms: Option<u64>,
+    pub retain_ms: Option<u64>,
+    pub kind: u8,
+    pub tag: Option<u8>,
+    pub payload: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    Now,
+    Past(i64),
+    In(u64),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    Complete { result: bool },
+    Fail,
+    FailAfter(u64),
+    FailForGood,
+    Release(u64),
+    Cancel,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Config {
+    pub max_depth: Option<u64>,
+    pub drop_oldest: bool,
+    pub max_crashes: Option<u32>,
+    pub completed_ms: u64,
+    pub completed_count: u64,
+    pub dead_ms: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Look {
+    Jobs { queue: Option<u8>, state: Option<JobState>, kind: Option<u8>, tag: Option<u8>, limit: u32 },
+    Dead { queue: u8, kind: Option<u8>, boom: Option<bool>, limit: u32 },
+    Queues { limit: u32 },
+}
+
+/// Sequences of one to `most` steps.
+pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    vec(step(), 1..=most)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        40 => op().prop_map(|op| Step::Submit(vec![Asked { key: None, require: None, ops: vec![op] }])),
+        8 => vec(asked(), 1..4).prop_map(Step::Submit),
+        12 => time().prop_map(Step::Advance),
+        1 => prop_oneof![-40_000_i64..40_000, -200_000_000_i64..200_000_000].prop_map(Step::StepWall),
+        4 => look().prop_map(Step::Look),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let key = option::weighted(0.4, (0..3_u8, prop_oneof![9 => Just(0_u8), 1 => Just(1)]));
+    (key, option::weighted(0.2, pick()), vec(op(), 1..5)).prop_map(|(key, require, ops)| Asked {
+        key,
+        require,
+        ops,
+    })
+}
+
+fn op() -> impl Strategy<Value = Do> {
+    let claim = (vec(queue(), 1..3), 1..4_u32, prop_oneof![4 => Just(1 << 20), 1 => 1..200_u64], lease())
+        .prop_flat_map(|(queues, max, max_bytes, lease_ms)| {
+            option::of(0..2_u8).prop_map(move |worker| {
+                let queues = queues.clone();
+                Do::Claim { queues, max, max_bytes, lease_ms, worker }
+            })
+        });
+    let settle = (pick(), how(), any::<bool>());
+    prop_oneof![
+        24 => work().prop_map(|work| Do::Enqueue(Box::new(work))),
+        20 => claim,
+        20 => settle.prop_map(|(lease, how, once)| Do::Settle { lease, how, once }),
+        6 => (pick(), lease(), any::<bool>())
+            .prop_map(|(lease, extend_ms, progress)| Do::Extend { lease, extend_ms, progress }),
+        5 => pick().prop_map(Do::Cancel),
+        5 => pick().prop_map(Do::Retry),
+        3 => pick().prop_map(Do::Delete),
+        2 => (queue(), vec(pick(), 0..4)).prop_map(|(queue, jobs)| Do::RequeueDead { queue, jobs }),
+        1 => (queue(), vec(pick(), 0..4)).prop_map(|(queue, jobs)| Do::DeleteDead { queue, jobs }),
+        1 => (queue(), 1..4_u32).prop_map(|(queue, limit)| Do::Purge { queue, limit }),
+        3 => (queue(), config()).prop_map(|(queue, config)| Do::Configure { queue, config }),
+        3 => (queue(), prop::bool::weighted(0.4)).prop_map(|(queue, paused)| Do::Pause { queue, paused }),
+        2 => queue().prop_map(|queue| Do::DeleteQueue { queue }),
+        1 => (0..3_u8).prop_map(|token| Do::Grant { token }),
+        1 => (0..3_u8).prop_map(|token| Do::Revoke { token }),
+        1 => any::<u8>().prop_map(Do::Audit),
+    ]
+}
+
+fn work() -> impl Strategy<Value = Work> {
+    let due = prop_oneof![
+        5 => Just(Due::Now),
+        1 => (1..100_000_i64).prop_map(Due::Past),
+        3 => time().prop_map(Due::In),
+    ];
+    let where_and_when =
+        (queue(), option::weighted(0.2, 0..4_u8), prop_oneof![3 => Just(5), 1 => 0..10_u8], due);
+    let limits = (
+        option::weighted(0.15, time()),
+        option::weighted(0.25, (0..3_u8, option::weighted(0.4, time()))),
+        prop_oneof![1 => Just(20), 2 => 1..4_u32],
+        option::weighted(0.3, 1..3_u32),
+        prop_oneof![Just(Jitter::None), Just(Jitter::Full), Just(Jitter::Equal)],
+        option::weighted(0.2, time().prop_map(|ms| ms + 1)),
+        option::weighted(0.15, time()),
+    );
+    let body = (0..2_u8, option::of(0..2_u8), 0..60_usize);
+    (where_and_when, limits, body).prop_map(|(a, b, c)| Work {
+        queue: a.0,
+        known_id: a.1,
+        priority: a.2,
+        due: a.3,
+        expires_in: b.0,
+        unique: b.1,
+        max_attempts: b.2,
+        max_crashes: b.3,
+        jitter: b.4,
+        timeout_ms: b.5,
+        retain_ms: b.6,
+        kind: c.0,
+        tag: c.1,
+        payload: c.2,
+    })
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![
+        4 => any::<bool>().prop_map(|result| How::Complete { result }),
+        3 => Just(How::Fail),
+        1 => time().prop_map(How::FailAfter),
+        2 => Just(How::FailForGood),
+        2 => prop_oneof![Just(0), time()].prop_map(How::Release),
+        1 => Just(How::Cancel),
+    ]
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let ms = || prop_oneof![3 => Just(86_400_000_u64), 1 => 0..20_000_u64];
+    (
+        option::of(0..5_u64),
+        any::<bool>(),
+        option::of(1..4_u32),
+        ms(),
+        prop_oneof![2 => Just(1_000_000_u64), 1 => 0..4_u64],
+        ms(),
+    )
+        .prop_map(|(max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms)| {
+            Config { max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms }
+        })
+}
+
+fn look() -> impl Strategy<Value = Look> {
+    use JobState::*;
+    let state = prop::sample::select(vec![
+        Scheduled, Blocked, Available, Running, Retryable, Completed, Cancelled, Dead,
+    ]);
+    let limit = || prop_oneof![1..4_u32, Just(1_000)];
+    let jobs = (option::of(queue()), option::of(state), option::of(0..2_u8), option::of(0..2_u8), limit())
+        .prop_map(|(queue, state, kind, tag, limit)| Look::Jobs { queue, state, kind, tag, limit });
+    let dead = (queue(), option::of(0..2_u8), option::of(any::<bool>()), limit())
+        .prop_map(|(queue, kind, boom, limit)| Look::Dead { queue, kind, boom, limit });
+    prop_oneof![4 => jobs, 2 => dead, 1 => limit().prop_map(|limit| Look::Queues { limit })]
+}
+
+fn queue() -> impl Strategy<Value = u8> {
+    0..3_u8
+}
+
+fn pick() -> impl Strategy<Value = Pick> {
+    prop_oneof![4 => 0..4_usize, 1 => 0..80_usize].prop_map(Pick)
+}
+
+/// Leases are a few seconds, so that they run out among the steps.
+fn lease() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => 1..1_000_u64, 3 => 1_000..30_000_u64]
+}
+
+fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![2 => 0..50_u64, 3 => 50..5_000_u64, 2 => 5_000..40_000_u64, 1 => Just(90_000_000_u64)]
+}
