@@ -1,0 +1,136 @@
+//! The bodies of the newest unfinished jobs, so that a claim soon after the enqueue reads nothing.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use mainstay_core::job::JobBody;
+
+/// Bodies by number, first in, first out, bounded in bytes. Numbers grow, so a place in the queue is the index.
+pub(crate) struct BodyCache {
+    slots: VecDeque<Option<Arc<JobBody>>>,
+    /// The number of the first slot.
+    first: u64,
+    bytes: usize,
+    limit: usize,
+}
+
+/// What a body costs beside its bytes.
+const OVERHEAD: usize = 160;
+/// A hole of this many numbers is not worth its slots.
+const WIDEST_GAP: u64 = 65_536;
+
+impl BodyCache {
+    pub(crate) fn new(limit: usize) -> BodyCache {
+        BodyCache { slots: VecDeque::new(), first: 0, bytes: 0, limit }
+    }
+
+    pub(crate) fn get(&self, n: u64) -> Option<&Arc<JobBody>> {
+        self.slots.get(usize::try_from(n.checked_sub(self.first)?).ok()?)?.as_ref()
+    }
+
+    /// Keeps a body. One with a smaller number than all that are kept is too old to be worth it.
+    pub(crate) fn insert(&mut self, n: u64, body: Arc<JobBody>) {
+        let next = self.first + self.slots.len() as u64;
+        if self.slots.is_empty() || n > next + WIDEST_GAP {
+            self.slots.clear();
+            self.bytes = 0;
+            self.first = n;
+        } else if n < self.first {
+            return;
+        }
+        self.remove(n);
+        let at = (n - self.first) as usize;
+        while self.slots.len() <= at {
+            self.slots.push_back(None);
+        }
+        self.bytes += cost(&body);
+        self.slots[at] = Some(body);
+        self.shrink();
+    }
+
+    /// Lets go of a body: its job has finished.
+    pub(crate) fn remove(&mut self, n: u64) {
+        let Some(at) = n.checked_sub(self.first) else { return };
+        if let Some(body) = self.slots.get_mut(at as usize).and_then(Option::take) {
+            self.bytes -= cost(&body);
+        }
+        if at == 0 {
+            self.shrink();
+        }
+    }
+
+    /// Lets go of every body with a number above `n`: their enqueue was undone.
+    pub(crate) fn undo_after(&mut self, n: u64) {
+        let keep = (n + 1).saturating_sub(self.first).min(self.slots.len() as u64) as usize;
+        for body in self.slots.drain(keep..).flatten() {
+            self.bytes -= cost(&body);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn shrink(&mut self) {
+        let slot = size_of::<Option<Arc<JobBody>>>();
+        while let Some(front) = self.slots.front() {
+            if front.is_some() && self.bytes + self.slots.len() * slot <= self.limit {
+                break;
+            }
+            if let Some(Some(body)) = self.slots.pop_front() {
+                self.bytes -= cost(&body);
+            }
+            self.first += 1;
+        }
+    }
+}
+
+fn cost(body: &JobBody) -> usize {
+    body.size() + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(text: &str) -> Arc<JobBody> {
+        Arc::new(JobBody::new("k", text))
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_the_bound_holds() {
+        let mut cache = BodyCache::new(10 * (OVERHEAD + 20));
+        for n in 1..=100 {
+            cache.insert(n, body("0123456789"));
+            assert!(cache.bytes() <= cache.limit);
+            assert!(cache.get(n).is_some());
+        }
+        assert!(cache.get(1).is_none());
+        assert!(cache.get(95).is_some());
+    }
+
+    #[test]
+    fn a_number_that_was_undone_can_come_again() {
+        let mut cache = BodyCache::new(1 << 20);
+        cache.insert(7, body("old"));
+        cache.insert(8, body("undone"));
+        cache.undo_after(7);
+        assert!(cache.get(8).is_none());
+        cache.insert(8, body("new"));
+        assert_eq!(&*cache.get(8).unwrap().payload, "new");
+        assert_eq!(&*cache.get(7).unwrap().payload, "old");
+        cache.undo_after(3);
+        assert_eq!(cache.bytes(), 0);
+    }
+
+    #[test]
+    fn finished_jobs_leave_no_bytes_and_holes_close() {
+        let mut cache = BodyCache::new(1 << 20);
+        for n in [5, 6, 9] {
+            cache.insert(n, body("x"));
+        }
+        for n in [6, 5, 9, 9, 1] {
+            cache.remove(n);
+        }
+        assert_eq!((cache.bytes(), cache.slots.len()), (0, 0));
+    }
+}

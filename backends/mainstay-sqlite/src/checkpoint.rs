@@ -1,0 +1,135 @@
+//! Moves what the journal holds into the file, off the writer's path, and keeps the journal short.
+//!
+//! A checkpoint in the background can never catch up with a writer that keeps committing, so the journal would grow
+//! for ever. Each time one has finished, the writer moves the few pages that are left itself; then nothing is left,
+//! and its next commit starts the journal from the beginning.
+
+use std::{
+    path::Path,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstay_core::{Error, ErrorKind};
+use rusqlite::Connection;
+
+use crate::{
+    fault::{Fault, Result, Severity, read_error},
+    shared::Shared,
+    writer::Message,
+};
+
+/// How often the background moves pages while there are commits.
+const EVERY: Duration = Duration::from_millis(250);
+/// So many bytes handed over since the last checkpoint do not wait for the next tick.
+const URGENT_BYTES: usize = 24 << 20;
+
+/// The conversation between the writer and the checkpointing thread.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// A background checkpoint has finished; the writer has not followed yet.
+    finished: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    /// Bytes committed since the last checkpoint began, roughly; `None`: nothing.
+    bytes: Option<usize>,
+    stop: bool,
+}
+
+impl Checkpoints {
+    /// The writer has committed about this much.
+    pub(crate) fn committed(&self, bytes: usize) {
+        let mut state = self.lock();
+        let before = state.bytes;
+        let sum = before.unwrap_or(0) + bytes;
+        state.bytes = Some(sum);
+        drop(state);
+        // Waking costs a system call: once when there is something at all, once when it has become urgent.
+        if before.is_none() || (before.unwrap_or(0) < URGENT_BYTES && sum >= URGENT_BYTES) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Whether the writer should finish what the background has done.
+    pub(crate) fn take_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed) && self.finished.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.lock().stop = true;
+        self.wake.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for commits, then a tick; `false`: stop.
+    fn next(&self) -> bool {
+        let idle = |s: &mut State| s.bytes.is_none() && !s.stop;
+        let state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+        let calm = |s: &mut State| s.bytes.is_some_and(|bytes| bytes < URGENT_BYTES) && !s.stop;
+        let waited = self.wake.wait_timeout_while(state, EVERY, calm);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.bytes = None;
+        !state.stop
+    }
+}
+
+/// The life of the checkpointing thread.
+pub(crate) fn run(conn: &Connection, shared: &Shared) {
+    while shared.checkpoints.next() {
+        match passive(conn, &shared.path) {
+            Ok(frames) => {
+                shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
+                shared.stats.wal_frames.store(frames, Ordering::Relaxed);
+                shared.checkpoints.finished.store(true, Ordering::Release);
+            }
+            Err(Fault { severity: Severity::Clean, error }) => {
+                // The journal keeps everything; it only grows until one succeeds.
+                shared.stats.failed_checkpoints.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(%error, "checkpoint failed; it is tried again");
+            }
+            Err(Fault { severity: Severity::Fatal, error }) => {
+                let _ = shared.inbox.force(Message::Failed(error));
+                return;
+            }
+        }
+    }
+}
+
+/// Moves what can be moved without waiting for anybody. Answers how many frames the journal had.
+pub(crate) fn passive(conn: &Connection, path: &Path) -> Result<u64> {
+    let mut statement = conn
+        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
+        .map_err(|e| Fault::of_checkpoint(path, e))?;
+    let frames = statement.query_row([], |row| row.get::<_, i64>(1)).map_err(|e| Fault::of_checkpoint(path, e))?;
+    Ok(frames.max(0) as u64)
+}
+
+/// Moves everything into the file and syncs it. Must succeed before a store that ended badly is served again: after
+/// a failed sync, the system may show what is not on the disk, and only writing it once more puts it there.
+pub(crate) fn full(conn: &Connection, path: &Path) -> std::result::Result<(), Error> {
+    let (busy, frames, moved) = conn
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })
+        .map_err(|e| read_error(path, e))?;
+    // Busy with everything moved: somebody reads, so the journal could not be emptied; that can wait.
+    if busy != 0 && moved < frames {
+        let message = format!(
+            "the journal of the store {} cannot be moved into the file because another program is reading it; end \
+             that program and try again",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! How connections to the file are opened.
+
+use std::{path::Path, time::Duration};
+
+use mainstay_core::{Error, ErrorKind};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+
+use crate::{
+    fault::{damaged_row, read_error},
+    options::Options,
+};
+
+/// The size of a page of a new file.
+pub(crate) const PAGE_BYTES: u32 = 4_096;
+
+/// Another program may hold the file's lock this long before the call fails.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The writing connection. The file is made if it is not there.
+pub(crate) fn open_writer(options: &Options) -> Result<Connection, Error> {
+    let path = &options.path;
+    let conn = open(options, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    let failed = |e| read_error(path, e);
+    // Reading the header tells a file of another kind from a store.
+    conn.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0)).map_err(failed)?;
+    let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
+    if mode != "wal" {
+        let message = format!("the file system of {} cannot hold a write-ahead log", path.display());
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    conn.execute_batch(
+        "PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;",
+    )
+    .map_err(failed)?;
+    if let Some(bytes) = options.max_file_bytes {
+        let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(failed)?;
+        let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
+        conn.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), [], |_| Ok(())).map_err(failed)?;
+    }
+    Ok(conn)
+}
+
+/// A connection that only reads.
+pub(crate) fn open_reader(options: &Options) -> Result<Connection, Error> {
+    let conn = open(options, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    conn.execute_batch("PRAGMA query_only = 1; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;")
+        .map_err(|e| read_error(&options.path, e))?;
+    Ok(conn)
+}
+
+/// A connection that checkpoints.
+pub(crate) fn open_checkpointer(options: &Options) -> Result<Connection, Error> {
+    let conn = open(options, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    conn.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA synchronous = FULL; PRAGMA cache_size = -256;")
+        .map_err(|e| read_error(&options.path, e))?;
+    Ok(conn)
+}
+
+fn open(options: &Options, flags: OpenFlags) -> Result<Connection, Error> {
+    let path = &options.path;
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = match &options.vfs {
+        Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str()),
+        None => Connection::open_with_flags(path, flags),
+    };
+    let failed = |e: rusqlite::Error| {
+        let message = format!("cannot open the store {}: {e}", path.display());
+        Error::new(ErrorKind::Unavailable, message).because(e)
+    };
+    let conn = conn.map_err(failed)?;
+    conn.busy_timeout(BUSY).map_err(failed)?;
+    // The last connection to close would checkpoint; after a failed sync that must not happen in passing.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+    Ok(conn)
+}
+
+/// Reads and checks the whole file; the findings say where SQLite found them.
+pub(crate) fn check(conn: &Connection, path: &Path) -> Result<(), Error> {
+    let findings = conn.prepare("PRAGMA quick_check(20)").and_then(|mut check| {
+        let rows = check.query_map([], |row| row.get::<_, String>(0))?;
+        rows.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    let findings = findings.map_err(|e| read_error(path, e))?;
+    if findings == ["ok"] { Ok(()) } else { Err(damaged_row(path, "quick_check", &findings.join("; "))) }
+}

@@ -1,0 +1,205 @@
+//! A bounded queue from async callers to a plain thread.
+
+use std::{
+    collections::VecDeque,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    task::Wake,
+    time::Duration,
+};
+
+/// Many senders that never wait, one or more threads that take. Bounded by weight (bytes, or a count).
+pub(crate) struct Inbox<T> {
+    state: Mutex<State<T>>,
+    ready: Condvar,
+    limit: usize,
+}
+
+struct State<T> {
+    items: VecDeque<(usize, T)>,
+    weight: usize,
+    closed: bool,
+    /// Threads asleep in [`Inbox::take`]: waking costs a system call, so it happens only when there are some.
+    asleep: usize,
+    /// An alarm rang; see [`Inbox::ring`].
+    rang: bool,
+}
+
+/// Why something was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Full,
+    Closed,
+}
+
+/// What [`Inbox::take`] came back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Something, or nothing because an alarm rang or the time was up.
+    Open,
+    /// Closed, and everything has been taken.
+    Over,
+}
+
+impl<T> Inbox<T> {
+    pub(crate) fn new(limit: usize) -> Inbox<T> {
+        let state = State { items: VecDeque::new(), weight: 0, closed: false, asleep: 0, rang: false };
+        Inbox { state: Mutex::new(state), ready: Condvar::new(), limit }
+    }
+
+    /// Takes in `item`, unless the bound would be passed. An item heavier than the bound is taken in when alone.
+    pub(crate) fn push(&self, item: T, weight: usize) -> Result<(), (Refused, T)> {
+        let state = self.lock();
+        if state.closed {
+            return Err((Refused::Closed, item));
+        }
+        if state.weight + weight > self.limit && !state.items.is_empty() {
+            return Err((Refused::Full, item));
+        }
+        self.put(state, item, weight);
+        Ok(())
+    }
+
+    /// Takes in `item` past the bound; for what is bounded by something else and must not be lost.
+    pub(crate) fn force(&self, item: T) -> Result<(), T> {
+        let state = self.lock();
+        if state.closed {
+            return Err(item);
+        }
+        self.put(state, item, 0);
+        Ok(())
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State<T>>, item: T, weight: usize) {
+        state.items.push_back((weight, item));
+        state.weight += weight;
+        let wake = state.asleep > 0;
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Moves what waits into `into`, while `fits` says that the next one (of that weight) still fits; waits up to
+    /// `at_most` when there is nothing.
+    pub(crate) fn take(
+        &self,
+        into: &mut Vec<T>,
+        at_most: Option<Duration>,
+        mut fits: impl FnMut(&T, usize) -> bool,
+    ) -> Taken {
+        let mut state = self.lock();
+        if state.items.is_empty() && !state.closed && !state.rang && at_most != Some(Duration::ZERO) {
+            state.asleep += 1;
+            let idle = |s: &mut State<T>| s.items.is_empty() && !s.closed && !s.rang;
+            state = match at_most {
+                None => self.ready.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
+                Some(time) => {
+                    let waited = self.ready.wait_timeout_while(state, time, idle);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+            state.asleep -= 1;
+        }
+        state.rang = false;
+        while let Some((weight, item)) = state.items.front() {
+            if !fits(item, *weight) {
+                break;
+            }
+            let Some((weight, item)) = state.items.pop_front() else { break };
+            state.weight -= weight;
+            into.push(item);
+        }
+        if state.closed && state.items.is_empty() && into.is_empty() { Taken::Over } else { Taken::Open }
+    }
+
+    /// Ends one [`Inbox::take`] that waits, or the next one.
+    pub(crate) fn ring(&self) {
+        let mut state = self.lock();
+        state.rang = true;
+        let wake = state.asleep > 0;
+        drop(state);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Nothing more is taken in; what is inside can still be taken out.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.ready.notify_all();
+    }
+
+    /// Closes, and hands out what was inside.
+    pub(crate) fn close_and_empty(&self) -> Vec<T> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.weight = 0;
+        let items = state.items.drain(..).map(|(_, item)| item).collect();
+        drop(state);
+        self.ready.notify_all();
+        items
+    }
+
+    /// How much is inside.
+    pub(crate) fn weight(&self) -> usize {
+        self.lock().weight
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // No code that can panic runs under this lock, so its state is whole even if it is called poisoned.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As a waker, an inbox rings.
+impl<T: Send + 'static> Wake for Inbox<T> {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(_: &u32, _: usize) -> bool {
+        true
+    }
+
+    #[test]
+    fn the_bound_refuses_but_never_what_comes_alone() {
+        let inbox = Inbox::new(10);
+        assert_eq!(inbox.push(1, 50), Ok(()));
+        assert_eq!(inbox.push(2, 1), Err((Refused::Full, 2)));
+        let mut out = vec![];
+        assert_eq!(inbox.take(&mut out, None, all), Taken::Open);
+        assert_eq!(inbox.push(3, 6), Ok(()));
+        assert_eq!(inbox.push(4, 5), Err((Refused::Full, 4)));
+        assert_eq!(inbox.force(5), Ok(()));
+        assert_eq!(inbox.weight(), 6);
+    }
+
+    #[test]
+    fn what_was_taken_in_before_the_close_comes_out() {
+        let inbox = Inbox::new(10);
+        inbox.push(1, 1).unwrap();
+        inbox.push(2, 1).unwrap();
+        inbox.close();
+        assert_eq!(inbox.push(3, 1), Err((Refused::Closed, 3)));
+        let mut out = vec![];
+        assert_eq!(inbox.take(&mut out, None, |item, _| *item < 2), Taken::Open);
+        assert_eq!(out, [1]);
+        out.clear();
+        assert_eq!(inbox.take(&mut out, None, all), Taken::Open);
+        assert_eq!(out, [2]);
+        out.clear();
+        assert_eq!(inbox.take(&mut out, None, all), Taken::Over);
+    }
+
+    #[test]
+    fn an_alarm_that_rang_before_the_wait_is_not_missed() {
+        let inbox = Inbox::<u32>::new(10);
+        inbox.ring();
+        assert_eq!(inbox.take(&mut vec![], None, all), Taken::Open);
+    }
+}

@@ -1,0 +1,116 @@
+//! At open, the engine is rebuilt from the tables.
+
+use std::{collections::HashSet, hash::Hash, path::Path, sync::Arc};
+
+use mainstay_core::{
+    Error, QueueName, StoreTime,
+    access::AccessToken,
+    engine::{Engine, change::{Counters, QueueId}},
+    op::IdempotencyKey,
+};
+use rusqlite::{Connection, OptionalExtension};
+
+use crate::{
+    fault::{damaged_row, read_error},
+    row::{Cells, JOB, POLICY},
+};
+
+/// What a file said when it was opened.
+pub(crate) struct Loaded {
+    /// Everything is in, but [`Engine::finish_load`] has not been called.
+    pub engine: Engine,
+    /// The store's clock at the last group.
+    pub clock: StoreTime,
+}
+
+/// Whether the store was closed in good order.
+pub(crate) fn was_closed_cleanly(conn: &Connection, path: &Path) -> Result<bool, Error> {
+    let clean = conn.query_row("SELECT clean FROM meta", [], |row| row.get(0)).optional();
+    clean.map_err(|e| read_error(path, e))?.ok_or_else(|| no_meta(path))
+}
+
+fn no_meta(path: &Path) -> Error {
+    damaged_row(path, "table meta", "its one row is not there")
+}
+
+/// The engine relies on it that what a row refers to is there.
+fn known<T: Hash + Eq>(all: &HashSet<T>, id: &T, row: Cells<'_>, column: usize) -> Result<(), Error> {
+    if all.contains(id) { Ok(()) } else { Err(row.bad(column, "refers to a row that is not there")) }
+}
+
+/// Reads everything the engine keeps in RAM, in one snapshot.
+pub(crate) fn load(conn: &Connection, path: &Path) -> Result<Loaded, Error> {
+    let snapshot = conn.unchecked_transaction().map_err(|e| read_error(path, e))?;
+    let mut engine = Engine::new();
+    let each = |table: &'static str, sql: &str, row: &mut dyn FnMut(Cells<'_>) -> Result<(), Error>| {
+        let mut statement = conn.prepare(sql).map_err(|e| read_error(path, e))?;
+        let mut rows = statement.query([]).map_err(|e| read_error(path, e))?;
+        while let Some(found) = rows.next().map_err(|e| read_error(path, e))? {
+            row(Cells { path, table, row: found })?;
+        }
+        Ok::<(), Error>(())
+    };
+
+    let mut counters = None;
+    each("meta", "SELECT token, n, f, k, audit, clock FROM meta", &mut |row| {
+        counters = Some(Counters {
+            token: row.u64(0)?,
+            n: row.u64(1)?,
+            f: row.u64(2)?,
+            k: row.u64(3)?,
+            audit: row.u64(4)?,
+            clock: StoreTime(row.u64(5)?),
+        });
+        Ok(())
+    })?;
+    let counters = counters.ok_or_else(|| no_meta(path))?;
+    engine.load_counters(counters);
+
+    let (mut queues, mut policies) = (HashSet::new(), HashSet::new());
+    each("policy", &format!("SELECT {POLICY} FROM policy"), &mut |row| {
+        let (id, policy) = row.policy(0)?;
+        policies.insert(id);
+        engine.load_policy(id, policy);
+        Ok(())
+    })?;
+    each("queue", "SELECT id, name, config, paused, dropped FROM queue", &mut |row| {
+        let (id, name) = (QueueId(row.u32(0)?), row.parse::<QueueName>(1)?);
+        queues.insert(id);
+        engine.load_queue(id, name, row.json(2)?, row.int(3)? != 0, row.int(4)? != 0);
+        Ok(())
+    })?;
+    let counts = "SELECT queue, lane, count(*) FROM finished GROUP BY queue, lane";
+    each("finished", counts, &mut |row| {
+        let id = QueueId(row.u32(0)?);
+        known(&queues, &id, row, 0)?;
+        engine.load_finished_count(id, row.lane(1)?, row.u64(2)?);
+        Ok(())
+    })?;
+    each("job", &format!("SELECT {JOB} FROM job"), &mut |row| {
+        let live = row.live_job()?;
+        known(&queues, &live.job.queue, row, 2)?;
+        known(&policies, &live.job.policy, row, 3)?;
+        engine.load_job(live.job, live.extras, live.lease, live.settled);
+        Ok(())
+    })?;
+    each("uniq", "SELECT queue, key, id, until FROM uniq", &mut |row| {
+        let until = row.int_opt(3)?.map(mainstay_core::Timestamp);
+        let id = QueueId(row.u32(0)?);
+        known(&queues, &id, row, 0)?;
+        engine.load_unique(id, Arc::from(row.text(1)?), row.job_id(2)?, until);
+        Ok(())
+    })?;
+    each("keyed", "SELECT k, scope, fingerprint, at, replies FROM keyed ORDER BY k", &mut |row| {
+        let key = IdempotencyKey { scope: row.bytes(1)?, fingerprint: row.bytes(2)? };
+        let replies: Vec<_> = row.json(4)?;
+        engine.load_keyed(row.u64(0)?, key, row.time(3)?, Arc::from(replies));
+        Ok(())
+    })?;
+    each("access_token", "SELECT name, hash, scopes, created_at FROM access_token", &mut |row| {
+        let (name, hash, scopes) = (row.parse(0)?, row.bytes(1)?, row.json(2)?);
+        engine.load_access_token(AccessToken { name, hash, scopes, created_at: row.time(3)? });
+        Ok(())
+    })?;
+    drop(snapshot);
+    Ok(Loaded { engine, clock: counters.clock })
+}

@@ -1,0 +1,88 @@
+//! How a store is opened.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use mainstay_core::{Error, clock::Clock};
+
+/// How [`crate::SqliteStore::open`] opens a store.
+#[derive(Clone)]
+pub struct Options {
+    /// The file. It is made if it is not there; its folder must exist. Beside it lie `PATH-wal`, `PATH-shm` and
+    /// `PATH-lock`; they belong to it.
+    pub path: PathBuf,
+    /// Where time and chance come from.
+    pub clock: Arc<dyn Clock>,
+    /// When a write counts as done. Defaults to [`Durability::Strict`].
+    pub durability: Durability,
+    /// Bodies of the newest unfinished jobs are kept in RAM up to this many bytes, so that a claim soon after the
+    /// enqueue reads nothing. Defaults to 64 MiB.
+    pub body_cache_bytes: usize,
+    /// What callers may have handed over without an answer, in bytes; more is refused as `Overloaded`. Defaults to
+    /// 64 MiB.
+    pub queue_bytes: usize,
+    /// The store tidies up by itself: leases that ran out, jobs that expired, retention. Defaults to `true`; with
+    /// `false`, somebody calls [`mainstay_core::Store::maintain`] about once a second.
+    pub housekeeping: bool,
+    /// How long a batch may wait for its turn when it does not say so itself. Defaults to 30 s.
+    pub within: Duration,
+    /// The file is never made larger than this many bytes: writes beyond are refused as if the disk were full.
+    /// Defaults to `None`, the disk itself.
+    pub max_file_bytes: Option<u64>,
+    /// Read and check the whole file before serving (`PRAGMA quick_check`: about a second a gigabyte). It happens
+    /// anyway after the store ended by a fatal error. Defaults to `false`.
+    pub check: bool,
+    /// The name of a registered SQLite VFS to do all input and output. Defaults to `None`, the system's.
+    pub vfs: Option<String>,
+    /// Called once, on the writer's thread, when the store can no longer be trusted (a failed sync, a damaged file,
+    /// a foreign writer). Nothing is acknowledged from then on; a server ends its process here. Must not block.
+    pub on_fatal: Option<FatalHook>,
+}
+
+/// What is called when a store can no longer be trusted.
+pub type FatalHook = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// When a write counts as done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Answered after it has been synced to the disk. The default.
+    #[default]
+    Strict,
+    /// Answered when it is in the system's hands, and synced at least this often: a crash of the process loses
+    /// nothing, a power cut at most this much. The store then says of itself that it is not durable.
+    Interval(Duration),
+}
+
+impl Options {
+    /// Every default, for the file `path`.
+    pub fn new(path: impl Into<PathBuf>, clock: Arc<dyn Clock>) -> Options {
+        Options {
+            path: path.into(),
+            clock,
+            durability: Durability::Strict,
+            body_cache_bytes: 64 << 20,
+            queue_bytes: 64 << 20,
+            housekeeping: true,
+            within: Duration::from_secs(30),
+            max_file_bytes: None,
+            check: false,
+            vfs: None,
+            on_fatal: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("path", &self.path)
+            .field("durability", &self.durability)
+            .field("body_cache_bytes", &self.body_cache_bytes)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("housekeeping", &self.housekeeping)
+            .field("within", &self.within)
+            .field("max_file_bytes", &self.max_file_bytes)
+            .field("check", &self.check)
+            .field("vfs", &self.vfs)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! Whole job records from the rows of their tables.
+
+use std::{path::Path, sync::Arc};
+
+use mainstay_core::{
+    Error, JobId, QueueName,
+    engine::change::{FinishedJob, LiveJob, PolicyId, QueueId},
+    job::{FailureRecord, JobBody, JobPolicy, JobRecord, Json},
+    op::Reply,
+    time::Now,
+};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+
+use crate::{
+    answer::Answer,
+    fault::{damaged_row, read_error},
+    row::{BODY, Cells, FAILURE, FINISHED, JOB, LiveRow, POLICY, bits},
+};
+
+/// A reading connection with the statements that records are made with.
+pub(crate) struct Jobs<'c> {
+    pub(super) path: &'c Path,
+    live: Statement<'c>,
+    finished: Statement<'c>,
+    queue: Statement<'c>,
+    policy: Statement<'c>,
+    body: Statement<'c>,
+    result: Statement<'c>,
+    progress: Statement<'c>,
+    failures: Statement<'c>,
+}
+
+impl<'c> Jobs<'c> {
+    pub(crate) fn new(conn: &'c Connection, path: &'c Path) -> Result<Jobs<'c>, Error> {
+        let prepare = |sql: &str| conn.prepare(sql).map_err(|e| read_error(path, e));
+        Ok(Jobs {
+            path,
+            live: prepare(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?,
+            finished: prepare(&format!("SELECT {FINISHED} FROM finished WHERE id = ?1"))?,
+            queue: prepare("SELECT name FROM queue WHERE id = ?1 AND NOT dropped")?,
+            policy: prepare(&format!("SELECT {POLICY} FROM policy WHERE id = ?1"))?,
+            body: prepare(&format!("SELECT {BODY} FROM body WHERE n = ?1"))?,
+            result: prepare("SELECT result FROM result WHERE n = ?1")?,
+            progress: prepare("SELECT progress FROM progress WHERE n = ?1")?,
+            failures: prepare(&format!("SELECT {FAILURE} FROM failure WHERE n = ?1 ORDER BY at, attempt"))?,
+        })
+    }
+
+    /// The job with this id. `None` also if its queue was deleted.
+    pub(crate) fn job(&mut self, id: JobId, now: Now) -> Result<Option<JobRecord>, Error> {
+        let path = self.path;
+        if let Some(live) = one(path, "job", &mut self.live, id.as_bytes(), |row| row.live_job())? {
+            return self.live_record(live, now);
+        }
+        match one(path, "finished", &mut self.finished, id.as_bytes(), |row| row.finished_job())? {
+            Some(finished) => self.finished_record(finished, now),
+            None => Ok(None),
+        }
+    }
+
+    /// An unfinished job with everything around it.
+    pub(super) fn live_record(&mut self, live: LiveRow, now: Now) -> Result<Option<JobRecord>, Error> {
+        let Some(record) = self.record(&live.job, now)? else { return Ok(None) };
+        let lease = live.lease.filter(|lease| lease.until > now.store);
+        Ok(Some(JobRecord {
+            expires_at: live.extras.expires_at,
+            unique_key: live.extras.unique_key,
+            token: lease.as_ref().map(|lease| lease.id.token),
+            lease_expires_at: lease.as_ref().map(|lease| now.wall_at(lease.until)),
+            worker: lease.and_then(|lease| lease.worker),
+            ..record
+        }))
+    }
+
+    /// A finished job with everything around it.
+    pub(super) fn finished_record(&mut self, finished: FinishedJob, now: Now) -> Result<Option<JobRecord>, Error> {
+        let Some(record) = self.record(&finished.job, now)? else { return Ok(None) };
+        Ok(Some(JobRecord {
+            state: finished.state,
+            expires_at: finished.extras.expires_at,
+            unique_key: finished.extras.unique_key,
+            finished_at: Some(finished.finished_at),
+            reason: finished.reason,
+            ..record
+        }))
+    }
+
+    fn record(&mut self, job: &LiveJob, now: Now) -> Result<Option<JobRecord>, Error> {
+        let Some(queue) = self.queue_name(job.queue)? else { return Ok(None) };
+        let missing = |what: &str| damaged_row(self.path, &format!("job {}", job.id), what);
+        let Some(body) = self.body(job.n)? else { return Err(missing("its body is not there")) };
+        let Some(policy) = self.policy(job.policy)? else { return Err(missing("its policy is not there")) };
+        Ok(Some(JobRecord {
+            id: job.id,
+            queue,
+            state: job.state(now.wall),
+            body: Arc::new(body),
+            priority: job.priority,
+            run_at: job.run_at,
+            attempt: job.attempt,
+            crashes: job.crashes,
+            policy,
+            created_at: job.created_at,
+            expires_at: None,
+            unique_key: None,
+            token: None,
+            lease_expires_at: None,
+            worker: None,
+            cancel_requested: job.cancel_requested,
+            progress: self.text(job.n, "progress")?,
+            result: self.text(job.n, "result")?,
+            failures: self.failures(job.n)?,
+            finished_at: None,
+            reason: None,
+        }))
+    }
+
+    fn queue_name(&mut self, id: QueueId) -> Result<Option<QueueName>, Error> {
+        one(self.path, "queue", &mut self.queue, id.0, |row| row.parse(0))
+    }
+
+    fn policy(&mut self, id: PolicyId) -> Result<Option<JobPolicy>, Error> {
+        one(self.path, "policy", &mut self.policy, id.0, |row| row.policy(0).map(|(_, policy)| policy))
+    }
+
+    /// The body with this number.
+    pub(super) fn body(&mut self, n: u64) -> Result<Option<JobBody>, Error> {
+        one(self.path, "body", &mut self.body, bits(n), |row| row.body())
+    }
+
+    fn text(&mut self, n: u64, table: &'static str) -> Result<Option<Json>, Error> {
+        let statement = if table == "result" { &mut self.result } else { &mut self.progress };
+        one(self.path, table, statement, bits(n), |row| row.text(0).map(Json::from))
+    }
+
+    /// The failures of a job, oldest first.
+    pub(super) fn failures(&mut self, n: u64) -> Result<Vec<FailureRecord>, Error> {
+        let path = self.path;
+        let failed = |e| read_error(path, e);
+        let mut rows = self.failures.query([bits(n)]).map_err(failed)?;
+        let mut failures = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            failures.push(Cells { path, table: "failure", row }.failure()?);
+        }
+        Ok(failures)
+    }
+
+    /// Fills in what the writer did not have at hand.
+    pub(crate) fn fill(&mut self, answer: &mut Answer) -> Result<(), Error> {
+        for reply in answer.replies_mut() {
+            match reply {
+                Reply::Claimed(grants) => {
+                    for grant in grants.iter_mut().filter(|grant| grant.body.is_none()) {
+                        grant.body = self.body(grant.n)?.map(Arc::new);
+                    }
+                    // A job whose body is gone has been forgotten since: its lease is lost.
+                    grants.retain(|grant| grant.body.is_some());
+                }
+                Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
+                    // Gone: the first job has been forgotten since. Its kind is not known to anybody any more.
+                    let kind = self.body(enqueued.n)?.map(|body| body.kind);
+                    enqueued.kind = Some(kind.unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The one row that a statement finds for a key.
+fn one<T>(
+    path: &Path,
+    table: &'static str,
+    statement: &mut Statement<'_>,
+    key: impl rusqlite::ToSql,
+    read: impl FnOnce(Cells<'_>) -> Result<T, Error>,
+) -> Result<Option<T>, Error> {
+    let found = statement.query_row(params![key], |row: &Row<'_>| Ok(read(Cells { path, table, row })));
+    found.optional().map_err(|e| read_error(path, e))?.transpose()
+}

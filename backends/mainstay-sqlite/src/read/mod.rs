@@ -1,0 +1,133 @@
+//! Reads: short SQL snapshots on a few threads of their own, each with a read-only connection.
+
+mod jobs;
+mod list;
+
+use std::{
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use mainstay_core::{
+    Error, ErrorKind,
+    store::{Key, Page, Query, Record, Slice},
+    time::Now,
+};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::{
+    answer::Sealed,
+    fault::read_error,
+    inbox::{Inbox, Taken},
+    shared::Shared,
+};
+pub(crate) use jobs::Jobs;
+
+/// How many threads read.
+pub(crate) const READERS: usize = 2;
+/// Reads that may wait for a thread; more are refused.
+pub(crate) const WAITING_READS: usize = 4_096;
+
+/// What a reading thread is asked.
+pub(crate) enum Read {
+    Get { key: Key, answer: oneshot::Sender<Result<Option<Record>, Error>> },
+    List { query: Query, page: Page, answer: oneshot::Sender<Result<Slice, Error>> },
+    /// Answers of the writer whose bodies were not in its cache. Their group is durable.
+    Fill(Vec<Sealed>),
+}
+
+/// The life of a reading thread: until the inbox is closed and empty.
+pub(crate) fn run(conn: &Connection, shared: &Shared, inbox: &Inbox<Read>) -> Result<(), Error> {
+    let mut reader = Reader { conn, path: &shared.path, shared, jobs: Jobs::new(conn, &shared.path)? };
+    let mut taken = Vec::with_capacity(1);
+    loop {
+        let mut room = 1;
+        // One at a time, so that the other thread can take the next.
+        let over = inbox.take(&mut taken, None, |_, _| std::mem::take(&mut room) == 1);
+        for read in taken.drain(..) {
+            reader.answer(read);
+        }
+        if over == Taken::Over {
+            return Ok(());
+        }
+    }
+}
+
+struct Reader<'c> {
+    conn: &'c Connection,
+    path: &'c Path,
+    shared: &'c Shared,
+    jobs: Jobs<'c>,
+}
+
+impl Reader<'_> {
+    fn answer(&mut self, read: Read) {
+        // A caller that is gone needs no answer; sends to it fail, and that is all.
+        match read {
+            Read::Get { answer, .. } if answer.is_closed() => {}
+            Read::List { answer, .. } if answer.is_closed() => {}
+            Read::Get { key, answer } => {
+                let now = self.shared.clock.now();
+                let found = self.in_snapshot(|reader| reader.get(&key, now));
+                let _ = answer.send(found);
+            }
+            Read::List { query, page, answer } => {
+                let now = self.shared.clock.now();
+                let conn = self.conn;
+                let slice = self.in_snapshot(|reader| list::list(conn, &mut reader.jobs, &query, &page, now));
+                let _ = answer.send(slice);
+            }
+            Read::Fill(sealed) => self.fill(sealed),
+        }
+    }
+
+    fn get(&mut self, key: &Key, now: Now) -> Result<Option<Record>, Error> {
+        match key {
+            Key::Job(id) => Ok(self.jobs.job(*id, now)?.map(|job| Record::Job(Box::new(job)))),
+            Key::AccessToken(name) => {
+                Ok(list::find_token(self.conn, self.path, name.as_str())?.map(Record::AccessToken))
+            }
+            Key::Queue(_) => Err(Error::new(ErrorKind::Invalid, "queues are read by the writer")),
+        }
+    }
+
+    fn fill(&mut self, sealed: Vec<Sealed>) {
+        let mut filled = Vec::with_capacity(sealed.len());
+        let done = self.in_snapshot(|reader| {
+            for Sealed { sender, mut answer } in sealed {
+                let bodies = reader.jobs.fill(&mut answer);
+                filled.push((sender, bodies.map(|()| answer)));
+            }
+            Ok(())
+        });
+        self.shared.stats.bodies_read.fetch_add(filled.len() as u64, Ordering::Relaxed);
+        for (sender, answer) in filled {
+            // It happened, but what was granted cannot be shown; it is given back as the answer is dropped.
+            let answer = done.clone().and(answer).map_err(|e| {
+                let message = format!("the commit is done, but its answer could not be read: {e}");
+                Error::unknown(e.kind(), message).because(e)
+            });
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// Runs `read` in one snapshot of the file, taken now.
+    fn in_snapshot<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let conn = self.conn;
+        // Read-only, so that its end cannot fail in a way that matters; dropped, it is over.
+        let snapshot = conn.unchecked_transaction().map_err(|e| read_error(self.path, e))?;
+        let result = read(self);
+        drop(snapshot);
+        result
+    }
+}
+
+/// A read that found no room.
+pub(crate) fn too_many_reads() -> Error {
+    let message = format!("{WAITING_READS} reads are waiting already; try again later");
+    Error::new(ErrorKind::Overloaded, message)
+}
+
+/// Where reads go.
+pub(crate) type Reads = Arc<Inbox<Read>>;

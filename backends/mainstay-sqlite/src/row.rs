@@ -1,0 +1,339 @@
+//! Rows of the tables as the engine's plain data, and the numbers they are written with.
+
+use std::{path::Path, sync::Arc};
+
+use mainstay_core::{
+    Error, JobId, LeaseId, StoreTime, Timestamp, Token, WorkerName,
+    engine::change::{
+        Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase, PolicyId, QueueId,
+        SettledLease,
+    },
+    job::{Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobPolicy, JobState, Verb},
+};
+use rusqlite::{Row, types::ValueRef};
+
+use crate::fault::{damaged_row, read_error};
+
+/// The columns that [`Cells::live_job`] reads.
+pub(crate) const JOB: &str = "id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, crashes, size, \
+     expires_at, unique_key, token, nonce, lease_until, lease_ms, claimed_at, worker, \
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
+/// The columns that [`Cells::finished_job`] reads.
+pub(crate) const FINISHED: &str = "queue, lane, f, id, n, policy, priority, flags, run_at, created_at, attempt, crashes, \
+     size, state, reason, finished_at, expires_at, unique_key, \
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
+/// The columns that [`Cells::finished_ref`] reads.
+pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
+/// The columns that [`Cells::policy`] reads.
+pub(crate) const POLICY: &str =
+    "id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, timeout_ms, retain_ms";
+/// The columns that [`Cells::body`] reads.
+pub(crate) const BODY: &str = "kind, payload, meta, tags, traceparent";
+/// The columns that [`Cells::failure`] reads.
+pub(crate) const FAILURE: &str = "attempt, at, type, message, backtrace";
+
+pub(crate) const RETRYING: i64 = 1;
+pub(crate) const CANCEL_REQUESTED: i64 = 2;
+
+pub(crate) fn flags(job: &LiveJob) -> i64 {
+    i64::from(job.retrying) * RETRYING | i64::from(job.cancel_requested) * CANCEL_REQUESTED
+}
+
+/// 64 bits as SQLite's signed integer, and back with `as u64`.
+pub(crate) fn bits(number: u64) -> i64 {
+    number as i64
+}
+
+const STATES: [JobState; 8] = [
+    JobState::Scheduled,
+    JobState::Blocked,
+    JobState::Available,
+    JobState::Running,
+    JobState::Retryable,
+    JobState::Completed,
+    JobState::Cancelled,
+    JobState::Dead,
+];
+const REASONS: [DeadReason; 4] =
+    [DeadReason::Exhausted, DeadReason::Permanent, DeadReason::Crashed, DeadReason::Expired];
+const VERBS: [Verb; 4] = [Verb::Complete, Verb::Fail, Verb::Release, Verb::Cancel];
+const JITTERS: [Jitter; 3] = [Jitter::Full, Jitter::Equal, Jitter::None];
+
+fn place<T: PartialEq>(all: &[T], value: &T) -> i64 {
+    // Every value is in its list: the lists are matched against the types by a test.
+    all.iter().position(|each| each == value).unwrap_or(all.len()) as i64
+}
+
+pub(crate) fn state_number(state: JobState) -> i64 {
+    place(&STATES, &state)
+}
+pub(crate) fn reason_number(reason: DeadReason) -> i64 {
+    place(&REASONS, &reason)
+}
+pub(crate) fn verb_number(verb: Verb) -> i64 {
+    place(&VERBS, &verb)
+}
+pub(crate) fn jitter_number(jitter: Jitter) -> i64 {
+    place(&JITTERS, &jitter)
+}
+
+/// Tags as they are stored: nothing, or a JSON array.
+pub(crate) fn tags_text(tags: &[Arc<str>]) -> Option<String> {
+    let text = |tags| serde_json::to_string(tags).expect("strings are JSON");
+    if tags.is_empty() { None } else { Some(text(tags)) }
+}
+
+/// One row, read with complaints that name the place.
+#[derive(Clone, Copy)]
+pub(crate) struct Cells<'a> {
+    pub path: &'a Path,
+    pub table: &'static str,
+    pub row: &'a Row<'a>,
+}
+
+impl Cells<'_> {
+    /// A complaint about a column.
+    pub(crate) fn bad(&self, i: usize, what: &str) -> Error {
+        let column = self.row.as_ref().column_name(i).unwrap_or("?");
+        // The first column is the key, or its beginning.
+        let key = match self.row.get_ref(0) {
+            Ok(ValueRef::Integer(number)) => number.to_string(),
+            Ok(ValueRef::Blob(bytes)) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
+            Ok(ValueRef::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+            _ => "?".to_owned(),
+        };
+        damaged_row(self.path, &format!("table {}, row {key}, column {column}", self.table), what)
+    }
+
+    fn get(&self, i: usize) -> Result<ValueRef<'_>, Error> {
+        self.row.get_ref(i).map_err(|e| read_error(self.path, e))
+    }
+
+    pub(crate) fn int_opt(&self, i: usize) -> Result<Option<i64>, Error> {
+        match self.get(i)? {
+            ValueRef::Integer(number) => Ok(Some(number)),
+            ValueRef::Null => Ok(None),
+            other => Err(self.bad(i, &format!("holds {}, not an integer", other.data_type()))),
+        }
+    }
+
+    pub(crate) fn int(&self, i: usize) -> Result<i64, Error> {
+        self.int_opt(i)?.ok_or_else(|| self.bad(i, "holds nothing"))
+    }
+
+    pub(crate) fn u64(&self, i: usize) -> Result<u64, Error> {
+        Ok(self.int(i)? as u64)
+    }
+
+    pub(crate) fn u32(&self, i: usize) -> Result<u32, Error> {
+        u32::try_from(self.int(i)?).map_err(|_| self.bad(i, "is out of range"))
+    }
+
+    pub(crate) fn time(&self, i: usize) -> Result<Timestamp, Error> {
+        Ok(Timestamp(self.int(i)?))
+    }
+
+    pub(crate) fn text_opt(&self, i: usize) -> Result<Option<&str>, Error> {
+        match self.get(i)? {
+            ValueRef::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(self.bad(i, "is not UTF-8")),
+            },
+            ValueRef::Null => Ok(None),
+            other => Err(self.bad(i, &format!("holds {}, not text", other.data_type()))),
+        }
+    }
+
+    pub(crate) fn text(&self, i: usize) -> Result<&str, Error> {
+        self.text_opt(i)?.ok_or_else(|| self.bad(i, "holds nothing"))
+    }
+
+    pub(crate) fn bytes<const N: usize>(&self, i: usize) -> Result<[u8; N], Error> {
+        match self.get(i)? {
+            ValueRef::Blob(bytes) => bytes.try_into().map_err(|_| self.bad(i, &format!("is not {N} bytes long"))),
+            other => Err(self.bad(i, &format!("holds {}, not a blob", other.data_type()))),
+        }
+    }
+
+    /// Something that is stored as JSON text.
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, i: usize) -> Result<T, Error> {
+        serde_json::from_str(self.text(i)?).map_err(|e| self.bad(i, &e.to_string()))
+    }
+
+    /// Something that is stored as text and checked when it is made.
+    pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(&self, i: usize) -> Result<T, Error> {
+        self.text(i)?.parse().map_err(|e: T::Err| self.bad(i, &e.to_string()))
+    }
+
+    fn one_of<T: Copy>(&self, i: usize, all: &[T]) -> Result<T, Error> {
+        let number = self.int(i)?;
+        let known = usize::try_from(number).ok().and_then(|at| all.get(at));
+        known.copied().ok_or_else(|| self.bad(i, &format!("holds the unknown number {number}")))
+    }
+
+    pub(crate) fn job_id(&self, i: usize) -> Result<JobId, Error> {
+        JobId::from_bytes(self.bytes(i)?).map_err(|e| self.bad(i, &e.to_string()))
+    }
+
+    pub(crate) fn lane(&self, i: usize) -> Result<Lane, Error> {
+        self.one_of(i, &Lane::ALL)
+    }
+
+    fn extras(&self, i: usize) -> Result<Extras, Error> {
+        let expires_at = self.int_opt(i)?.map(Timestamp);
+        Ok(Extras { expires_at, unique_key: self.text_opt(i + 1)?.map(Arc::from) })
+    }
+
+    fn settled(&self, i: usize) -> Result<Option<SettledLease>, Error> {
+        let Some(token) = self.int_opt(i)? else { return Ok(None) };
+        let id = LeaseId { token: Token(token as u64), nonce: self.u64(i + 1)? };
+        let (verb, state) = (self.one_of(i + 2, &VERBS)?, self.one_of(i + 3, &STATES)?);
+        Ok(Some(SettledLease { id, verb, state, run_at: self.int_opt(i + 4)?.map(Timestamp) }))
+    }
+
+    /// A row of [`JOB`].
+    pub(crate) fn live_job(&self) -> Result<LiveRow, Error> {
+        let flags = self.int(6)?;
+        let extras = self.extras(12)?;
+        let job = LiveJob {
+            id: self.job_id(0)?,
+            n: self.u64(1)?,
+            queue: QueueId(self.u32(2)?),
+            policy: PolicyId(self.u32(3)?),
+            priority: self.u32(4)? as u8,
+            phase: self.one_of(5, &[Phase::Waiting, Phase::Blocked, Phase::Running])?,
+            retrying: flags & RETRYING != 0,
+            cancel_requested: flags & CANCEL_REQUESTED != 0,
+            run_at: self.time(7)?,
+            created_at: self.time(8)?,
+            attempt: self.u32(9)?,
+            crashes: self.u32(10)?,
+            size: self.u32(11)?,
+            has_extras: extras != Extras::default(),
+        };
+        if job.priority > 9 {
+            return Err(self.bad(4, "is not a priority from 0 to 9"));
+        }
+        let lease = match self.int_opt(14)? {
+            None => None,
+            Some(token) => Some(LiveLease {
+                id: LeaseId { token: Token(token as u64), nonce: self.u64(15)? },
+                until: StoreTime(self.u64(16)?),
+                ms: self.u64(17)?,
+                claimed_at: StoreTime(self.u64(18)?),
+                worker: match self.text_opt(19)? {
+                    None => None,
+                    Some(_) => Some(self.parse::<WorkerName>(19)?),
+                },
+            }),
+        };
+        Ok(LiveRow { job, extras, lease, settled: self.settled(20)? })
+    }
+
+    /// A row of [`FINISHED`].
+    pub(crate) fn finished_job(&self) -> Result<FinishedJob, Error> {
+        let key = FinishedKey { queue: QueueId(self.u32(0)?), lane: self.lane(1)?, f: self.u64(2)? };
+        let flags = self.int(7)?;
+        let extras = self.extras(16)?;
+        let job = LiveJob {
+            id: self.job_id(3)?,
+            n: self.u64(4)?,
+            queue: key.queue,
+            policy: PolicyId(self.u32(5)?),
+            priority: self.u32(6)? as u8,
+            phase: Phase::Waiting,
+            retrying: flags & RETRYING != 0,
+            cancel_requested: flags & CANCEL_REQUESTED != 0,
+            run_at: self.time(8)?,
+            created_at: self.time(9)?,
+            attempt: self.u32(10)?,
+            crashes: self.u32(11)?,
+            size: self.u32(12)?,
+            has_extras: extras != Extras::default(),
+        };
+        let reason = match self.int_opt(14)? {
+            None => None,
+            Some(_) => Some(self.one_of(14, &REASONS)?),
+        };
+        let (state, finished_at) = (self.one_of(13, &STATES)?, self.time(15)?);
+        Ok(FinishedJob { key, job, extras, state, reason, finished_at, settled: self.settled(18)? })
+    }
+
+    /// A row of [`FINISHED_REF`].
+    pub(crate) fn finished_ref(&self) -> Result<FinishedRef, Error> {
+        let key = FinishedKey { queue: QueueId(self.u32(0)?), lane: self.lane(1)?, f: self.u64(2)? };
+        Ok(FinishedRef { key, id: self.job_id(3)?, n: self.u64(4)?, finished_at: self.time(5)? })
+    }
+
+    /// A row of [`POLICY`] from column `i` on.
+    pub(crate) fn policy(&self, i: usize) -> Result<(PolicyId, JobPolicy), Error> {
+        let opt = |i| Ok::<_, Error>(self.int_opt(i)?.map(|number| number as u64));
+        let backoff = Backoff {
+            base_ms: self.u64(i + 3)?,
+            factor_milli: self.u64(i + 4)?,
+            max_ms: self.u64(i + 5)?,
+            jitter: self.one_of(i + 6, &JITTERS)?,
+        };
+        let policy = JobPolicy {
+            max_attempts: self.u32(i + 1)?,
+            max_crashes: match self.int_opt(i + 2)? {
+                None => None,
+                Some(_) => Some(self.u32(i + 2)?),
+            },
+            backoff,
+            timeout_ms: opt(i + 7)?,
+            retain_ms: opt(i + 8)?,
+        };
+        Ok((PolicyId(self.u32(i)?), policy))
+    }
+
+    /// A row of [`BODY`].
+    pub(crate) fn body(&self) -> Result<JobBody, Error> {
+        let text = |i| Ok::<_, Error>(self.text_opt(i)?.map(Arc::from));
+        let tags = if self.text_opt(3)?.is_some() { self.json(3)? } else { Vec::new() };
+        Ok(JobBody {
+            kind: self.text(0)?.into(),
+            payload: self.text(1)?.into(),
+            meta: text(2)?,
+            tags,
+            traceparent: text(4)?,
+        })
+    }
+
+    /// A row of [`FAILURE`].
+    pub(crate) fn failure(&self) -> Result<FailureRecord, Error> {
+        let text = |i| Ok::<_, Error>(self.text_opt(i)?.map(Arc::from));
+        let failure = JobFailure { kind: text(2)?, message: self.text(3)?.into(), backtrace: text(4)? };
+        Ok(FailureRecord { attempt: self.u32(0)?, at: self.time(1)?, failure })
+    }
+}
+
+/// A row of the `job` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LiveRow {
+    pub job: LiveJob,
+    pub extras: Extras,
+    pub lease: Option<LiveLease>,
+    pub settled: Option<SettledLease>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_numbers_never_change() {
+        let states: Vec<_> = STATES.iter().map(|s| s.as_str()).collect();
+        let expected =
+            ["scheduled", "blocked", "available", "running", "retryable", "completed", "cancelled", "dead"];
+        assert_eq!(states, expected);
+        for (number, state) in STATES.into_iter().enumerate() {
+            assert_eq!(JobState::parse(state.as_str()), Some(state));
+            assert_eq!(state_number(state), number as i64);
+        }
+        assert_eq!(REASONS.map(reason_number), [0, 1, 2, 3]);
+        assert_eq!(REASONS.map(DeadReason::as_str), ["exhausted", "permanent", "crashed", "expired"]);
+        assert_eq!(VERBS.map(verb_number), [0, 1, 2, 3]);
+        assert_eq!(JITTERS.map(jitter_number), [0, 1, 2]);
+    }
+}

@@ -1,0 +1,101 @@
+//! What the callers, the writer, the readers and the checkpointer share.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use mainstay_core::{Error, ErrorKind, hub::Hub};
+use tokio::sync::watch;
+
+use crate::{
+    checkpoint::Checkpoints, clock::StoreClock, inbox::Inbox, inbox::Refused, options::FatalHook, read::Reads,
+    writer::Message,
+};
+
+pub(crate) struct Shared {
+    pub(crate) path: PathBuf,
+    pub(crate) clock: StoreClock,
+    /// To the writer.
+    pub(crate) inbox: Arc<Inbox<Message>>,
+    /// To the readers.
+    pub(crate) reads: Reads,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) stats: Stats,
+    pub(crate) on_fatal: Option<FatalHook>,
+    /// Set once, when the store can no longer be trusted.
+    pub(crate) failed: OnceLock<Error>,
+    /// The time to close is over: what has not begun is refused.
+    pub(crate) abandon: AtomicBool,
+    /// How the store ended, once it has.
+    pub(crate) ended: watch::Sender<Option<Result<(), Error>>>,
+}
+
+/// Figures that only grow, and a few that say how things are now.
+#[derive(Default)]
+pub(crate) struct Stats {
+    pub(crate) groups: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+    pub(crate) write_micros: AtomicU64,
+    pub(crate) write_micros_max: AtomicU64,
+    pub(crate) failed_groups: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) failed_checkpoints: AtomicU64,
+    pub(crate) wal_frames: AtomicU64,
+    pub(crate) bodies_read: AtomicU64,
+    pub(crate) given_back: AtomicU64,
+    pub(crate) cache_bytes: AtomicU64,
+    pub(crate) unfinished: AtomicU64,
+}
+
+impl Shared {
+    /// Why the store does not answer any more.
+    pub(crate) fn gone(&self) -> Error {
+        match self.failed.get() {
+            Some(cause) => {
+                let message = format!("the store can no longer be trusted: {cause}");
+                Error::new(ErrorKind::Untrusted, message).because(cause.clone())
+            }
+            None => Error::new(ErrorKind::Closed, "the store is closed"),
+        }
+    }
+
+    /// Hands a message to the writer.
+    pub(crate) fn tell(&self, message: Message, weight: usize) -> Result<(), Error> {
+        self.inbox.push(message, weight).map_err(|(refused, _)| match refused {
+            Refused::Closed => self.gone(),
+            Refused::Full => Error::new(
+                ErrorKind::Overloaded,
+                format!("{} bytes are waiting to be written; try again later", self.inbox.weight()),
+            ),
+        })
+    }
+
+    pub(crate) fn stats(&self) -> Vec<(&'static str, f64)> {
+        let s = &self.stats;
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed) as f64;
+        vec![
+            ("groups_total", read(&s.groups)),
+            ("commits_total", read(&s.commits)),
+            ("syncs_total", read(&s.syncs)),
+            ("group_write_seconds_total", read(&s.write_micros) / 1e6),
+            ("group_write_seconds_max", s.write_micros_max.swap(0, Ordering::Relaxed) as f64 / 1e6),
+            ("failed_groups_total", read(&s.failed_groups)),
+            ("checkpoints_total", read(&s.checkpoints)),
+            ("failed_checkpoints_total", read(&s.failed_checkpoints)),
+            ("wal_bytes", read(&s.wal_frames) * f64::from(crate::connection::PAGE_BYTES + 24)),
+            ("queue_bytes", self.inbox.weight() as f64),
+            ("waiting_reads", self.reads.weight() as f64),
+            ("bodies_read_total", read(&s.bodies_read)),
+            ("given_back_total", read(&s.given_back)),
+            ("body_cache_bytes", read(&s.cache_bytes)),
+            ("unfinished_jobs", read(&s.unfinished)),
+            ("waiting_callers", self.hub.waiting() as f64),
+        ]
+    }
+}

@@ -1,0 +1,308 @@
+//! The store as its callers see it.
+
+use std::{
+    future::{Future, poll_fn},
+    path::Path,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use mainstay_core::{
+    Error, ErrorKind, Now, Store, StoreTime,
+    op::{Committed, Rejection},
+    store::{
+        Batch, Budget, Capabilities, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice, TokenOrder,
+        Wake, open_cursor, seal_cursor,
+    },
+};
+use rusqlite::InterruptHandle;
+use tokio::sync::oneshot;
+
+use crate::{
+    backup, connection,
+    inbox::Refused,
+    open::{check_path, open},
+    options::{Durability, Options},
+    read::{Read, too_many_reads},
+    shared::Shared,
+    writer::{Ask, Message, SMALL, Submission, weight},
+};
+
+/// The embedded store: one SQLite file, one process.
+///
+/// Close it with [`Store::close`]. Dropped without, it finishes the group in hand, refuses the rest, and blocks until
+/// its threads have ended; nothing acknowledged is lost either way.
+pub struct SqliteStore {
+    shared: Arc<Shared>,
+    options: Options,
+    capabilities: Capabilities,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    backup: Mutex<Option<Backup>>,
+    backing_up: Arc<AtomicBool>,
+}
+
+/// A backup under way, or the last one.
+struct Backup {
+    thread: JoinHandle<()>,
+    interrupt: InterruptHandle,
+}
+
+impl SqliteStore {
+    /// Opens the store, creating its file if need be, and rebuilds what it keeps in RAM: about a second for a million
+    /// unfinished jobs. Blocks; from async code, call it where blocking is allowed.
+    ///
+    /// If called inside a tokio runtime, the clock is polled inside that runtime too.
+    ///
+    /// # Errors
+    /// `Invalid`: the path, the file of another program, or a newer format. `Unavailable`: the file cannot be opened
+    /// or written, or another process has it. `Untrusted`: it is damaged; the message says where.
+    pub fn open(options: Options) -> Result<SqliteStore, Error> {
+        check_path(&options.path)?;
+        let (shared, writer) = open(&options)?;
+        let capabilities = Capabilities {
+            store: "sqlite",
+            durable: options.durability == Durability::Strict,
+            commit_scope: CommitScope::Store,
+            token_order: TokenOrder::Store,
+            seq_at_commit: true,
+            exact_depth: true,
+        };
+        Ok(SqliteStore {
+            shared,
+            options,
+            capabilities,
+            writer: Mutex::new(Some(writer)),
+            backup: Mutex::new(None),
+            backing_up: Arc::default(),
+        })
+    }
+
+    /// Writes a consistent, compact copy of the store to `to`, which must not exist; it opens as a store of its own.
+    /// Reads and writes go on meanwhile, but the journal grows until it is done. One at a time. Dropping the future
+    /// does not stop it; closing the store does.
+    ///
+    /// # Errors
+    /// `Invalid` if `to` exists, `Unavailable` if it cannot be written or a backup is under way.
+    pub async fn backup(&self, to: impl AsRef<Path>) -> Result<(), Error> {
+        self.is_open()?;
+        if self.backing_up.swap(true, Ordering::AcqRel) {
+            return Err(Error::new(ErrorKind::Unavailable, "a backup is under way; try again when it is done"));
+        }
+        let done = self.start_backup(to.as_ref()).inspect_err(|_| self.backing_up.store(false, Ordering::Release))?;
+        done.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the backup ended without a word")))
+    }
+
+    fn start_backup(&self, to: &Path) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
+        let conn = connection::open_checkpointer(&self.options)?;
+        let interrupt = conn.get_interrupt_handle();
+        let (answer, done) = oneshot::channel();
+        let (from, to, busy) = (self.options.path.clone(), to.to_owned(), self.backing_up.clone());
+        let thread = std::thread::Builder::new().name("mainstay-backup".into()).spawn(move || {
+            let copied = backup::copy(&conn, &from, &to);
+            drop(conn);
+            busy.store(false, Ordering::Release);
+            let _ = answer.send(copied);
+        });
+        let thread = thread.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("cannot start the backup: {e}")).because(e)
+        })?;
+        let mut slot = self.backup.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one before has ended: `backing_up` said so.
+        if let Some(last) = slot.replace(Backup { thread, interrupt }) {
+            let _ = last.thread.join();
+        }
+        Ok(done)
+    }
+
+    fn is_open(&self) -> Result<(), Error> {
+        let open = self.shared.failed.get().is_none() && self.shared.ended.borrow().is_none();
+        if open { Ok(()) } else { Err(self.shared.gone()) }
+    }
+
+    fn read<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Read,
+    ) -> impl Future<Output = Result<T, Error>> {
+        let (answer, receiver) = oneshot::channel();
+        let pushed = if self.shared.failed.get().is_some() {
+            Err(self.shared.gone())
+        } else {
+            self.shared.reads.push(make(answer), 1).map_err(|(refused, _)| match refused {
+                Refused::Full => too_many_reads(),
+                Refused::Closed => self.shared.gone(),
+            })
+        };
+        async move {
+            pushed?;
+            receiver.await.unwrap_or_else(|_| Err(self.shared.gone()))
+        }
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Error> {
+        let (answer, receiver) = oneshot::channel();
+        self.shared.tell(Message::Ask(make(answer)), SMALL)?;
+        receiver.await.map_err(|_| self.shared.gone())
+    }
+
+    async fn queues(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
+        let after = page.cursor.as_deref().map(|cursor| open_cursor(query, cursor)).transpose()?;
+        let (after, limit) = (after.map(str::to_owned), page.limit as usize);
+        let mut queues = self.ask(|answer| Ask::Queues(after, limit + 1, answer)).await?;
+        let more = queues.len() > limit;
+        queues.truncate(limit);
+        let next = queues.last().filter(|_| more).map(|last| seal_cursor(query, last.name.as_str()));
+        Ok(Slice { items: queues.into_iter().map(Record::Queue).collect(), next })
+    }
+
+    /// Ends the threads; the backup first, which would keep the file open.
+    fn join(&self) {
+        let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Backup { thread, interrupt }) = backup {
+            interrupt.interrupt();
+            let _ = thread.join();
+        }
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Rejection>>, Error> {
+        let weight = weight(&batch);
+        let within = batch.within.unwrap_or(self.options.within);
+        let deadline = self.shared.clock.now().store.plus_ms(millis(within));
+        let (sender, receiver) = oneshot::channel();
+        let submission = Submission { commits: batch.commits, deadline, sender };
+        self.shared.tell(Message::Submit(submission), weight)?;
+        match receiver.await {
+            Ok(answer) => answer.map(|answer| answer.accept()),
+            Err(_) => {
+                let gone = self.shared.gone();
+                Err(Error::unknown(gone.kind(), gone.to_string()).because(gone))
+            }
+        }
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
+        match key {
+            Key::Queue(name) => {
+                let name = name.clone();
+                Ok(self.ask(|answer| Ask::Queue(name, answer)).await?.map(Record::Queue))
+            }
+            Key::Job(_) | Key::AccessToken(_) => {
+                self.read(|answer| Read::Get { key: key.clone(), answer }).await
+            }
+        }
+    }
+
+    async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
+        match query {
+            Query::Queues => self.queues(query, page).await,
+            _ => self.read(|answer| Read::List { query: query.clone(), page: page.clone(), answer }).await,
+        }
+    }
+
+    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
+        self.is_open()?;
+        let deadline = self.shared.clock.now().store.plus_ms(millis(at_most));
+        let mut ended = self.shared.ended.subscribe();
+        let waiting = self.shared.hub.register(on);
+        // Queues have been counted by the registration; of jobs, the writer knows what has happened before it.
+        if on.iter().any(|interest| !matches!(interest, Interest::Queue(_))) {
+            let interests = on.to_vec();
+            if self.ask(|answer| Ask::HasHappened(interests, answer)).await? {
+                return Ok(Wake::woken(None));
+            }
+        }
+        let (mut waiting, mut ended) = (pin!(waiting), pin!(ended.wait_for(Option::is_some)));
+        let mut asleep = pin!(self.shared.clock.sleep_until(deadline));
+        poll_fn(|cx| {
+            if let Poll::Ready(wake) = waiting.as_mut().poll(cx) {
+                return Poll::Ready(Ok(wake));
+            }
+            if asleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(Wake::timed_out()));
+            }
+            match ended.as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(Err(self.shared.gone())),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
+        let (answer, receiver) = oneshot::channel();
+        self.shared.tell(Message::Maintain(budget, answer), SMALL)?;
+        receiver.await.unwrap_or_else(|_| Err(self.shared.gone()))
+    }
+
+    async fn now(&self) -> Result<Now, Error> {
+        self.is_open()?;
+        Ok(self.shared.clock.now())
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.ask(Ask::Ping).await
+    }
+
+    async fn close(&self, at_most: Duration) -> Result<(), Error> {
+        self.shared.inbox.close();
+        if let Some(backup) = self.backup.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            backup.interrupt.interrupt();
+        }
+        let deadline: StoreTime = self.shared.clock.now().store.plus_ms(millis(at_most));
+        let mut over = self.shared.ended.subscribe();
+        let ending = {
+            let mut over = pin!(over.wait_for(Option::is_some));
+            let mut asleep = pin!(self.shared.clock.sleep_until(deadline));
+            poll_fn(|cx| match over.as_mut().poll(cx) {
+                // The sender lives in `shared`.
+                Poll::Ready(ending) => Poll::Ready(ending.ok().and_then(|ending| ending.clone())),
+                Poll::Pending => asleep.as_mut().poll(cx).map(|()| None),
+            })
+            .await
+        };
+        match ending {
+            Some(ending) => {
+                self.join();
+                ending
+            }
+            None => {
+                self.shared.abandon.store(true, Ordering::Relaxed);
+                let message = "the store had more to write than the time to close allowed; the rest was refused";
+                Err(Error::new(ErrorKind::DeadlineExceeded, message))
+            }
+        }
+    }
+
+    fn stats(&self) -> Vec<(&'static str, f64)> {
+        self.shared.stats()
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.shared.abandon.store(true, Ordering::Relaxed);
+        self.shared.inbox.close();
+        self.join();
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

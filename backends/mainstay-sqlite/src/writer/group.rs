@@ -1,0 +1,257 @@
+//! The making of a group: commits applied and written into the open transaction, answers kept until it is durable.
+
+use std::sync::atomic::Ordering;
+
+use mainstay_core::{
+    Error, ErrorKind, JobId, LeaseId,
+    engine::change::Change,
+    job::Outcome,
+    op::{Commit, Op, Reply, Settle},
+    store::{Budget, Maintained},
+    time::Now,
+};
+use tokio::sync::oneshot;
+
+use super::{Ask, LOOK_AGAIN_MS, Message, Submission, Writer};
+use crate::{
+    answer::{Answer, Answers, Sealed, Sender},
+    cache::BodyCache,
+    fault::{Fault, Result},
+    options::Durability,
+    read::Read,
+};
+
+/// So many finished jobs above a queue's count are worth a look, so that retention goes in large cheap steps.
+const TRIM_FROM: u64 = 500;
+
+/// What a group owes when it is durable.
+#[derive(Default)]
+pub(super) struct Group {
+    answers: Vec<Pending>,
+    maintained: Vec<(oneshot::Sender<std::result::Result<Maintained, Error>>, Maintained)>,
+    pub(super) asks: Vec<Ask>,
+    /// Jobs that have finished or are gone; kept only while somebody waits for anything.
+    pub(super) finished: Vec<JobId>,
+    /// Jobs whose cancellation was asked for; likewise.
+    pub(super) cancelled: Vec<JobId>,
+    watched: bool,
+    /// This group is the one that syncs (only with [`Durability::Interval`]).
+    pub(super) sync_is_due: bool,
+    pub(super) bytes: usize,
+    pub(super) commits: u64,
+}
+
+struct Pending {
+    sender: Sender,
+    answers: Answers,
+    keyed: Vec<bool>,
+    /// Something that only the tables know is missing.
+    cold: bool,
+}
+
+impl Group {
+    pub(super) fn clear(&mut self) {
+        self.answers.clear();
+        self.maintained.clear();
+        self.asks.clear();
+        self.finished.clear();
+        self.cancelled.clear();
+        (self.bytes, self.commits, self.sync_is_due) = (0, 0, false);
+    }
+
+    /// The group did not happen, or nobody knows.
+    pub(super) fn refuse(&mut self, error: &Error) {
+        for pending in self.answers.drain(..) {
+            let _ = pending.sender.send(Err(error.clone()));
+        }
+        for (answer, _) in self.maintained.drain(..) {
+            let _ = answer.send(Err(error.clone()));
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// Applies everything that waits. After a fault, what was not reached still waits.
+    pub(super) fn gather(&mut self, now: Now) -> Result<()> {
+        // One that begins to wait from here on asks the writer afterwards, and is answered after this group.
+        self.group.watched = self.shared.hub.waiting() > 0;
+        if let (Durability::Interval(every), Some(since)) = (self.durability, &self.unsynced)
+            && since.elapsed() >= every
+        {
+            self.group.sync_is_due = true;
+            // Between transactions: it takes effect with the next.
+            self.tables.sync_next(true)?;
+        }
+        if self.engine.maintenance_is_due(now) {
+            self.maintain(Budget::default(), now)?;
+        }
+        while let Some(message) = self.waiting.pop_front() {
+            match message {
+                Message::Submit(submission) => self.apply(submission, now)?,
+                Message::GiveBack(leases) => self.give_back(leases, now)?,
+                Message::Maintain(budget, answer) => {
+                    // It is owed an answer before anything can go wrong.
+                    self.group.maintained.push((answer, Maintained::default()));
+                    let done = self.maintain(budget, now)?;
+                    if let Some((_, owed)) = self.group.maintained.last_mut() {
+                        *owed = done;
+                    }
+                }
+                Message::Ask(ask) => self.group.asks.push(ask),
+                Message::Failed(error) => return Err(Fault::fatal(error)),
+            }
+        }
+        if self.housekeeping {
+            self.tidy(now)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, submission: Submission, now: Now) -> Result<()> {
+        // Nobody would get what is claimed.
+        if submission.sender.is_closed() && submission.claims() {
+            return Ok(());
+        }
+        let Submission { commits, deadline, sender } = submission;
+        if now.store > deadline {
+            let message = "the time was over before the store could begin";
+            let _ = sender.send(Err(Error::new(ErrorKind::DeadlineExceeded, message)));
+            return Ok(());
+        }
+        let keyed = if commits.iter().any(|commit| commit.key.is_some()) {
+            commits.iter().map(|commit| commit.key.is_some()).collect()
+        } else {
+            Vec::new()
+        };
+        self.group.answers.push(Pending { sender, answers: Vec::with_capacity(commits.len()), keyed, cold: false });
+        for commit in &commits {
+            self.group.commits += 1;
+            let mut answer = self.engine.apply(commit, now, &mut self.tables).map_err(of_archive)?;
+            self.write_changes()?;
+            let mut cold = false;
+            if let Ok(committed) = &mut answer {
+                for reply in &mut committed.replies {
+                    cold |= !complete(&self.cache, reply);
+                }
+            }
+            if let Some(pending) = self.group.answers.last_mut() {
+                pending.answers.push(answer);
+                pending.cold |= cold;
+            }
+        }
+        Ok(())
+    }
+
+    /// Grants that did not arrive go back without spending an attempt.
+    fn give_back(&mut self, leases: Vec<(JobId, LeaseId)>, now: Now) -> Result<()> {
+        for (id, lease) in leases {
+            let settle = Settle { id, lease, outcome: Outcome::Release { delay_ms: 0 }, repeat_is_ok: true };
+            let commit = Commit::of(Op::Settle(settle), self.shared.clock.entropy());
+            // Refused if the lease has ended otherwise: then there is nothing to give back.
+            let given = self.engine.apply(&commit, now, &mut self.tables).map_err(of_archive)?;
+            self.write_changes()?;
+            self.shared.stats.given_back.fetch_add(u64::from(given.is_ok()), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Looks after retention now and then.
+    fn tidy(&mut self, now: Now) -> Result<()> {
+        let too_many = self.engine.over_retention() >= TRIM_FROM;
+        if too_many || self.tidied.plus_ms(LOOK_AGAIN_MS) <= now.store {
+            let done = self.maintain(Budget::default(), now)?;
+            // More to do: the next group goes on.
+            if !done.more {
+                self.tidied = now.store;
+            }
+        }
+        Ok(())
+    }
+
+    fn maintain(&mut self, budget: Budget, now: Now) -> Result<Maintained> {
+        let done = self.engine.maintain(budget, now, &mut self.tables).map_err(of_archive)?;
+        self.write_changes()?;
+        Ok(done)
+    }
+
+    /// Writes what the last commit changed into the transaction, where the archive sees it at once.
+    fn write_changes(&mut self) -> Result<()> {
+        self.engine.take_changes(&mut self.changes);
+        for change in &self.changes {
+            match change {
+                Change::JobPut { job, body: Some(body), .. } => self.cache.insert(job.n, body.clone()),
+                Change::JobUpdated { job, .. } if job.cancel_requested && self.group.watched => {
+                    self.group.cancelled.push(job.id);
+                }
+                Change::JobFinished(finished) => {
+                    self.cache.remove(finished.job.n);
+                    if self.group.watched {
+                        self.group.finished.push(finished.job.id);
+                    }
+                }
+                Change::JobRemoved { id, n } => {
+                    self.cache.remove(*n);
+                    if self.group.watched {
+                        self.group.finished.push(*id);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let written = self.tables.write(&self.changes);
+        self.changes.clear();
+        written
+    }
+
+    /// Answers everybody whose part is durable now.
+    pub(super) fn answer(&mut self) {
+        let mut cold = Vec::new();
+        for pending in self.group.answers.drain(..) {
+            let answer = Answer::new(pending.answers, pending.keyed, &self.shared.inbox);
+            if pending.cold {
+                cold.push(Sealed { sender: pending.sender, answer });
+            } else {
+                // A caller that is gone drops it, and it gives back what it holds.
+                let _ = pending.sender.send(Ok(answer));
+            }
+        }
+        for (answer, done) in self.group.maintained.drain(..) {
+            let _ = answer.send(Ok(done));
+        }
+        if cold.is_empty() {
+            return;
+        }
+        let weight = cold.len();
+        if let Err((_, Read::Fill(cold))) = self.shared.reads.push(Read::Fill(cold), weight) {
+            // The readers are behind: doing it here slows down what makes the work.
+            for Sealed { sender, mut answer } in cold {
+                let filled = self.jobs.fill(&mut answer);
+                let _ = sender.send(filled.map(|()| answer));
+            }
+        }
+    }
+}
+
+/// Fills in what the engine does not have in RAM; `false` if the cache does not have it either.
+fn complete(cache: &BodyCache, reply: &mut Reply) -> bool {
+    match reply {
+        Reply::Claimed(grants) => {
+            let mut all = true;
+            for grant in grants {
+                grant.body = cache.get(grant.n).cloned();
+                all &= grant.body.is_some();
+            }
+            all
+        }
+        Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
+            enqueued.kind = cache.get(enqueued.n).map(|body| body.kind.clone());
+            enqueued.kind.is_some()
+        }
+        _ => true,
+    }
+}
+
+/// The archive reads the same file; what it says of a damaged one is as bad as if a write had said it.
+fn of_archive(error: Error) -> Fault {
+    if error.kind() == ErrorKind::Untrusted { Fault::fatal(error) } else { Fault::clean(error) }
+}

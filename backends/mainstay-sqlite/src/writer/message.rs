@@ -1,0 +1,89 @@
+//! What the writer is told.
+
+use mainstay_core::{
+    Error, JobId, LeaseId, QueueName, StoreTime,
+    job::Outcome,
+    op::{Commit, Op},
+    queue::QueueRecord,
+    store::{Batch, Budget, Interest, Maintained},
+};
+use tokio::sync::oneshot;
+
+use crate::answer::Sender;
+
+/// A message to the writer.
+pub(crate) enum Message {
+    /// Commits to be applied.
+    Submit(Submission),
+    /// Grants that did not reach their callers.
+    GiveBack(Vec<(JobId, LeaseId)>),
+    /// Housekeeping on request.
+    Maintain(Budget, oneshot::Sender<Result<Maintained, Error>>),
+    /// A question that only the engine can answer exactly. It is answered after the group.
+    Ask(Ask),
+    /// Another thread has found that the store cannot be trusted any more.
+    Failed(Error),
+}
+
+/// Commits with where their caller waits.
+pub(crate) struct Submission {
+    pub(crate) commits: Vec<Commit>,
+    /// After this, they are not begun any more.
+    pub(crate) deadline: StoreTime,
+    pub(crate) sender: Sender,
+}
+
+/// A question for the engine.
+pub(crate) enum Ask {
+    /// A queue.
+    Queue(QueueName, oneshot::Sender<Option<QueueRecord>>),
+    /// Up to so many queues after a name.
+    Queues(Option<String>, usize, oneshot::Sender<Vec<QueueRecord>>),
+    /// Whether one of these has happened already.
+    HasHappened(Vec<Interest>, oneshot::Sender<bool>),
+    /// Nothing; only whether the writer is alive.
+    Ping(oneshot::Sender<()>),
+}
+
+impl Submission {
+    pub(crate) fn claims(&self) -> bool {
+        self.commits.iter().flat_map(|commit| &commit.ops).any(|op| matches!(op, Op::Claim(_)))
+    }
+}
+
+impl Message {
+    /// How many ops this brings into a group.
+    pub(super) fn ops(&self) -> usize {
+        match self {
+            Message::Submit(submission) => submission.commits.iter().map(|commit| commit.ops.len()).sum(),
+            Message::GiveBack(leases) => leases.len(),
+            _ => 1,
+        }
+    }
+}
+
+/// What a batch takes of the bound of the queue, in bytes, roughly.
+pub(crate) fn weight(batch: &Batch) -> usize {
+    let op = |op: &Op| {
+        let bytes = match op {
+            Op::Enqueue(job) => job.body.size(),
+            Op::Settle(settle) => match &settle.outcome {
+                Outcome::Complete { result: Some(result) } => result.len(),
+                Outcome::Fail { error, .. } => error.message.len() + error.backtrace.as_ref().map_or(0, |b| b.len()),
+                _ => 0,
+            },
+            Op::Extend { progress: Some(progress), .. } => progress.len(),
+            Op::RequeueDead { ids, .. } | Op::DeleteDead { ids, .. } => ids.len() * 16,
+            Op::Audit(record) => record.detail.len(),
+            _ => 0,
+        };
+        bytes + OP_OVERHEAD
+    };
+    let ops: usize = batch.commits.iter().flat_map(|commit| &commit.ops).map(op).sum();
+    ops + batch.commits.len() * COMMIT_OVERHEAD + COMMIT_OVERHEAD
+}
+
+const OP_OVERHEAD: usize = 160;
+const COMMIT_OVERHEAD: usize = 128;
+/// What a message without a body of its own weighs.
+pub(crate) const SMALL: usize = 128;

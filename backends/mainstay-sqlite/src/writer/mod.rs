@@ -1,0 +1,333 @@
+//! The writer: one thread owns the engine and the writing connection. It takes what callers handed over, applies it
+//! as one group in one transaction with one sync, and answers them.
+
+mod alarm;
+mod group;
+mod message;
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use mainstay_core::{
+    Applied, Error, ErrorKind, JobId, StoreTime,
+    engine::{Engine, change::Change},
+    store::Interest,
+    time::Now,
+};
+
+use crate::{
+    cache::BodyCache,
+    checkpoint,
+    fault::{Fault, Result, Severity},
+    inbox::Taken,
+    options::Durability,
+    read::Jobs,
+    shared::Shared,
+    stopwatch::Stopwatch,
+    tables::Tables,
+};
+use alarm::Alarm;
+use group::Group;
+pub(crate) use message::{Ask, Message, SMALL, Submission, weight};
+
+/// A group takes in no more ops than this, unless the first batch alone has more.
+const GROUP_OPS: usize = 10_000;
+/// A group takes in no more bytes than this, unless the first batch alone has more.
+const GROUP_BYTES: usize = 16 << 20;
+/// The writer looks at the clock at least this often while it waits for a time, so that a step of the wall clock is
+/// noticed, and tidies up at least this often while it has something to do.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
+/// After a group that could not be written, the writer rests this long if nobody asks for anything.
+const AFTER_FAILURE: Duration = Duration::from_millis(250);
+
+pub(crate) struct Writer<'c> {
+    shared: Arc<Shared>,
+    tables: Tables<'c>,
+    /// Fills answers itself when the readers cannot keep up.
+    jobs: Jobs<'c>,
+    engine: Engine,
+    cache: BodyCache,
+    alarm: Alarm,
+    durability: Durability,
+    /// Tidies up by itself.
+    housekeeping: bool,
+    /// Taken from the inbox, not applied yet.
+    waiting: VecDeque<Message>,
+    group: Group,
+    /// Reused for the changes of each commit.
+    changes: Vec<Change>,
+    /// Since when something is answered but not synced (only with [`Durability::Interval`]).
+    unsynced: Option<Stopwatch>,
+    /// The last group could not be written; what the writer does by itself is not tried again at once.
+    failing: bool,
+    /// When retention was looked after last, on the store's clock.
+    tidied: StoreTime,
+}
+
+/// How a writer is set up beside what all share.
+pub(crate) struct Setup {
+    pub(crate) engine: Engine,
+    pub(crate) durability: Durability,
+    pub(crate) housekeeping: bool,
+    pub(crate) cache_bytes: usize,
+}
+
+impl<'c> Writer<'c> {
+    /// Writes what opening changed, so that a file that cannot be written is noticed before anything is served.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        mut tables: Tables<'c>,
+        jobs: Jobs<'c>,
+        setup: Setup,
+    ) -> std::result::Result<Writer<'c>, Error> {
+        let Setup { mut engine, durability, housekeeping, cache_bytes } = setup;
+        let now = shared.clock.now();
+        engine.finish_load(now);
+        let mut changes = Vec::new();
+        engine.take_changes(&mut changes);
+        tables
+            .begin()
+            .and_then(|()| tables.write(&changes))
+            .and_then(|()| tables.commit(&engine.counters(), false))
+            .map_err(|fault| fault.error)?;
+        changes.clear();
+        engine.commit_group();
+        engine.take_dirty(|queue, claimable| shared.hub.publish(queue, claimable));
+        let alarm = Alarm::new(shared.clock.clone(), shared.inbox.clone());
+        Ok(Writer {
+            shared,
+            tables,
+            jobs,
+            engine,
+            cache: BodyCache::new(cache_bytes),
+            alarm,
+            durability,
+            housekeeping,
+            waiting: VecDeque::new(),
+            group: Group::default(),
+            changes,
+            unsynced: None,
+            failing: false,
+            tidied: now.store,
+        })
+    }
+
+    /// Until the inbox is closed and empty, or the store has failed.
+    pub(crate) fn run(&mut self) -> std::result::Result<(), Error> {
+        let mut taken = Vec::new();
+        loop {
+            let at_most = self.nap();
+            let (mut ops, mut bytes) = (0, 0);
+            let over = self.shared.inbox.take(&mut taken, at_most, |message, weight| {
+                let first = ops == 0;
+                ops += message.ops().max(1);
+                bytes += weight;
+                first || (ops <= GROUP_OPS && bytes <= GROUP_BYTES)
+            });
+            self.group.bytes = bytes;
+            self.waiting.extend(taken.drain(..));
+            if over == Taken::Over && self.waiting.is_empty() {
+                return Ok(());
+            }
+            if self.shared.abandon.load(Ordering::Relaxed) {
+                self.refuse(&Error::new(ErrorKind::Closed, "the store closed before this could begin"));
+                return Ok(());
+            }
+            let now = self.shared.clock.now();
+            if let Err(error) = self.turn(now) {
+                // First of all, so that no later call gets another answer.
+                let _ = self.shared.failed.set(error.clone());
+                self.refuse(&error);
+                return Err(error);
+            }
+        }
+    }
+
+    /// One group, from the messages that wait to the answers. An error is the end of the store.
+    fn turn(&mut self, now: Now) -> std::result::Result<(), Error> {
+        self.engine.tick(now);
+        let counters = self.engine.counters();
+        let watch = Stopwatch::start();
+        let written = self.gather(now).and_then(|()| self.write_down());
+        let fault = match written {
+            Ok(wrote) => {
+                self.failing = false;
+                self.deliver(now);
+                if wrote {
+                    self.count(watch);
+                    self.shared.checkpoints.committed(self.group.bytes);
+                }
+                self.group.clear();
+                return self.follow_checkpoint();
+            }
+            Err(fault) => fault,
+        };
+        // The group's callers are told what is known; the engine forgets it.
+        let undone = match fault.severity {
+            Severity::Clean => self.tables.rollback(),
+            Severity::Fatal => Ok(()),
+        };
+        let (fatal, error) = match undone {
+            Err(worse) => (true, worse.error),
+            Ok(()) => (fault.severity == Severity::Fatal, fault.error),
+        };
+        self.group.refuse(&error);
+        self.group.clear();
+        if fatal {
+            return Err(error);
+        }
+        self.failing = true;
+        self.engine.rollback_group();
+        self.cache.undo_after(counters.n);
+        self.shared.stats.failed_groups.fetch_add(1, Ordering::Relaxed);
+        tracing::warn!(%error, "a group of commits could not be written; its callers were told");
+        Ok(())
+    }
+
+    /// Commits the transaction, if the group changed anything. Answers whether it did.
+    fn write_down(&mut self) -> Result<bool> {
+        let sync_is_due = self.group.sync_is_due;
+        if !self.tables.is_dirty() && !sync_is_due {
+            return Ok(false);
+        }
+        self.tables.begin()?;
+        self.tables.commit(&self.engine.counters(), false)?;
+        match self.durability {
+            Durability::Strict => {
+                self.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
+            }
+            Durability::Interval(_) if sync_is_due => {
+                self.tables.sync_next(false)?;
+                self.unsynced = None;
+                self.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
+            }
+            Durability::Interval(_) => {
+                self.unsynced.get_or_insert_with(Stopwatch::start);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The group is durable: wakes who waits, and answers.
+    fn deliver(&mut self, now: Now) {
+        self.engine.commit_group();
+        let hub = self.shared.hub.clone();
+        for id in self.group.finished.drain(..) {
+            hub.finished(id);
+        }
+        for id in self.group.cancelled.drain(..) {
+            hub.cancel_requested(id);
+        }
+        self.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
+        self.answer();
+        for ask in std::mem::take(&mut self.group.asks) {
+            self.answer_ask(ask, now);
+        }
+    }
+
+    fn answer_ask(&mut self, ask: Ask, now: Now) {
+        // A caller that is gone needs no answer.
+        match ask {
+            Ask::Queue(name, answer) => drop(answer.send(self.engine.queue(name.as_str(), now))),
+            Ask::Queues(after, limit, answer) => {
+                drop(answer.send(self.engine.queues(after.as_deref(), limit, now)));
+            }
+            Ask::HasHappened(interests, answer) => {
+                let _ = answer.send(interests.iter().any(|interest| self.has_happened(interest)));
+            }
+            Ask::Ping(answer) => drop(answer.send(())),
+        }
+    }
+
+    fn has_happened(&self, interest: &Interest) -> bool {
+        let job = |id: JobId| self.engine.job(id).map(|(job, ..)| job);
+        match interest {
+            Interest::Queue(_) => false,
+            Interest::Finished(id) => job(*id).is_none(),
+            Interest::CancelRequested(id) => job(*id).is_none_or(|job| job.cancel_requested),
+        }
+    }
+
+    fn count(&mut self, watch: Stopwatch) {
+        let stats = &self.shared.stats;
+        let micros = watch.elapsed().as_micros() as u64;
+        stats.groups.fetch_add(1, Ordering::Relaxed);
+        stats.commits.fetch_add(self.group.commits, Ordering::Relaxed);
+        stats.write_micros.fetch_add(micros, Ordering::Relaxed);
+        stats.write_micros_max.fetch_max(micros, Ordering::Relaxed);
+        stats.cache_bytes.store(self.cache.bytes() as u64, Ordering::Relaxed);
+        stats.unfinished.store(self.engine.unfinished() as u64, Ordering::Relaxed);
+    }
+
+    /// Moves what a background checkpoint has left, so that the next commit starts the journal anew.
+    fn follow_checkpoint(&mut self) -> std::result::Result<(), Error> {
+        if !self.shared.checkpoints.take_finished() {
+            return Ok(());
+        }
+        match checkpoint::passive(self.tables.conn, &self.shared.path) {
+            Err(Fault { severity: Severity::Fatal, error }) => Err(error),
+            // The background tries again, and counts.
+            _ => Ok(()),
+        }
+    }
+
+    /// How long to sleep if nothing comes.
+    fn nap(&mut self) -> Option<Duration> {
+        if !self.waiting.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if self.failing {
+            return Some(AFTER_FAILURE);
+        }
+        let alarm = self.next_alarm();
+        let until_alarm = self.alarm.set(alarm);
+        let until_sync = match (self.durability, &self.unsynced) {
+            (Durability::Interval(every), Some(since)) => Some(every.saturating_sub(since.elapsed())),
+            _ => None,
+        };
+        [until_alarm, until_sync].into_iter().flatten().min()
+    }
+
+    /// When there is something to do without anybody asking.
+    fn next_alarm(&self) -> Option<StoreTime> {
+        let now = self.shared.clock.now();
+        let on_store = |wall: mainstay_core::Timestamp| now.store.plus_ms(wall.ms_since(now.wall));
+        let due = self.engine.next_due().map(on_store);
+        let tidy = if self.housekeeping {
+            let expiry = self.engine.next_expiry().map(on_store);
+            let tidy = self.tidied.plus_ms(LOOK_AGAIN_MS).max(now.store.plus_ms(1));
+            [expiry, self.engine.next_lease_end(), Some(tidy)].into_iter().flatten().min()
+        } else {
+            None
+        };
+        let next = [due, tidy].into_iter().flatten().min()?;
+        Some(next.min(now.store.plus_ms(LOOK_AGAIN_MS)))
+    }
+
+    /// Tells everybody who waits for the writer that nothing of theirs will happen.
+    fn refuse(&mut self, error: &Error) {
+        let rest = self.shared.inbox.close_and_empty();
+        for message in self.waiting.drain(..).chain(rest) {
+            // Their part was never begun, whatever happened to others.
+            let error = Error::new(error.kind(), error.to_string());
+            debug_assert_eq!(error.applied(), Applied::No);
+            match message {
+                Message::Submit(submission) => drop(submission.sender.send(Err(error))),
+                Message::Maintain(_, answer) => drop(answer.send(Err(error))),
+                // Questions see their channel close.
+                Message::Ask(_) | Message::GiveBack(_) | Message::Failed(_) => {}
+            }
+        }
+    }
+
+    /// The last write of a store that closes in good order.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.tables.sync_next(true)?;
+        self.tables.begin()?;
+        self.tables.commit(&self.engine.counters(), true)
+    }
+}
