@@ -75,6 +75,13 @@ impl Error {
     }
 }
 
+impl PartialEq for Error {
+    /// The same trouble in the same words; causes are not compared.
+    fn eq(&self, other: &Error) -> bool {
+        (self.kind, self.applied, &self.message) == (other.kind, other.applied, &other.message)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

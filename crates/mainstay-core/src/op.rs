@@ -249,6 +249,27 @@ pub struct Committed {
     pub repeated: bool,
 }
 
+/// Why a commit of a batch has no answers. On a store with partitions one may fail where its neighbours stand.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// The store judged it: definitely nothing changed.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The store could not judge it, or cannot say.
+    #[error(transparent)]
+    Failed(#[from] crate::Error),
+}
+
+impl Failure {
+    /// The answer, if the store could judge the commit.
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Failure::Rejected(rejection) => Some(rejection),
+            Failure::Failed(_) => None,
+        }
+    }
+}
+
 /// Definitely nothing changed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]

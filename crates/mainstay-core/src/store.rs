@@ -11,7 +11,7 @@ use crate::{
     id::JobId,
     job::{JobRecord, JobState},
     name::{Name, QueueName},
-    op::{Commit, Committed, Rejection},
+    op::{Commit, Committed, Failure},
     queue::QueueRecord,
     time::Now,
 };
@@ -28,7 +28,10 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Answers in order, one a commit, when all of them are durable and visible to reads. Never blocks on a claim
     /// that finds nothing. An `Err` is about the whole batch and says whether it was applied.
-    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Rejection>>, Error>;
+    ///
+    /// "In order" means as if in order, for commits that touch the same names and for a claim after settles; a store
+    /// may lock, group and split otherwise. A commit above [`Capabilities::max_commit_ops`] is refused, never cut.
+    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error>;
 
     /// Reads one record. Sees every write that was answered before the call.
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error>;
@@ -74,6 +77,20 @@ pub struct Capabilities {
     pub seq_at_commit: bool,
     /// Depths and counts are exact, not up to a second old.
     pub exact_depth: bool,
+    /// In which order jobs that wait are handed out to concurrent claimers.
+    pub claim_order: ClaimOrder,
+    /// The most ops a commit may have.
+    pub max_commit_ops: u32,
+}
+
+/// In which order jobs that wait are handed out to concurrent claimers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimOrder {
+    /// Exactly that of the queue.
+    Strict,
+    /// That of the queue, but for what concurrent claimers hold at the moment.
+    BestEffort,
 }
 
 /// What one commit may span.

@@ -10,7 +10,7 @@ use mainstay_core::{
     clock::Clock,
     id::JobIds,
     job::{Grant, JobBody, JobFailure, JobPolicy, JobRecord, JobState, NewJob, Outcome, Retry},
-    op::{Claim, Commit, Committed, Enqueued, Op, Reason, Rejection, Reply, Settle},
+    op::{Claim, Commit, Committed, Enqueued, Failure, Op, Reason, Rejection, Reply, Settle},
     queue::{QueueConfig, QueueRecord},
     store::{Batch, Budget, DeadFilter, JobFilter, Key, Maintained, Page, Query, Record},
 };
@@ -96,7 +96,11 @@ impl World {
         let asked = commits.len();
         let answers = self.store.submit(Batch { commits, within: None }).await.expect("submit");
         assert_eq!(answers.len(), asked, "one answer a commit");
-        answers
+        let judged = |failure| match failure {
+            Failure::Rejected(rejection) => rejection,
+            Failure::Failed(error) => panic!("a healthy store judges every commit: {error}"),
+        };
+        answers.into_iter().map(|answer| answer.map_err(judged)).collect()
     }
 
     /// Hands one commit over.

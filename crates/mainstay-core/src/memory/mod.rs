@@ -21,9 +21,9 @@ use crate::{
     error::{Error, ErrorKind},
     hub::{Hub, Waiting},
     id::JobId,
-    op::{Committed, Rejection, Reply},
+    op::{Committed, Failure, Reply},
     store::{
-        Batch, Budget, Capabilities, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice,
+        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice,
         Store, TokenOrder, Wake,
     },
     time::{Now, StoreTime},
@@ -52,6 +52,8 @@ static CAPABILITIES: Capabilities = Capabilities {
     token_order: TokenOrder::Store,
     seq_at_commit: true,
     exact_depth: true,
+    claim_order: ClaimOrder::Strict,
+    max_commit_ops: 10_000,
 };
 
 /// Waiters look at the clock at least this often, so that a step of the wall clock is noticed.
@@ -125,7 +127,7 @@ impl Store for MemoryStore {
         &CAPABILITIES
     }
 
-    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Rejection>>, Error> {
+    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
         let mut inner = self.lock()?;
         let inner = &mut *inner;
         let now = self.clock.now();
@@ -137,7 +139,7 @@ impl Store for MemoryStore {
             if let Ok(committed) = &mut answer {
                 committed.replies.iter_mut().for_each(|reply| inner.tables.complete(reply));
             }
-            answers.push(answer);
+            answers.push(answer.map_err(Failure::Rejected));
         }
         self.pulse(inner, now)?;
         self.timers.notify_waiters();

@@ -8,7 +8,7 @@ use mainstay_core::{
     id::JobIds,
     job::{Backoff, JobBody, JobFailure, JobPolicy, JobRecord, NewJob, Outcome, Retry, Unique, When},
     memory::MemoryStore,
-    op::{Claim, Commit, Committed, IdempotencyKey, Op, Rejection, Reply, Require, Settle},
+    op::{Claim, Commit, Committed, Failure, IdempotencyKey, Op, Reply, Require, Settle},
     queue::{Overflow, QueueConfig, Retention},
     rules::mix,
     store::{DeadFilter, JobFilter, Query, Record, TokenOrder},
@@ -27,7 +27,7 @@ use crate::{
 /// What is said when a sequence fails.
 pub(super) type Outcomes = Result<(), String>;
 
-type Answers = Vec<Result<Committed, Rejection>>;
+type Answers = Vec<Result<Committed, Failure>>;
 
 /// Everything is compared after so many steps, and at the end.
 const FULL_LOOK_EVERY: usize = 16;
@@ -287,7 +287,7 @@ impl Play {
 
     fn compare_answers(&self, answers: &Answers, expected: &Answers) -> Outcomes {
         for (n, (answer, expected)) in answers.iter().zip(expected).enumerate() {
-            let plain = |answer: &Result<Committed, Rejection>| {
+            let plain = |answer: &Result<Committed, Failure>| {
                 let mut answer = answer.clone();
                 if let (true, Ok(done)) = (self.restarted, &mut answer) {
                     done.replies.iter_mut().for_each(forget_numbers);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use mainstay_core::{
     error::{Applied, ErrorKind as StoreErrorKind},
-    op::{Place, Reason, Rejection},
+    op::{Failure, Place, Reason, Rejection},
 };
 
 /// A store's no: either a [`Rejection`] (an answer: definitely nothing changed), or trouble.
@@ -59,6 +59,14 @@ impl StoreError {
     }
 }
 
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Rejected(rejection) => rejection.into(),
+            Failure::Failed(error) => error.into(),
+        }
+    }
+}
 impl From<Rejection> for StoreError {
     fn from(rejection: Rejection) -> Self {
         StoreError(Inner::Rejected(rejection))
