@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
 use super::Peer;
+use super::delivery::{LostWithConnection, Unflushed};
 use crate::app::Overstayer;
 use crate::millis;
 use crate::time::monotonic_ms;
@@ -34,6 +35,8 @@ pub(crate) struct Conn {
     requests: Mutex<Vec<Request>>,
     begun: AtomicU64,
     write_blocked: AtomicBool,
+    /// Answers that are on their way out.
+    pub unflushed: Arc<Unflushed>,
     /// Notified when the first request begins, and when the last one in flight ends.
     changed: Notify,
 }
@@ -53,11 +56,13 @@ impl Flights {
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
+            unflushed: Arc::default(),
             changed: Notify::new(),
         });
         self.lock().insert(conn.id, conn.clone());
         metrics::gauge!("http.server.open_connections").increment(1);
-        Entered { flights: self.clone(), conn }
+        let lost = LostWithConnection(conn.unflushed.clone());
+        Entered { flights: self.clone(), conn, _lost: lost }
     }
 
     /// What would be lost if the connections were cut now.
@@ -88,6 +93,7 @@ impl Flights {
 pub(crate) struct Entered {
     flights: Arc<Flights>,
     pub conn: Arc<Conn>,
+    _lost: LostWithConnection,
 }
 
 impl Drop for Entered {

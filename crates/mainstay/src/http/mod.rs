@@ -8,11 +8,13 @@
 //! A request whose client is gone is dropped where it awaits: its handler does not run to its end. What must be
 //! finished belongs into [`Boot::tasks`](crate::Boot::tasks) or a job.
 //!
-//! Every request carries its [`Peer`] and a [`Shutdown`](crate::Shutdown) in its extensions; both are extractors.
+//! Every request carries its [`Peer`], a [`Shutdown`](crate::Shutdown) and a [`Delivery`] in its extensions; all are
+//! extractors.
 
 mod api_error;
 mod boot;
 mod conn;
+mod delivery;
 mod extract;
 mod flight;
 mod listener;
@@ -20,5 +22,6 @@ mod sniff;
 
 pub use api_error::ApiError;
 pub use boot::Http;
+pub use delivery::Delivery;
 pub use extract::Peer;
 pub(crate) use listener::{Door, Limits, accept};

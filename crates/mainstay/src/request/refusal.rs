@@ -1,8 +1,9 @@
 //! What the pipeline says when it does not let a request through, as RFC 9457.
 
+use axum::Extension;
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// A request that is not answered by its handler.
 #[derive(Debug, Clone)]
@@ -20,12 +21,22 @@ pub struct Refusal {
     pub request_id: Option<String>,
     /// What is wrong with which field, as JSON pointers.
     pub fields: Vec<(String, String)>,
+    /// The request's path.
+    pub path: Option<String>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, code, detail, may_have_applied: false, request_id: None, fields: Vec::new() }
+        Self {
+            status,
+            code,
+            detail,
+            may_have_applied: false,
+            request_id: None,
+            fields: Vec::new(),
+            path: None,
+        }
     }
 
     pub(crate) fn payload_too_large(limit: usize) -> Self {
@@ -35,6 +46,11 @@ impl Refusal {
 
     pub(crate) fn request_id(mut self, id: &str) -> Self {
         self.request_id = Some(id.to_owned());
+        self
+    }
+
+    pub(crate) fn path(mut self, path: &str) -> Self {
+        self.path = Some(path.to_owned());
         self
     }
 
@@ -62,13 +78,15 @@ impl IntoResponse for Refusal {
             "title": self.status.canonical_reason().unwrap_or_default(),
             "status": self.status.as_u16(),
             "detail": self.detail,
-            "instance": Value::Null,
+            "instance": self.path,
             "code": self.code,
             "request_id": self.request_id,
             "retryable": self.status == StatusCode::SERVICE_UNAVAILABLE,
             "outcome": if self.may_have_applied { "unknown" } else { "not-applied" },
             "errors": fields.collect::<Vec<_>>(),
         });
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+        let head = [(header::CONTENT_TYPE, "application/problem+json")];
+        // Itself too: a layer further out may have better words for it.
+        (self.status, head, Extension(self), body.to_string()).into_response()
     }
 }

@@ -62,10 +62,13 @@ where
     // 2. Identity: before anything that logs.
     let identity = Identity::accept(&mut request);
     let span = guard.enter_span(&identity);
+    let uri = request.uri().clone();
+    let refuse =
+        |refusal: Refusal| (pipeline.refuse)(refusal.request_id(identity.id.as_str()).path(uri.path()));
 
     // 3. Body limit: a body that says that it is too long is refused before any work.
     let answered = if let Some(refusal) = too_long(&request, pipeline.body_limit) {
-        Ok((pipeline.refuse)(refusal.request_id(identity.id.as_str())))
+        Ok(refuse(refusal))
     } else {
         let request = request.map(|body| Limited::new(body, pipeline.body_limit, pipeline.body_timeout));
         // 4. Time limit: the caller's or ours, the earlier.
@@ -85,13 +88,13 @@ where
                 span.in_scope(|| tracing::error!(panic = %message, "handler panicked"));
                 let refusal =
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here");
-                Ok((pipeline.refuse)(refusal.unknown_outcome().request_id(identity.id.as_str())))
+                Ok(refuse(refusal.unknown_outcome()))
             }
             None => {
                 guard.ends_as(Outcome::TimedOut);
                 let refusal =
                     Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "the time limit passed");
-                Ok((pipeline.refuse)(refusal.unknown_outcome().request_id(identity.id.as_str())))
+                Ok(refuse(refusal.unknown_outcome()))
             }
         }
     };
