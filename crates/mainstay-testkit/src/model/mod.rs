@@ -7,7 +7,8 @@
 //! claim hands out what the lists before it said was runnable, in the order of the contract.
 //!
 //! A store that may choose (which of several jobs, which token, which `run_at`) is not there yet. When it comes, its
-//! choice goes through [`play`]'s one place where a grant is noted: there the reference is made to choose likewise.
+//! choice goes through the one place where a grant is noted (`Play::note_grants`): there the reference is made to
+//! choose likewise.
 //!
 //! ```text
 //! #[test]
@@ -19,6 +20,7 @@
 //! `MAINSTAY_MODEL_CASES` says how many sequences (default 64), `MAINSTAY_MODEL_SEED` where chance begins
 //! (default 1). A failure is shrunk and printed with the variables that bring it back.
 
+mod cast;
 mod check;
 mod play;
 mod step;

@@ -1,5 +1,6 @@
-//! The memory store before both judges.
+//! The memory store before both judges, and the judges before stores that lie.
 
 mod conformance;
 mod harness;
+mod judges;
 mod model;
