@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use mainstay_core::{
     Error, JobId, LeaseId,
-    op::{Committed, Rejection, Reply},
+    op::{Committed, Failure, Reply},
 };
 use tokio::sync::oneshot;
 
 use crate::{inbox::Inbox, writer::Message};
 
 /// One answer a commit.
-pub(crate) type Answers = Vec<Result<Committed, Rejection>>;
+pub(crate) type Answers = Vec<Result<Committed, Failure>>;
 /// Where a caller waits for its answers.
 pub(crate) type Sender = oneshot::Sender<Result<Answer, Error>>;
 

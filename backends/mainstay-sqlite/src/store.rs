@@ -16,9 +16,9 @@ use std::{
 use async_trait::async_trait;
 use mainstay_core::{
     Error, ErrorKind, Now, Store, StoreTime,
-    op::{Committed, Rejection},
+    op::{Committed, Failure},
     store::{
-        Batch, Budget, Capabilities, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice, TokenOrder,
+        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice, TokenOrder,
         Wake, open_cursor, seal_cursor,
     },
 };
@@ -73,6 +73,8 @@ impl SqliteStore {
             token_order: TokenOrder::Store,
             seq_at_commit: true,
             exact_depth: true,
+            claim_order: mainstay_core::store::ClaimOrder::Strict,
+            max_commit_ops: 10_000,
         };
         Ok(SqliteStore {
             shared,
@@ -181,7 +183,7 @@ impl Store for SqliteStore {
         &self.capabilities
     }
 
-    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Rejection>>, Error> {
+    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
         let weight = weight(&batch);
         let within = batch.within.unwrap_or(self.options.within);
         let deadline = self.shared.clock.now().store.plus_ms(millis(within));

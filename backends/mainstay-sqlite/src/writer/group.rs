@@ -6,7 +6,7 @@ use mainstay_core::{
     Error, ErrorKind, JobId, LeaseId,
     engine::change::Change,
     job::Outcome,
-    op::{Commit, Op, Reply, Settle},
+    op::{Commit, Failure, Op, Reply, Settle},
     store::{Budget, Maintained},
     time::Now,
 };
@@ -135,7 +135,7 @@ impl Writer<'_> {
                 }
             }
             if let Some(pending) = self.group.answers.last_mut() {
-                pending.answers.push(answer);
+                pending.answers.push(answer.map_err(Failure::Rejected));
                 pending.cold |= cold;
             }
         }
