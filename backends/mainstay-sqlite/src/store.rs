@@ -128,23 +128,23 @@ impl SqliteStore {
         if open { Ok(()) } else { Err(self.shared.gone()) }
     }
 
-    fn read<T>(
-        &self,
-        make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Read,
-    ) -> impl Future<Output = Result<T, Error>> {
-        let (answer, receiver) = oneshot::channel();
-        let pushed = if self.shared.failed.get().is_some() {
-            Err(self.shared.gone())
-        } else {
-            self.shared.reads.push(make(answer), 1).map_err(|(refused, _)| match refused {
-                Refused::Full => too_many_reads(),
-                Refused::Closed => self.shared.gone(),
-            })
-        };
-        async move {
-            pushed?;
-            receiver.await.unwrap_or_else(|_| Err(self.shared.gone()))
+    async fn read<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Read) -> Result<T, Error> {
+        if self.shared.failed.get().is_some() {
+            return Err(self.shared.gone());
         }
+        if self.shared.due.has_come(self.shared.clock.now()) {
+            // Whatever the writer does, it tidies up first. If it cannot write, the read shows what there is.
+            match self.ask(Ask::Ping).await {
+                Err(e) if e.kind() != ErrorKind::Overloaded => return Err(e),
+                _ => {}
+            }
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.shared.reads.push(make(answer), 1).map_err(|(refused, _)| match refused {
+            Refused::Full => too_many_reads(),
+            Refused::Closed => self.shared.gone(),
+        })?;
+        receiver.await.unwrap_or_else(|_| Err(self.shared.gone()))
     }
 
     async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Error> {
@@ -290,6 +290,10 @@ impl Store for SqliteStore {
                 Err(Error::new(ErrorKind::DeadlineExceeded, message))
             }
         }
+    }
+
+    async fn backup(&self, into: &Path) -> Result<(), Error> {
+        SqliteStore::backup(self, into).await
     }
 
     fn stats(&self) -> Vec<(&'static str, f64)> {

@@ -1,6 +1,6 @@
 //! The seam: what every store does, whatever it is made of.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -55,6 +55,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Finishes what was handed over, within `at_most`, and lets go of everything. Later calls get `Closed`.
     async fn close(&self, at_most: Duration) -> Result<(), Error>;
+
+    /// Writes a consistent copy of the store to `into`, a file that must not exist; it opens as a store of its own.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotSupported`] where the store has no file; the copy's own trouble.
+    async fn backup(&self, into: &Path) -> Result<(), Error> {
+        let (store, into) = (self.capabilities().store, into.display());
+        let message = format!("a {store} store cannot be copied to {into}; the sqlite: store can");
+        Err(Error::new(crate::ErrorKind::NotSupported, message))
+    }
 
     /// Figures for metrics and dashboards; free-form, cheap, never blocks.
     fn stats(&self) -> Vec<(&'static str, f64)> {

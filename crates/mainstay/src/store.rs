@@ -9,48 +9,42 @@ use crate::{Boot, Error, Result, Weight, Workers, client::Client, clock::SystemC
 /// What a store URL may look like, for error messages.
 const FORMS: &str = "memory:, sqlite:PATH, postgres://…, redis://…, nats://…, http://… (a mainstay server)";
 
+/// What is called when a store can no longer be trusted: after a failed sync, or with a damaged file.
+type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
+
 /// Opens the store that `url` names. Opening a file blocks, for as long as its recovery takes.
+///
+/// A store that loses its trustworthiness later answers `Untrusted` to everything; [`Boot::store`] also ends the
+/// service.
 ///
 /// # Errors
 /// A URL of no known form; a form this build or this version cannot open, named; the store's own trouble.
 pub fn open(url: &str) -> Result<Client> {
-    check_url(url).map_err(Error::config)?;
+    open_with(url, Arc::new(|_| ()))
+}
+
+fn open_with(url: &str, on_fatal: OnFatal) -> Result<Client> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn Store> = match url.split_once(':') {
-        Some(("sqlite", path)) => sqlite(path, &clock)?,
-        _ => Arc::new(MemoryStore::new(clock.clone())),
+        Some(("memory", "")) => Arc::new(MemoryStore::new(clock.clone())),
+        Some(("sqlite", path)) if !path.is_empty() => sqlite(path, &clock, on_fatal)?,
+        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats" | "http" | "https"), _)) => {
+            return Err(Error::config(format!(
+                "store `{scheme}:` cannot be opened by this version yet; use memory: or sqlite:PATH"
+            )));
+        }
+        _ => return Err(Error::config(format!("`{url}` is not a store URL; the forms are {FORMS}"))),
     };
     Ok(Client::on(store, clock))
 }
 
-/// Whether a URL has a form that this version opens, without opening anything.
-///
-/// # Errors
-/// What is wrong with it, and which forms there are, in words for whoever wrote it.
-pub fn check_url(url: &str) -> Result<(), String> {
-    match url.split_once(':') {
-        Some(("memory", "")) => Ok(()),
-        Some(("sqlite", path)) if !path.is_empty() => Ok(()),
-        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats" | "http" | "https"), _)) => {
-            Err(format!("store `{scheme}:` cannot be opened by this version yet; use memory: or sqlite:PATH"))
-        }
-        _ => Err(format!("`{url}` is not a store URL; the forms are {FORMS}")),
-    }
-}
-
 #[cfg(feature = "sqlite")]
-use self::embedded::open as sqlite;
+#[path = "store/embedded.rs"]
+mod file;
 #[cfg(not(feature = "sqlite"))]
-use self::missing::open as sqlite;
-
-#[cfg(not(feature = "sqlite"))]
-mod missing {
-    use super::*;
-
-    pub(super) fn open(_path: &str, _clock: &Arc<dyn Clock>) -> Result<Arc<dyn Store>> {
-        Err(Error::config("this build has no `sqlite:` store: enable the crate's feature `sqlite`"))
-    }
-}
+#[path = "store/missing.rs"]
+mod file;
+use file::open as sqlite;
 
 /// How long a store may take to open: recovery of a large file is not an error.
 const OPEN_LIMIT: std::time::Duration = crate::secs(120);
@@ -65,8 +59,9 @@ impl<C> Boot<C> {
     /// Those of [`open`]; `TimedOut` after two minutes.
     pub async fn store(&self, url: &str) -> Result<Client> {
         let opened = {
-            let url = url.to_owned();
-            tokio::task::spawn_blocking(move || open(&url))
+            let (url, shutdown) = (url.to_owned(), self.shutdown());
+            let on_fatal: OnFatal = Arc::new(move |error| shutdown.fail(Error::untrusted(error.to_string())));
+            tokio::task::spawn_blocking(move || open_with(&url, on_fatal))
         };
         let opened = async { opened.await.map_err(Error::from_any)? };
         let client = self.component("store", opened).within(OPEN_LIMIT).await?;

@@ -7,4 +7,5 @@ mod harness;
 mod http;
 mod life;
 mod process;
+mod store;
 mod workers;
