@@ -119,6 +119,7 @@ impl TaskSet {
     }
 
     /// The runtime its tasks run on.
+    #[cfg(feature = "http")]
     pub(crate) fn runtime(&self) -> Handle {
         self.0.runtime.clone()
     }

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use crate::secs;
+
 /// OpenTelemetry's buckets for durations, in seconds.
 const BUCKETS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
@@ -28,15 +30,19 @@ pub(crate) fn install() {
     });
 }
 
-/// All metrics as Prometheus text.
-pub(crate) fn render() -> String {
+/// All metrics as Prometheus text, as `/metrics` of the admin listener answers them.
+pub fn render() -> String {
     PROMETHEUS.get().map(PrometheusHandle::render).unwrap_or_default()
 }
 
-/// Moves what was recorded into the buckets; to be called every few seconds, also when nobody scrapes.
-pub(crate) fn upkeep() {
-    if let Some(handle) = PROMETHEUS.get() {
-        handle.run_upkeep();
+/// Moves what was recorded into the buckets every few seconds: without it they grow while nobody scrapes.
+pub(crate) async fn upkeep() {
+    let mut tick = tokio::time::interval(secs(5));
+    loop {
+        tick.tick().await;
+        if let Some(handle) = PROMETHEUS.get() {
+            handle.run_upkeep();
+        }
     }
 }
 

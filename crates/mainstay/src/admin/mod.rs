@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
 use crate::app::Core;
 use crate::http::{Door, Limits, accept};
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
-use crate::{Error, Result, millis, secs, telemetry};
+use crate::{Error, Result, millis, secs};
 
 type Extend = Box<dyn FnOnce(Router) -> Router + Send>;
 
@@ -66,13 +66,6 @@ impl Admin {
 
 /// Binds and serves the admin listener on `control`, if there is to be one.
 pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
-    control.spawn("metrics upkeep", async {
-        let mut tick = interval(secs(5));
-        loop {
-            tick.tick().await;
-            telemetry::upkeep();
-        }
-    });
     let Some(listen) = core.settings.admin_address().map(str::to_owned) else { return Ok(()) };
     let _ = core.admin.base.set(routes::guarded(core));
     let router = routes::all(core);

@@ -8,7 +8,7 @@ use crate::app::Core;
 use crate::tasks::TaskSet;
 
 #[derive(Default)]
-pub(crate) struct Admin;
+pub(crate) struct Admin {}
 
 impl Admin {
     pub fn complete(&self) {}

@@ -9,7 +9,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::core::{Core, Entry};
 use super::part::Part;
-use crate::config::Settings;
+use crate::config::{Effective, Settings};
 use crate::health::Weight;
 use crate::log::LogLevel;
 use crate::shutdown::Shutdown;
@@ -119,6 +119,11 @@ impl<C> Boot<C> {
     /// The chassis' own configuration.
     pub fn settings(&self) -> &Settings {
         &self.core.settings
+    }
+
+    /// Every effective value of the configuration with its source, secrets redacted.
+    pub fn effective(&self) -> &[Effective] {
+        &self.core.values
     }
 
     /// The log level, changeable at run time.

@@ -1,10 +1,12 @@
 //! The phases, from the first line of `boot` to the last stop hook.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -15,6 +17,7 @@ use super::notify::notify;
 use super::part::Part;
 use super::report::Ended;
 use crate::shutdown::Phase;
+use crate::tasks::panic_message;
 use crate::{Error, ErrorKind, Result, millis, secs};
 
 /// A part binds a socket or opens a subscription; one that takes longer hangs.
@@ -33,13 +36,13 @@ where
     let booted = tokio::select! {
         biased;
         _ = core.shutdown.demanded(1) => Err(Error::new(ErrorKind::Interrupted, "told to stop while starting")),
-        booted = boot(&mut up) => booted,
+        booted = caught("boot", boot(&mut up)) => booted,
     };
     // Handles that `boot` kept to itself go now; what it registered stays.
     drop(up);
     let entries = core.take_entries();
     let started = match booted {
-        Ok(()) => start(core, &entries).await,
+        Ok(()) => caught("the start", start(core, &entries)).await,
         Err(error) => Err(error),
     };
     let mut ended = Ended::default();
@@ -142,7 +145,7 @@ async fn stop_all(core: &Arc<Core>, entries: Vec<Entry>, late: &mut Vec<Overstay
         let share = (deadline - Instant::now()) / left.max(1);
         left -= 1;
         let (name, limit, stop): (_, _, BoxFuture<'_, Result<()>>) = match entry {
-            Entry::Hook { name, limit, stop } => (name, limit.min(share), stop()),
+            Entry::Hook { name, limit, stop } => (name, limit.min(share), Box::pin(async { stop().await })),
             Entry::Part(part) if begun(&part) => (part.name(), share, part.stop()),
             Entry::Part(_) => continue,
             Entry::Loop { name, task } => {
@@ -154,7 +157,7 @@ async fn stop_all(core: &Arc<Core>, entries: Vec<Entry>, late: &mut Vec<Overstay
             }
         };
         let began = Instant::now();
-        match timeout(limit, stop).await {
+        match timeout(limit, caught(&name, stop)).await {
             Ok(Ok(())) => {
                 tracing::debug!(component = %name, took_ms = began.elapsed().as_millis() as u64, "stopped");
             }
@@ -162,6 +165,17 @@ async fn stop_all(core: &Arc<Core>, entries: Vec<Entry>, late: &mut Vec<Overstay
                 tracing::warn!(component = %name, error = %error.chain(), "did not stop cleanly")
             }
             Err(_) => late.push(Overstayer::new(name, "did not stop in time", began.elapsed())),
+        }
+    }
+}
+
+/// A panic in a service's own code is a failure like any other: what has been started is still to be undone.
+async fn caught<T>(what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let message = panic_message(&*panic);
+            Err(Error::new(ErrorKind::Other, format!("{what} panicked: {message}")))
         }
     }
 }

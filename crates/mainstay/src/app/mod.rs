@@ -98,6 +98,7 @@ where
             let loaded = self.loader.load()?;
             let log = start_log(&loaded)?;
             let control = Control::start()?;
+            control.tasks().spawn("metrics upkeep", telemetry::upkeep());
             let (core, config) = self.assemble(loaded, &log, control::runtime_here()?);
             admin::open(&core, control.tasks()).await?;
             let ended = life::live(&core, config, boot).await;
@@ -138,6 +139,7 @@ where
         let loaded = self.loader.load()?;
         let log = start_log(&loaded)?;
         let _ = log_slot.set(log.clone());
+        control.tasks().spawn("metrics upkeep", telemetry::upkeep());
         log_panics();
 
         let mut builder = tokio::runtime::Builder::new_multi_thread();

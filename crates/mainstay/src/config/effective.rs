@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::secret::mask_url;
 use super::tree::{self, Setting};
@@ -77,8 +77,11 @@ fn masked(value: &Value) -> Value {
     }
 }
 
+#[cfg(feature = "http")]
 pub(crate) fn to_json(values: &[Effective]) -> Value {
-    let entry = |v: &Effective| (v.key.clone(), json!({ "value": v.value, "source": v.source.to_string() }));
+    let entry = |v: &Effective| {
+        (v.key.clone(), serde_json::json!({ "value": v.value, "source": v.source.to_string() }))
+    };
     Value::Object(values.iter().map(entry).collect())
 }
 

@@ -94,8 +94,8 @@ impl<C: Serialize + DeserializeOwned + Default> Loader<C> {
         let base = self.base(&mut problems);
         let variables = self.variables.clone().unwrap_or_else(process_variables);
         let mut warnings = Vec::new();
-        let mut given = self.from_file(&variables, &base.tree, &mut problems);
-        given.extend(self.from_variables(&variables, &base.tree, &mut warnings));
+        let mut given = self.in_file(&variables, &base.tree, &mut problems);
+        given.extend(self.in_variables(&variables, &base.tree, &mut warnings));
         given.extend(self.flags.iter().map(|(key, value, name)| Setting {
             path: key.split('.').map(str::to_owned).collect(),
             given: Given::Text(value.clone()),
@@ -133,7 +133,7 @@ impl<C: Serialize + DeserializeOwned + Default> Loader<C> {
         Base { tree, chassis_only, scalar, secret }
     }
 
-    fn from_file(
+    fn in_file(
         &self,
         variables: &[(String, String)],
         base: &Map<String, Value>,
@@ -153,7 +153,7 @@ impl<C: Serialize + DeserializeOwned + Default> Loader<C> {
         }
     }
 
-    fn from_variables(
+    fn in_variables(
         &self,
         variables: &[(String, String)],
         base: &Map<String, Value>,

@@ -58,8 +58,8 @@ where
     fn on_record(&self, id: &Id, values: &SpanRecord<'_>, cx: Context<'_, S>) {
         let Some(span) = cx.span(id) else { return };
         let mut extensions = span.extensions_mut();
-        let mut collect = Collect::default();
-        collect.fields = extensions.remove::<Fields>().unwrap_or_default();
+        let fields = extensions.remove::<Fields>().unwrap_or_default();
+        let mut collect = Collect { fields, ..Collect::default() };
         values.record(&mut collect);
         extensions.insert(collect.fields);
     }

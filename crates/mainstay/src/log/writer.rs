@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use tracing::Level;
@@ -95,10 +95,7 @@ fn run(format: Format, mut out: impl Write, lines: &Receiver<Message>, shared: &
                 }
             }
             if buffer.len() < WRITE_BYTES {
-                next = match lines.try_recv() {
-                    Ok(message) => Some(message),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                };
+                next = lines.try_recv().ok();
             }
         }
         let dropped = shared.dropped.swap(0, Ordering::Relaxed);

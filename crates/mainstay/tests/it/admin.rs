@@ -1,28 +1,42 @@
 //! The admin listener.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 use mainstay::shutdown::Phase;
 use mainstay::{Weight, millis};
+use tokio::sync::Notify;
 
 use crate::harness::{Raw, get as fetch, with_boot, with_router};
 
 #[tokio::test]
 async fn probes_answer_from_start_to_end() {
-    with_router(&[("lame_duck_ms", "500")], Router::new(), async |running| {
-        assert_eq!(fetch(running.admin, "/livez").await.body, r#"{"status":"healthy"}"#);
-        assert_eq!(fetch(running.admin, "/readyz").await.body, r#"{"status":"ready"}"#);
-        assert_eq!(fetch(running.admin, "/startupz").await.status, 200);
-        running.shutdown.begin();
-        let ready = fetch(running.admin, "/readyz").await;
-        assert_eq!(
-            (ready.status, ready.body.as_str()),
-            (503, r#"{"reason":"draining","status":"not_ready"}"#)
-        );
-        running.shutdown.reached(Phase::Draining).await;
-        assert_eq!(fetch(running.admin, "/livez").await.status, 200, "still alive while it drains");
-    })
+    let release = Arc::new(Notify::new());
+    let releasing = release.clone();
+    with_boot(
+        &[("lame_duck_ms", "0")],
+        async |b| {
+            // Work that keeps the drain going until it has been looked at.
+            b.tasks().spawn("work", async move { release.notified().await });
+            b.http("127.0.0.1:0", Router::new())
+        },
+        async |running| {
+            assert_eq!(fetch(running.admin, "/livez").await.body, r#"{"status":"healthy"}"#);
+            assert_eq!(fetch(running.admin, "/readyz").await.body, r#"{"status":"ready"}"#);
+            assert_eq!(fetch(running.admin, "/startupz").await.status, 200);
+            running.shutdown.begin();
+            running.shutdown.reached(Phase::Draining).await;
+            let ready = fetch(running.admin, "/readyz").await;
+            assert_eq!(
+                (ready.status, ready.body.as_str()),
+                (503, r#"{"reason":"draining","status":"not_ready"}"#)
+            );
+            assert_eq!(fetch(running.admin, "/livez").await.status, 200, "still alive while it drains");
+            releasing.notify_one();
+        },
+    )
     .await;
 }
 

@@ -1,6 +1,7 @@
 //! Connections: lame duck, drain, limits, and the pipeline.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -56,6 +57,57 @@ async fn lame_duck_goes_on_accepting_and_sends_http1_clients_away() {
         assert!(TcpStream::connect(running.api).await.is_err(), "the listener is closed after the drain");
     })
     .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
+
+/// What a keep-alive client behind a balancer does until the balancer takes the endpoint away; how many requests it
+/// made, and how many got no answer.
+async fn keep_alive_client(to: std::net::SocketAddr, gone: Arc<AtomicBool>) -> (u32, u32) {
+    let (mut made, mut lost) = (0, 0);
+    'connections: while !gone.load(Ordering::Relaxed) {
+        let Ok(stream) = TcpStream::connect(to).await else {
+            (made, lost) = (made + 1, lost + 1);
+            continue;
+        };
+        let mut client = Raw(stream);
+        // A connection that is kept is used also after the endpoint is gone: that is how requests get lost.
+        loop {
+            made += 1;
+            client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            match client.answer().await {
+                Some(answer) if answer.header("connection") == Some("close") => continue 'connections,
+                Some(_) => tokio::task::yield_now().await,
+                None => {
+                    lost += 1;
+                    continue 'connections;
+                }
+            }
+        }
+    }
+    (made, lost)
+}
+
+#[tokio::test]
+async fn no_request_is_lost_or_refused_while_clients_move_away() {
+    let (ended, (made, lost)) = with_router(&[("lame_duck_ms", "600")], hello(), async |running| {
+        let gone = Arc::new(AtomicBool::new(false));
+        let tasks = mainstay::TaskSet::current().unwrap();
+        let clients: Vec<_> =
+            (0..32).map(|_| tasks.spawn("client", keep_alive_client(running.api, gone.clone()))).collect();
+        tokio::time::sleep(millis(200)).await;
+        running.shutdown.begin();
+        tokio::time::sleep(millis(300)).await; // how long the balancer takes to notice
+        gone.store(true, Ordering::Relaxed);
+        let mut sum = (0, 0);
+        for client in clients {
+            let (made, lost) = client.await.unwrap();
+            sum = (sum.0 + made, sum.1 + lost);
+        }
+        sum
+    })
+    .await;
+    assert!(made > 100, "{made}");
+    assert_eq!(lost, 0, "of {made}");
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
 }
 

@@ -95,6 +95,27 @@ async fn a_component_that_does_not_come_up_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_panic_in_boot_or_in_a_stop_hook_still_stops_the_rest() {
+    let log = Log::default();
+    let ended = app(&[("admin_listen", "off")])
+        .run_until(
+            async |b| {
+                stops(b, &log, "db");
+                b.on_stop("bus", secs(1), || async {
+                    if true { panic!("ouch") } else { Ok::<_, Error>(()) }
+                });
+                stops(b, &log, "cache");
+                panic!("oh no")
+            },
+            pending(),
+        )
+        .await;
+    assert_eq!(*log.lock().unwrap(), ["cache", "db"]);
+    assert_eq!(ended.exit_code(), 1);
+    assert_eq!(ended.error.unwrap().to_string(), "boot panicked: oh no");
+}
+
+#[tokio::test(start_paused = true)]
 async fn being_told_to_stop_while_starting_undoes_the_start_and_is_no_failure() {
     let log = Log::default();
     let ended = app(&[("admin_listen", "off")])

@@ -86,7 +86,10 @@ impl Service {
     async fn up(&mut self) -> (SocketAddr, SocketAddr) {
         let line = self.line().await;
         let (api, admin) = line.split_once(' ').unwrap();
-        (api.parse().unwrap(), admin.parse().unwrap())
+        let (api, admin) = (api.parse().unwrap(), admin.parse().unwrap());
+        // It is printed when both are bound, just before it is ready.
+        readiness(admin, 200).await;
+        (api, admin)
     }
 
     fn signal(&self, signal: Signal) {
@@ -111,16 +114,20 @@ impl Service {
     }
 }
 
-/// Waits until the probe says so; the signal is asynchronous.
+/// Waits until the readiness probe answers so; signals are asynchronous.
+async fn readiness(admin: SocketAddr, status: u16) {
+    let asking = async { while get(admin, "/readyz").await.status != status {} };
+    timeout(PATIENCE, asking).await.expect("readiness changes in time");
+}
+
 async fn draining(admin: SocketAddr) {
-    timeout(PATIENCE, async { while get(admin, "/readyz").await.status != 503 {} }).await.expect("it drains");
+    readiness(admin, 503).await;
 }
 
 #[tokio::test]
 async fn sigterm_drains_in_phases_and_exits_0() {
     let mut service = Service::spawn(&[("SERVICE_GRACE_MS", "3000"), ("SERVICE_LAME_DUCK_MS", "400")]);
     let (api, admin) = service.up().await;
-    assert_eq!(get(admin, "/readyz").await.status, 200);
     service.signal(Signal::TERM);
     draining(admin).await;
     let answer = get(api, "/").await;
