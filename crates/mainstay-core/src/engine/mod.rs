@@ -57,6 +57,9 @@ pub use keyed::{KEPT_ANSWERS, KEPT_MS, KEPT_REPLIES};
 /// A crash count that neither the job nor its queue says.
 pub const DEFAULT_MAX_CRASHES: u32 = 3;
 
+/// The most ops of a commit: what [`crate::store::Capabilities::max_commit_ops`] says of stores made of the engine.
+pub const MAX_COMMIT_OPS: u32 = 10_000;
+
 /// The scheduling state of a store.
 #[derive(Default)]
 pub struct Engine {
@@ -135,6 +138,10 @@ impl Engine {
             && let Some(answer) = self.repeat(key)
         {
             return Ok(answer);
+        }
+        if commit.ops.len() > MAX_COMMIT_OPS as usize {
+            let detail = format!("a commit has at most {MAX_COMMIT_OPS}");
+            return Ok(Err(Rejection { at: Place::Commit, reason: Reason::Invalid { field: "ops", detail } }));
         }
         let mark = (self.undo.len(), self.changes.len());
         let reject = |engine: &mut Engine, rejection| {

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    engine::{Engine, change::Change},
+    engine::{Engine, MAX_COMMIT_OPS, change::Change},
     error::{Error, ErrorKind},
     hub::{Hub, Waiting},
     id::JobId,
@@ -53,7 +53,7 @@ static CAPABILITIES: Capabilities = Capabilities {
     seq_at_commit: true,
     exact_depth: true,
     claim_order: ClaimOrder::Strict,
-    max_commit_ops: 10_000,
+    max_commit_ops: MAX_COMMIT_OPS,
 };
 
 /// Waiters look at the clock at least this often, so that a step of the wall clock is noticed.
