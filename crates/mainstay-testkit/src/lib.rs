@@ -1,7 +1,7 @@
 //! What every store of mainstay is tested with. A store crate adds this as a dev-dependency, says how it is opened,
 //! and gets two judges:
 //!
-//! 1. [`conformance`]: one named test a behaviour of the contract that can be seen at the
+//! 1. [`mod@conformance`]: one named test a behaviour of the contract that can be seen at the
 //!    [`Store`](mainstay_core::Store) seam;
 //! 2. [`model`]: random sequences of operations, on the store and on the reference at once, with invariants checked
 //!    after every step; a failure is shrunk to the shortest sequence that still fails.

@@ -164,6 +164,8 @@ macro_rules! __seam_cases {
                 the_commits_of_a_batch_stand_alone_and_in_order
                 a_batch_settles_and_claims
                 an_empty_batch_is_answered
+                a_commit_with_too_many_ops_is_refused_whole
+                a_commit_with_as_many_ops_as_there_may_be_is_done
             }
             lists {
                 jobs_of_every_state_are_listed_newest_first

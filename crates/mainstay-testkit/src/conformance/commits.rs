@@ -1,9 +1,11 @@
 //! Commits are all or nothing; batches are commits in order, each alone.
 
 use mainstay_core::{
+    error::Applied,
     job::{JobState, NewJob, Outcome},
     lease::LeaseId,
     op::{Commit, Op, Place, Reason, Reply, Require, Settle},
+    store::Batch,
 };
 
 use crate::world::{COMPLETE, LEASE_MS, World, claim_of, claimed, ids, name, settle_op};
@@ -153,4 +155,27 @@ pub(super) async fn an_empty_batch_is_answered(w: &mut World) {
     assert_eq!(w.submit(vec![]).await, []);
     let done = w.commit(w.ops([])).await.expect("a commit of nothing");
     assert_eq!(done.replies, []);
+}
+
+pub(super) async fn a_commit_with_too_many_ops_is_refused_whole(w: &mut World) {
+    let most = w.store().capabilities().max_commit_ops as usize;
+    let jobs: Vec<_> = (0..=most).map(|_| w.job("q")).collect();
+    let commit = w.ops(jobs.iter().map(add));
+    let answer = w.store().submit(Batch::one(commit)).await;
+    let refused = match answer {
+        Ok(answers) => answers.iter().all(Result::is_err),
+        Err(error) => error.applied() == Applied::No,
+    };
+    assert!(refused, "{} ops, where {most} are the most", most + 1);
+    assert_eq!(w.try_queue("q").await, None, "nothing of it");
+}
+
+pub(super) async fn a_commit_with_as_many_ops_as_there_may_be_is_done(w: &mut World) {
+    let most = w.store().capabilities().max_commit_ops;
+    let jobs: Vec<_> = (0..most).map(|_| w.job("q")).collect();
+    let done = w.commit(w.ops(jobs.iter().map(add))).await.expect("a large commit");
+    assert_eq!(done.replies.len(), most as usize);
+    assert_eq!(w.queue("q").await.depth.available, u64::from(most));
+    w.commit(w.ops(jobs.iter().map(|job| Op::Cancel { id: job.id }))).await.expect("another");
+    assert_eq!(w.queue("q").await.depth.available, 0);
 }

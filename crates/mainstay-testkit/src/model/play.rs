@@ -71,7 +71,7 @@ impl Play {
                     return Ok(()); // so that the next step meets what is overdue
                 }
             }
-            Step::StepWall(ms) => world.clock().step_wall(*ms),
+            Step::SetWall(ms) => world.clock().step_wall(*ms),
             Step::Look(look) => {
                 self.maintain(world).await;
                 return self.look(world, look).await;

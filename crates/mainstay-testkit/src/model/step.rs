@@ -11,7 +11,7 @@ pub(super) enum Step {
     /// Time passes.
     Advance(u64),
     /// The wall clock is set forwards or back.
-    StepWall(i64),
+    SetWall(i64),
     /// A list is read.
     Look(Look),
     /// The store is closed and opened, if it is durable.
@@ -114,7 +114,7 @@ fn step() -> impl Strategy<Value = Step> {
         40 => op().prop_map(|op| Step::Submit(vec![Asked { key: None, require: None, ops: vec![op] }])),
         8 => vec(asked(), 1..4).prop_map(Step::Submit),
         12 => time().prop_map(Step::Advance),
-        1 => prop_oneof![-40_000_i64..40_000, -200_000_000_i64..200_000_000].prop_map(Step::StepWall),
+        1 => prop_oneof![-40_000_i64..40_000, -200_000_000_i64..200_000_000].prop_map(Step::SetWall),
         4 => look().prop_map(Step::Look),
         1 => Just(Step::Restart),
     ]
