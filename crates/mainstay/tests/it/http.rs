@@ -1,7 +1,7 @@
 //! Connections: lame duck, drain, limits, and the pipeline.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -60,54 +60,60 @@ async fn lame_duck_goes_on_accepting_and_sends_http1_clients_away() {
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
 }
 
-/// What a keep-alive client behind a balancer does until the balancer takes the endpoint away; how many requests it
-/// made, and how many got no answer.
-async fn keep_alive_client(to: std::net::SocketAddr, gone: Arc<AtomicBool>) -> (u32, u32) {
-    let (mut made, mut lost) = (0, 0);
-    'connections: while !gone.load(Ordering::Relaxed) {
+/// What a keep-alive client behind a balancer does until the balancer takes the endpoint away. A connection that is
+/// kept is used also after that: this is how requests get lost. Answers how many were.
+async fn keep_alive_client(to: std::net::SocketAddr, gone: Arc<AtomicBool>, made: Arc<AtomicU32>) -> u32 {
+    let mut lost = 0;
+    while !gone.load(Ordering::Relaxed) {
         let Ok(stream) = TcpStream::connect(to).await else {
-            (made, lost) = (made + 1, lost + 1);
-            continue;
+            lost += 1;
+            break;
         };
         let mut client = Raw(stream);
-        // A connection that is kept is used also after the endpoint is gone: that is how requests get lost.
         loop {
-            made += 1;
+            made.fetch_add(1, Ordering::Relaxed);
             client.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
             match client.answer().await {
-                Some(answer) if answer.header("connection") == Some("close") => continue 'connections,
+                Some(answer) if answer.header("connection") == Some("close") => break,
                 Some(_) => tokio::task::yield_now().await,
                 None => {
                     lost += 1;
-                    continue 'connections;
+                    break;
                 }
             }
         }
     }
-    (made, lost)
+    lost
 }
 
 #[tokio::test]
 async fn no_request_is_lost_or_refused_while_clients_move_away() {
-    let (ended, (made, lost)) = with_router(&[("lame_duck_ms", "600")], hello(), async |running| {
-        let gone = Arc::new(AtomicBool::new(false));
+    let (ended, lost) = with_router(&[("lame_duck_ms", "10000")], hello(), async |running| {
+        let (gone, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
         let tasks = mainstay::TaskSet::current().unwrap();
-        let clients: Vec<_> =
-            (0..32).map(|_| tasks.spawn("client", keep_alive_client(running.api, gone.clone()))).collect();
-        tokio::time::sleep(millis(200)).await;
+        let client = || tasks.spawn("client", keep_alive_client(running.api, gone.clone(), made.clone()));
+        let clients: Vec<_> = (0..32).map(|_| client()).collect();
+        let requests = async |more: u32| {
+            let until = made.load(Ordering::Relaxed) + more;
+            while made.load(Ordering::Relaxed) < until {
+                tokio::task::yield_now().await;
+            }
+        };
+        requests(300).await;
         running.shutdown.begin();
-        tokio::time::sleep(millis(300)).await; // how long the balancer takes to notice
+        requests(100).await; // until the balancer notices
         gone.store(true, Ordering::Relaxed);
-        let mut sum = (0, 0);
+        let mut lost = 0;
         for client in clients {
-            let (made, lost) = client.await.unwrap();
-            sum = (sum.0 + made, sum.1 + lost);
+            // Ends only when its connection does: every one has been sent away before the listener closes.
+            lost += timeout(PATIENCE, client).await.expect("it was sent away").unwrap();
         }
-        sum
+        assert_eq!(running.shutdown.phase(), Phase::LameDuck);
+        running.shutdown.hurry();
+        lost
     })
     .await;
-    assert!(made > 100, "{made}");
-    assert_eq!(lost, 0, "of {made}");
+    assert_eq!(lost, 0);
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
 }
 

@@ -150,7 +150,12 @@ async fn ctrl_c_has_no_lame_duck() {
 
 #[tokio::test]
 async fn a_request_that_never_ends_is_cut_named_and_the_exit_is_1() {
-    let mut service = Service::spawn(&[("SERVICE_GRACE_MS", "1000"), ("SERVICE_LAME_DUCK_MS", "0")]);
+    let mut service = Service::spawn(&[
+        ("SERVICE_GRACE_MS", "6000"),
+        ("SERVICE_LAME_DUCK_MS", "0"),
+        ("SERVICE_DRAIN_MS", "200"),
+        ("SERVICE_CANCEL_MS", "100"),
+    ]);
     let (api, _) = service.up().await;
     let mut client = Raw::open(api).await;
     client.send("GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -160,7 +165,7 @@ async fn a_request_that_never_ends_is_cut_named_and_the_exit_is_1() {
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
     assert!(exit.stderr.contains(r#"what="GET /never""#), "{}", exit.stderr);
-    assert!(exit.took < millis(1000), "{:?}", exit.took);
+    assert!(exit.took < secs(5), "{:?}", exit.took);
 }
 
 #[tokio::test]
@@ -218,7 +223,8 @@ async fn a_blocked_runtime_still_answers_probes_and_exits_before_the_grace_ends(
     draining(admin).await;
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
-    assert!(exit.took < millis(2000), "{:?}", exit.took);
+    // Two seconds, and slack for a machine that is busy with other tests: without the watchdog it never ends.
+    assert!(exit.took < secs(5), "{:?}", exit.took);
     assert!(exit.stderr.contains("still running: GET /block"), "{}", exit.stderr);
 }
 
