@@ -61,6 +61,7 @@ pub(crate) fn open(options: &Options) -> Result<(Arc<Shared>, JoinHandle<()>), E
         checkpoints: Default::default(),
         hub: Default::default(),
         stats: Default::default(),
+        due: Default::default(),
         on_fatal: options.on_fatal.clone(),
         failed: OnceLock::new(),
         abandon: AtomicBool::new(false),

@@ -4,11 +4,11 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
 };
 
-use mainstay_core::{Error, ErrorKind, hub::Hub};
+use mainstay_core::{Error, ErrorKind, StoreTime, Timestamp, hub::Hub, time::Now};
 use tokio::sync::watch;
 
 use crate::{
@@ -26,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) hub: Arc<Hub>,
     pub(crate) stats: Stats,
+    pub(crate) due: Due,
     pub(crate) on_fatal: Option<FatalHook>,
     /// Set once, when the store can no longer be trusted.
     pub(crate) failed: OnceLock<Error>,
@@ -33,6 +34,31 @@ pub(crate) struct Shared {
     pub(crate) abandon: AtomicBool,
     /// How the store ended, once it has.
     pub(crate) ended: watch::Sender<Option<Result<(), Error>>>,
+}
+
+/// When the tables will next say something that is not true any more: a lease that ran out, a job that expired. A
+/// read from then on has the writer tidy up first.
+pub(crate) struct Due {
+    lease_end: AtomicU64,
+    expiry: AtomicI64,
+}
+
+impl Default for Due {
+    fn default() -> Due {
+        Due { lease_end: AtomicU64::new(u64::MAX), expiry: AtomicI64::new(i64::MAX) }
+    }
+}
+
+impl Due {
+    /// Said by the writer before it answers anybody.
+    pub(crate) fn set(&self, lease_end: Option<StoreTime>, expiry: Option<Timestamp>) {
+        self.lease_end.store(lease_end.map_or(u64::MAX, |at| at.0), Ordering::Release);
+        self.expiry.store(expiry.map_or(i64::MAX, |at| at.0), Ordering::Release);
+    }
+
+    pub(crate) fn has_come(&self, now: Now) -> bool {
+        self.lease_end.load(Ordering::Acquire) <= now.store.0 || self.expiry.load(Ordering::Acquire) <= now.wall.0
+    }
 }
 
 /// Figures that only grow, and a few that say how things are now.

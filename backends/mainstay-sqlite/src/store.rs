@@ -73,8 +73,8 @@ impl SqliteStore {
             token_order: TokenOrder::Store,
             seq_at_commit: true,
             exact_depth: true,
-            claim_order: mainstay_core::store::ClaimOrder::Strict,
-            max_commit_ops: 10_000,
+            claim_order: ClaimOrder::Strict,
+            max_commit_ops: mainstay_core::engine::MAX_COMMIT_OPS,
         };
         Ok(SqliteStore {
             shared,

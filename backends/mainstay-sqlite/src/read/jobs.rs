@@ -157,9 +157,8 @@ impl<'c> Jobs<'c> {
                     grants.retain(|grant| grant.body.is_some());
                 }
                 Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
-                    // Gone: the first job has been forgotten since. Its kind is not known to anybody any more.
-                    let kind = self.body(enqueued.n)?.map(|body| body.kind);
-                    enqueued.kind = Some(kind.unwrap_or_default());
+                    // Nobody knows it any more once the first job has been forgotten.
+                    enqueued.kind = self.body(enqueued.n)?.map(|body| body.kind);
                 }
                 _ => {}
             }

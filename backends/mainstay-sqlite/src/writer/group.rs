@@ -24,6 +24,9 @@ use crate::{
 /// So many finished jobs above a queue's count are worth a look, so that retention goes in large cheap steps.
 const TRIM_FROM: u64 = 500;
 
+/// A group begins with at most this many rounds of housekeeping; the next goes on.
+const TIDY_ROUNDS: usize = 10;
+
 /// What a group owes when it is durable.
 #[derive(Default)]
 pub(super) struct Group {
@@ -82,8 +85,12 @@ impl Writer<'_> {
             // Between transactions: it takes effect with the next.
             self.tables.sync_next(true)?;
         }
-        if self.engine.maintenance_is_due(now) {
+        // A group that failed may have failed at this: then those who wait come first.
+        let tidy = !self.failing || self.waiting.is_empty();
+        let mut rounds = if tidy { TIDY_ROUNDS } else { 0 };
+        while rounds > 0 && self.engine.maintenance_is_due(now) {
             self.maintain(Budget::default(), now)?;
+            rounds -= 1;
         }
         while let Some(message) = self.waiting.pop_front() {
             match message {
@@ -101,7 +108,7 @@ impl Writer<'_> {
                 Message::Failed(error) => return Err(Fault::fatal(error)),
             }
         }
-        if self.housekeeping {
+        if self.housekeeping && tidy {
             self.tidy(now)?;
         }
         Ok(())

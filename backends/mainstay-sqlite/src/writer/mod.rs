@@ -96,6 +96,7 @@ impl<'c> Writer<'c> {
             .map_err(|fault| fault.error)?;
         changes.clear();
         engine.commit_group();
+        shared.due.set(engine.next_lease_end(), engine.next_expiry());
         engine.take_dirty(|queue, claimable| shared.hub.publish(queue, claimable));
         let alarm = Alarm::new(shared.clock.clone(), shared.inbox.clone());
         Ok(Writer {
@@ -176,13 +177,16 @@ impl<'c> Writer<'c> {
             Ok(()) => (fault.severity == Severity::Fatal, fault.error),
         };
         self.group.refuse(&error);
-        self.group.clear();
         if fatal {
+            self.group.clear();
             return Err(error);
         }
         self.failing = true;
         self.engine.rollback_group();
         self.cache.undo_after(counters.n);
+        // Questions can be answered all the same.
+        self.answer_asks(now);
+        self.group.clear();
         self.shared.stats.failed_groups.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "a group of commits could not be written; its callers were told");
         Ok(())
@@ -215,6 +219,7 @@ impl<'c> Writer<'c> {
     /// The group is durable: wakes who waits, and answers.
     fn deliver(&mut self, now: Now) {
         self.engine.commit_group();
+        self.shared.due.set(self.engine.next_lease_end(), self.engine.next_expiry());
         let hub = self.shared.hub.clone();
         for id in self.group.finished.drain(..) {
             hub.finished(id);
@@ -224,6 +229,10 @@ impl<'c> Writer<'c> {
         }
         self.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
         self.answer();
+        self.answer_asks(now);
+    }
+
+    fn answer_asks(&mut self, now: Now) {
         for ask in std::mem::take(&mut self.group.asks) {
             self.answer_ask(ask, now);
         }
