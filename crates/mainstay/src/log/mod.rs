@@ -27,20 +27,19 @@ pub(crate) struct Log {
     writer: writer::Writer,
 }
 
-/// Sets the log up. A process that has a `tracing` subscriber already keeps it.
+/// Sets the log up. A process that has a `tracing` subscriber already keeps it; the first app in a process decides.
 pub(crate) fn install(format: Format, levels: Levels) -> Log {
     static LOG: OnceLock<Log> = OnceLock::new();
     let log = LOG.get_or_init(|| {
         let terminal = std::io::stderr().is_terminal();
         let format = format.resolve(terminal);
         let writer = writer::Writer::start(format, std::io::stderr());
-        let level = LogLevel::new(levels.clone());
+        let level = LogLevel::new(levels);
         let to = writer.clone();
         let layer = layer::Lines::new(format, terminal, level.clone(), move |line| to.write(line));
         let _ = tracing_subscriber::registry().with(layer).try_init();
         Log { level, writer }
     });
-    log.level.set_levels(levels);
     log.clone()
 }
 
