@@ -14,6 +14,7 @@ pub trait Harness: Send + Sync + 'static {
     fn clock(&self) -> &Arc<ManualClock>;
 
     /// Opens the store: empty the first time; later, if [`Harness::durable`], as the closed one left it.
+    /// Retention is left to [`Store::maintain`].
     async fn open(&self) -> Arc<dyn Store>;
 
     /// Whether what was answered is there again after closing and opening. Defaults to `false`.
@@ -21,10 +22,11 @@ pub trait Harness: Send + Sync + 'static {
         false
     }
 
-    /// Whether the store does housekeeping of its own accord, so that nobody can say whether it has been done by now.
-    /// The suites call [`Store::maintain`] themselves, more often if this is `true`. Defaults to `false`.
-    fn keeps_house(&self) -> bool {
-        false
+    /// Whether the store may notice by itself, between two calls, what has become due: then nobody can say when a
+    /// job's end was noted, and the model test lets it notice at once. Defaults to `true`, which is always safe;
+    /// with `false` the model test also leaves things overdue.
+    fn acts_between_calls(&self) -> bool {
+        true
     }
 }
 

@@ -20,4 +20,8 @@ impl Harness for Memory {
     async fn open(&self) -> Arc<dyn Store> {
         Arc::new(MemoryStore::new(self.0.clone()))
     }
+
+    fn acts_between_calls(&self) -> bool {
+        false
+    }
 }
