@@ -126,7 +126,7 @@ async fn draining(admin: SocketAddr) {
 
 #[tokio::test]
 async fn sigterm_drains_in_phases_and_exits_0() {
-    let mut service = Service::spawn(&[("SERVICE_GRACE_MS", "3000"), ("SERVICE_LAME_DUCK_MS", "400")]);
+    let mut service = Service::spawn(&[("SERVICE_GRACE_MS", "10000"), ("SERVICE_LAME_DUCK_MS", "2000")]);
     let (api, admin) = service.up().await;
     service.signal(Signal::TERM);
     draining(admin).await;
