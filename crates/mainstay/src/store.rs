@@ -24,18 +24,28 @@ pub fn open(url: &str) -> Result<Client> {
 }
 
 fn open_with(url: &str, on_fatal: OnFatal) -> Result<Client> {
+    check_url(url).map_err(Error::config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn Store> = match url.split_once(':') {
-        Some(("memory", "")) => Arc::new(MemoryStore::new(clock.clone())),
-        Some(("sqlite", path)) if !path.is_empty() => sqlite(path, &clock, on_fatal)?,
-        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats" | "http" | "https"), _)) => {
-            return Err(Error::config(format!(
-                "store `{scheme}:` cannot be opened by this version yet; use memory: or sqlite:PATH"
-            )));
-        }
-        _ => return Err(Error::config(format!("`{url}` is not a store URL; the forms are {FORMS}"))),
+        Some(("sqlite", path)) => sqlite(path, &clock, on_fatal)?,
+        _ => Arc::new(MemoryStore::new(clock.clone())),
     };
     Ok(Client::on(store, clock))
+}
+
+/// Whether a URL has a form that this version opens, without opening anything.
+///
+/// # Errors
+/// What is wrong with it, and which forms there are, in words for whoever wrote it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    match url.split_once(':') {
+        Some(("memory", "")) => Ok(()),
+        Some(("sqlite", path)) if !path.is_empty() => Ok(()),
+        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats" | "http" | "https"), _)) => {
+            Err(format!("store `{scheme}:` cannot be opened by this version yet; use memory: or sqlite:PATH"))
+        }
+        _ => Err(format!("`{url}` is not a store URL; the forms are {FORMS}")),
+    }
 }
 
 #[cfg(feature = "sqlite")]

@@ -1,0 +1,109 @@
+//! Access tokens: `GET|POST /admin/tokens`, `DELETE /admin/tokens/{name}`.
+
+use http::StatusCode;
+use mainstay::core::access::{AccessToken, Scope, ScopeKind};
+use mainstay::core::name::Name;
+use mainstay::core::op::Op;
+use mainstay::core::store::{Query, Record};
+use mainstay_api::query::PageQuery;
+use mainstay_api::types::{Grant, NewToken, Page, Scope as WireScope, TokenCreated, TokenView};
+use mainstay_api::{Code, Problem, Timestamp};
+
+use crate::api::{Answer, Call, audit, empty, error, json, page};
+use crate::auth;
+
+/// Names, scopes and ages; those of the configuration on the first page.
+pub(super) async fn list(call: Call) -> Answer {
+    let mut input = call.input();
+    let query = input.query(PageQuery::parse);
+    let (query, _) = input.finish(query)?;
+    call.caller.must_always(ScopeKind::Admin)?;
+    let slice = call.api.store.store().list(&Query::AccessTokens, &page(&query)).await;
+    let slice = slice.map_err(|error| error::failed(&error))?;
+    let configured = call.api.tokens.configured().iter().filter(|_| query.cursor.is_none());
+    let configured = configured.map(|known| TokenView {
+        name: known.name.to_string(),
+        scopes: known.scopes.iter().map(wire_grant).collect(),
+        created_at: None,
+    });
+    let stored = slice.items.iter().filter_map(|record| match record {
+        Record::AccessToken(token) => Some(TokenView {
+            name: token.name.to_string(),
+            scopes: token.scopes.iter().map(wire_grant).collect(),
+            created_at: Some(Timestamp(token.created_at.0)),
+        }),
+        _ => None,
+    });
+    json(StatusCode::OK, &Page { items: configured.chain(stored).collect(), next_cursor: slice.next })
+}
+
+/// The token itself is in this answer and nowhere else; so a repeat under an `Idempotency-Key` cannot give it again,
+/// and is told that the name is taken.
+pub(super) async fn create(call: Call) -> Answer {
+    let mut input = call.input();
+    let new = input.body::<NewToken>()?;
+    let (new, _) = input.finish(new)?;
+    call.caller.must_always(ScopeKind::Admin)?;
+    let name = Name::new(&new.name).map_err(|_| error::internal("a name that was read is none"))?;
+    if call.api.tokens.configured().iter().any(|known| known.name == name) {
+        let detail = format!("a token named `{name}` is in the configuration: choose another name");
+        return Err(Problem::new(Code::StateConflict, detail));
+    }
+    let secret = auth::new_secret().map_err(|error| error::internal(&error.to_string()))?;
+    let token = AccessToken {
+        name: name.clone(),
+        hash: auth::hash(&secret),
+        scopes: new.scopes.iter().map(scope).collect(),
+        created_at: call.api.store.now().wall,
+    };
+    let created_at = Timestamp(token.created_at.0);
+    let ops = vec![Op::PutAccessToken(token), audit(&call, "token.create", name.as_str())];
+    call.apply(ops, None).await?;
+    refresh(&call).await;
+    let created = TokenCreated { name: name.to_string(), token: secret, scopes: new.scopes, created_at };
+    json(StatusCode::CREATED, &created)
+}
+
+pub(super) async fn revoke(call: Call) -> Answer {
+    let mut input = call.input();
+    let name = input.name("name");
+    let (name, _) = input.finish(name)?;
+    call.caller.must_always(ScopeKind::Admin)?;
+    let ops = vec![Op::RevokeAccessToken { name: name.clone() }, audit(&call, "token.revoke", name.as_str())];
+    call.apply(ops, None).await?;
+    refresh(&call).await;
+    empty()
+}
+
+/// The change is durable; whoever asks next shall see it. If that fails now, the next second's refresh does it.
+async fn refresh(call: &Call) {
+    if let Err(error) = call.api.tokens.refresh().await {
+        tracing::warn!(%error, "access tokens could not be read again");
+    }
+}
+
+fn scope(grant: &Grant) -> Scope {
+    let kind = match grant.scope {
+        WireScope::JobsProduce => ScopeKind::JobsProduce,
+        WireScope::JobsWork => ScopeKind::JobsWork,
+        WireScope::LocksUse => ScopeKind::LocksUse,
+        WireScope::EventsPublish => ScopeKind::EventsPublish,
+        WireScope::EventsSubscribe => ScopeKind::EventsSubscribe,
+        WireScope::Read => ScopeKind::Read,
+        WireScope::Admin => ScopeKind::Admin,
+    };
+    Scope { kind, prefix: Some(grant.prefix.clone()).filter(|prefix| !prefix.is_empty()) }
+}
+
+fn wire_grant(scope: &Scope) -> Grant {
+    let kind = match scope.kind {
+        ScopeKind::JobsProduce => WireScope::JobsProduce,
+        ScopeKind::JobsWork => WireScope::JobsWork,
+        ScopeKind::LocksUse => WireScope::LocksUse,
+        ScopeKind::EventsPublish => WireScope::EventsPublish,
+        ScopeKind::EventsSubscribe => WireScope::EventsSubscribe,
+        ScopeKind::Read => WireScope::Read,
+        ScopeKind::Admin => WireScope::Admin,
+    };
+    Grant { scope: kind, prefix: scope.prefix.clone().unwrap_or_default() }
+}

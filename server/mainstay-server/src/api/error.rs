@@ -1,0 +1,226 @@
+//! What goes wrong, in the words of the wire: the only place that knows which code stands for which reason.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
+use mainstay::StoreError;
+use mainstay::core::error::{Applied, Error, ErrorKind};
+use mainstay::core::op::{Failure, Place as At, Reason, Rejection};
+use mainstay::request::Refusal;
+use mainstay_api::types::ItemError;
+use mainstay_api::{Code, FieldError, Outcome, PROBLEM_JSON, Place, Problem};
+
+/// What the ops of a commit are called in the request it was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// The request is the op.
+    Single,
+    /// They are the elements of `jobs`.
+    Jobs,
+    /// They are the elements of `ops`.
+    Ops,
+}
+
+/// The code of a store's no.
+pub(crate) fn code(reason: &Reason) -> Code {
+    match reason {
+        Reason::NotFound(_) => Code::NotFound,
+        Reason::LeaseLost => Code::LeaseLost,
+        Reason::AlreadySettled => Code::AlreadySettled,
+        Reason::StateConflict(_) => Code::StateConflict,
+        Reason::QueueFull { .. } => Code::QueueFull,
+        Reason::IdempotencyMismatch => Code::IdempotencyMismatch,
+        Reason::IdInOtherQueue(_) | Reason::Invalid { .. } => Code::ValidationFailed,
+    }
+}
+
+/// A store's no to a request.
+pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
+    let Rejection { at, reason } = rejection;
+    let at = match (at, shape) {
+        (At::Require(index), _) => {
+            let pointer = format!("/require/{index}");
+            let error = FieldError::new(pointer, "does not hold: the lease is not live any more");
+            let detail = format!("require {index} does not hold");
+            return Problem::new(Code::StateConflict, detail).with_errors(vec![error]);
+        }
+        (At::Op(index), Shape::Jobs) => format!("/jobs/{index}"),
+        (At::Op(index), Shape::Ops) => format!("/ops/{index}"),
+        (At::Op(_), Shape::Single) | (At::Commit, _) => String::new(),
+    };
+    let field = match reason {
+        Reason::IdInOtherQueue(_) => Some(("id", reason.to_string())),
+        Reason::Invalid { field, detail } => Some((*field, detail.clone())),
+        _ => None,
+    };
+    let code = code(reason);
+    match field {
+        Some((field, detail)) => Problem::invalid(vec![FieldError::new(format!("{at}/{field}"), detail)]),
+        None if at.is_empty() => Problem::new(code, reason.to_string()),
+        None => {
+            let error = FieldError::new(at, reason.to_string()).with_code(code);
+            Problem::new(code, reason.to_string()).with_errors(vec![error])
+        }
+    }
+}
+
+/// Why a commit has no answer.
+pub(crate) fn of_commit(failure: &Failure, shape: Shape) -> Problem {
+    match failure {
+        Failure::Rejected(rejection) => rejected(rejection, shape),
+        Failure::Failed(error) => failed(error),
+    }
+}
+
+/// Why one item of many has no answer.
+pub(crate) fn item(failure: &Failure) -> ItemError {
+    match failure {
+        Failure::Rejected(Rejection { reason, .. }) => {
+            ItemError { code: code(reason), detail: reason.to_string() }
+        }
+        Failure::Failed(error) => {
+            let problem = failed(error);
+            ItemError { code: problem.code, detail: problem.detail.clone() }
+        }
+    }
+}
+
+/// One item of many, whose answer makes no sense.
+pub(crate) fn item_bug() -> ItemError {
+    tracing::error!("the store answered a settle with something else");
+    ItemError { code: Code::Internal, detail: "something went wrong here".to_owned() }
+}
+
+/// A store's trouble.
+pub(crate) fn failed(error: &Error) -> Problem {
+    let code = match error.kind() {
+        ErrorKind::Overloaded => Code::Overloaded,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
+        ErrorKind::Closed => Code::Draining,
+        ErrorKind::NotSupported => Code::NotSupported,
+        ErrorKind::Invalid => {
+            return Problem::invalid(vec![FieldError::outside(Place::Query, "cursor", error.to_string())]);
+        }
+        // `Untrusted` too: what the store cannot vouch for is not acknowledged.
+        _ => Code::StorageUnavailable,
+    };
+    let outcome = match error.applied() {
+        Applied::No => Outcome::NotApplied,
+        Applied::Unknown => Outcome::Unknown,
+    };
+    tracing::debug!(%error, "the store failed a request");
+    Problem::new(code, error.to_string()).with_outcome(outcome)
+}
+
+/// A store's no or trouble.
+pub(crate) fn store(error: &StoreError) -> Problem {
+    match (error.rejection(), error.failure()) {
+        (Some(rejection), _) => rejected(rejection, Shape::Single),
+        (None, Some(failure)) => failed(failure),
+        (None, None) => internal("a store's error that says nothing"),
+    }
+}
+
+/// A bug of ours: the log says what, the caller learns nothing.
+pub(crate) fn internal(what: &str) -> Problem {
+    tracing::error!(what, "internal error");
+    Problem::new(Code::Internal, "something went wrong here; the log of the server says more")
+}
+
+/// There is no such thing.
+pub(crate) fn not_found(what: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("no {what} of that name or id"))
+}
+
+/// What the contract has and this version does not.
+pub(crate) fn not_supported(feature: &str) -> Problem {
+    let detail = format!("{feature} are not supported by this version, on any store");
+    Problem::new(Code::NotSupported, detail)
+}
+
+/// The answer, once path and id of the request are known.
+pub(crate) fn answer(mut problem: Problem, path: &str, request_id: &str) -> Response {
+    problem.instance = path.to_owned();
+    problem.request_id = request_id.to_owned();
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    match problem.code {
+        Code::Unauthenticated => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        Code::QueueFull
+        | Code::RateLimited
+        | Code::Overloaded
+        | Code::Draining
+        | Code::StorageUnavailable => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// What the pipeline or the chassis did not let through, in our words.
+pub(crate) fn refuse(refusal: Refusal) -> Response {
+    let code = Code::parse(refusal.code);
+    let mut problem = Problem::new(code, refusal.detail);
+    if code == Code::Other {
+        // `initializing` is the only one: whoever asks so early shall come back.
+        problem = Problem::new(Code::Overloaded, problem.detail.clone());
+    }
+    let outcome = if refusal.may_have_applied { Outcome::Unknown } else { Outcome::NotApplied };
+    let errors = refusal.fields.into_iter().map(|(pointer, detail)| FieldError::new(pointer, detail));
+    let problem = problem.with_outcome(outcome).with_errors(errors.collect());
+    answer(
+        problem,
+        refusal.path.as_deref().unwrap_or_default(),
+        refusal.request_id.as_deref().unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(at: At, reason: Reason, shape: Shape) -> (u16, Code, String) {
+        let problem = rejected(&Rejection { at, reason }, shape);
+        let pointer = problem.errors.first().map_or(String::new(), |error| error.pointer.clone());
+        (problem.status, problem.code, pointer)
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_op_keeps_its_code_and_gets_its_pointer() {
+        let full = || Reason::QueueFull { queue: "q".parse().unwrap(), max_depth: 1 };
+        let rows = [
+            (At::Op(0), Reason::LeaseLost, Shape::Single, (409, Code::LeaseLost, "")),
+            (At::Op(3), Reason::LeaseLost, Shape::Ops, (409, Code::LeaseLost, "/ops/3")),
+            (At::Op(3), Reason::NotFound("job"), Shape::Ops, (404, Code::NotFound, "/ops/3")),
+            (At::Op(2), full(), Shape::Jobs, (429, Code::QueueFull, "/jobs/2")),
+            (At::Require(1), Reason::LeaseLost, Shape::Ops, (409, Code::StateConflict, "/require/1")),
+            (At::Commit, Reason::IdempotencyMismatch, Shape::Ops, (422, Code::IdempotencyMismatch, "")),
+            (
+                At::Op(0),
+                Reason::IdInOtherQueue("q".parse().unwrap()),
+                Shape::Single,
+                (422, Code::ValidationFailed, "/id"),
+            ),
+        ];
+        for (at, reason, shape, (status, code, pointer)) in rows {
+            assert_eq!(problem(at, reason, shape), (status, code, pointer.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_store_in_trouble_says_what_is_known_of_the_effect() {
+        let no = failed(&Error::new(ErrorKind::Unavailable, "disk full"));
+        assert_eq!((no.status, no.outcome, no.retryable), (503, Outcome::NotApplied, true));
+        let unknown = failed(&Error::unknown(ErrorKind::Untrusted, "sync failed"));
+        assert_eq!((unknown.status, unknown.outcome), (503, Outcome::Unknown));
+        assert_eq!(failed(&Error::new(ErrorKind::DeadlineExceeded, "late")).status, 504);
+        assert_eq!(failed(&Error::new(ErrorKind::Overloaded, "full")).code, Code::Overloaded);
+    }
+}

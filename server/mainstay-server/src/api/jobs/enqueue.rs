@@ -1,0 +1,62 @@
+//! Making jobs: `POST /v1/queues/{queue}/jobs` and `…/jobs/bulk`.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, StatusCode, header};
+use mainstay::core::access::ScopeKind;
+use mainstay::core::op::{Commit, Op, Reply};
+use mainstay_api::types::NewJob;
+
+use super::write::Json;
+use crate::api::call::{Answer, Call};
+use crate::api::error::Shape;
+use crate::api::{answer, convert, error};
+
+/// One job: 201, or 200 when an earlier one answers for it.
+pub(crate) async fn one(call: Call) -> Answer {
+    let mut input = call.input();
+    let queue = input.queue();
+    input.keyed();
+    let job = input.body::<NewJob>()?;
+    let ((queue, job), keyed) = input.finish(queue.zip(job))?;
+    call.caller.must(ScopeKind::JobsProduce, queue.as_str())?;
+
+    let trace = call.traceparent().map(Arc::from);
+    let job = convert::new_job(&call.api.store, &queue, job, trace.as_ref());
+    let (reply, _) = call.apply(vec![Op::Enqueue(Box::new(job))], keyed.map(|keyed| keyed.whole())).await?;
+    let Reply::Enqueued(job) = reply else {
+        return Err(error::internal("the store answered an enqueue with something else"));
+    };
+    let mut body = Json::with_capacity(256);
+    body.enqueued(&job);
+    let status = if job.deduplicated { StatusCode::OK } else { StatusCode::CREATED };
+    let mut response = answer::raw(status, body.finish());
+    if let Ok(location) = HeaderValue::from_str(&format!("/v1/jobs/{}", job.id)) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+/// Many jobs, all or none: 200.
+pub(crate) async fn bulk(call: Call) -> Answer {
+    let mut input = call.input();
+    let queue = input.queue();
+    input.keyed();
+    let bulk = input.bulk()?;
+    let ((queue, bulk), keyed) = input.finish(queue.zip(bulk))?;
+    call.caller.must(ScopeKind::JobsProduce, queue.as_str())?;
+
+    let trace = call.traceparent().map(Arc::from);
+    let store = &call.api.store;
+    let jobs = bulk.jobs.into_iter().map(|job| convert::new_job(store, &queue, job, trace.as_ref()));
+    let commit = Commit {
+        key: keyed.map(|keyed| keyed.whole()),
+        ops: jobs.map(|job| Op::Enqueue(Box::new(job))).collect(),
+        entropy: store.entropy(),
+        ..Commit::default()
+    };
+    let committed = call.commit(commit, Shape::Jobs).await?;
+    let mut body = Json::with_capacity(100 * committed.replies.len() + 16);
+    body.bulk(&committed.replies);
+    Ok(answer::raw(StatusCode::OK, body.finish()))
+}

@@ -1,0 +1,75 @@
+//! The API: everything under `/v1`.
+//!
+//! A request becomes a [`Call`](call::Call) (who asks, until when, with what), its handler reads an
+//! [`Input`](input::Input) (every mistake at once), speaks to the store, and answers or fails with a problem.
+
+mod answer;
+mod audit;
+mod call;
+mod commit;
+mod convert;
+mod dead;
+pub(crate) mod error;
+pub(crate) mod input;
+mod jobs;
+mod key;
+mod later;
+mod queues;
+mod routes;
+mod store;
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mainstay::{Client, Shutdown, TaskSet};
+use mainstay_api::Limits;
+
+pub(crate) use self::answer::{empty, json};
+pub(crate) use self::audit::audit;
+pub(crate) use self::call::{Answer, Call, with};
+pub(crate) use self::input::Input;
+pub(crate) use self::jobs::read::page;
+pub use self::routes::routes;
+use crate::auth::{Origins, Rate, Tokens};
+
+/// What every handler needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+/// What an [`Api`] is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Client,
+    /// Who may.
+    pub tokens: Arc<Tokens>,
+    /// Which web pages may.
+    pub origins: Origins,
+    /// How often one caller may; `None` for as often as they like.
+    pub rate: Option<Rate>,
+    /// How large requests may be.
+    pub limits: Limits,
+    /// How many bytes of jobs one claim answers.
+    pub claim_bytes: u64,
+    /// Where a copy of the store may lie for a while.
+    pub backup_dir: PathBuf,
+    /// Whether new work is begun.
+    pub shutdown: Shutdown,
+    /// Owns what must happen although its request is over.
+    pub tasks: TaskSet,
+}
+
+impl Api {
+    /// An API of these parts.
+    pub fn new(parts: Parts) -> Api {
+        Api(Arc::new(parts))
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}

@@ -1,0 +1,100 @@
+//! Every route under `/v1`.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use http::{Method, StatusCode, header};
+use mainstay_api::{Code, Problem};
+
+use super::jobs::{admin, claim, enqueue, one, read, settle};
+use super::{Api, Call, commit, dead, later, queues, store, with};
+use crate::api::call::Answer;
+
+/// The routes of the contract, in its order. The caller may merge more into the router: what is unknown to all of it is
+/// answered by [`fallback`](Router::fallback) here.
+pub fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/v1/store", get(with(store::info)))
+        // jobs: making, taking, ending
+        .route("/v1/queues/{queue}/jobs", post(with(enqueue::one)))
+        .route("/v1/queues/{queue}/jobs/bulk", post(with(enqueue::bulk)))
+        .route("/v1/jobs/claim", post(with(claim::claim)))
+        .route("/v1/jobs/settle", post(with(settle::settle)))
+        .route("/v1/jobs/{id}/extend", post(with(one::extend)))
+        .route("/v1/jobs/{id}/complete", post(with(one::complete)))
+        .route("/v1/jobs/{id}/fail", post(with(one::fail)))
+        .route("/v1/jobs/{id}/release", post(with(one::release)))
+        // jobs: looking, and from outside
+        .route("/v1/jobs", get(with(read::list)))
+        .route("/v1/jobs/{id}", get(with(read::one)).delete(with(admin::delete)))
+        .route("/v1/jobs/{id}/result", get(with(read::result)))
+        .route("/v1/jobs/{id}/cancel", post(with(admin::cancel)))
+        .route("/v1/jobs/{id}/retry", post(with(admin::retry)))
+        // queues and their dead letters
+        .route("/v1/queues", get(with(queues::list)))
+        .route(
+            "/v1/queues/{queue}",
+            get(with(queues::one)).put(with(queues::put)).delete(with(queues::delete)),
+        )
+        .route("/v1/queues/{queue}/pause", post(with(queues::pause)))
+        .route("/v1/queues/{queue}/resume", post(with(queues::resume)))
+        .route("/v1/queues/{queue}/purge", post(with(queues::purge)))
+        .route("/v1/queues/{queue}/dead", get(with(dead::list)))
+        .route("/v1/queues/{queue}/dead/requeue", post(with(dead::requeue)))
+        .route("/v1/queues/{queue}/dead/delete", post(with(dead::delete)))
+        // one commit for everything
+        .route("/v1/commit", post(with(commit::commit)))
+        // of a later version
+        .route("/v1/schedules", any(with(later::schedules)))
+        .route("/v1/schedules/{*rest}", any(with(later::schedules)))
+        .route("/v1/workers", any(with(later::workers)))
+        .route("/v1/locks", any(with(later::locks)))
+        .route("/v1/locks/{*rest}", any(with(later::locks)))
+        .route("/v1/topics", any(with(later::events)))
+        .route("/v1/topics/{*rest}", any(with(later::events)))
+        .route("/v1/events/stream", any(with(later::events)))
+        .route("/v1/groups", any(with(later::groups)))
+        .route("/v1/groups/{*rest}", any(with(later::groups)))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(with(unknown))
+        .with_state(api)
+}
+
+async fn unknown(call: Call) -> Answer {
+    Err(Problem::new(Code::NotFound, format!("no route {}", call.parts.uri.path())))
+}
+
+/// The methods there are stand in `Allow`, which the router adds.
+async fn wrong_method(State(api): State<Api>, request: Request) -> Response {
+    if request.method() == Method::OPTIONS {
+        let (parts, _) = request.into_parts();
+        let mut response = StatusCode::NO_CONTENT.into_response();
+        // A browser asks before it lets a page of an allowed origin call.
+        if let Ok(Some(origin)) = api.origins.admit(&parts) {
+            let headers = response.headers_mut();
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            for (name, value) in PREFLIGHT {
+                headers.insert(name, http::HeaderValue::from_static(value));
+            }
+        }
+        return response;
+    }
+    let path = request.uri().path().to_owned();
+    let method = request.method().clone();
+    let call = with(move |_| {
+        let problem = Problem::new(Code::MethodNotAllowed, format!("{method} is not possible on {path}"));
+        std::future::ready(Err(problem))
+    });
+    call(State(api), request).await
+}
+
+const PREFLIGHT: [(header::HeaderName, &str); 4] = [
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE"),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "authorization, content-type, idempotency-key, traceparent, x-request-id, x-request-timeout-ms",
+    ),
+    (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    (header::VARY, "origin"),
+];

@@ -1,0 +1,118 @@
+//! Putting the server together.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use mainstay::http::Http;
+use mainstay::{Boot, Client, Error, Result, secs};
+
+use super::{Config, addr_file, banner};
+use crate::admin;
+use crate::api::{self, Api, Parts, error};
+use crate::auth::{Origins, Rate, Tokens};
+
+/// No request of the contract takes longer: it waits for 60 s at most.
+const TIME_LIMIT: Duration = secs(300);
+/// Tokens that another node made or revoked are known after this long at most.
+const REFRESH: Duration = secs(1);
+
+/// Opens the store and puts the server on it.
+///
+/// # Errors
+/// What [`Boot::store`] and [`assemble`] say.
+pub async fn boot(b: &mut Boot<Config>) -> Result<()> {
+    let store = b.store(&b.config.store).await?;
+    assemble(b, store).await.map(drop)
+}
+
+/// Puts the server on an open store; answers the API's listener, which is up once `boot` has returned.
+///
+/// # Errors
+/// The configuration is wrong: an address that needs an access token and there is none.
+pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
+    let config = &b.config;
+    let tokens = Arc::new(Tokens::new(store.clone(), &config.tokens));
+    tokens.refresh().await?;
+    if !tokens.any() {
+        for (key, listen) in [("listen", &config.listen), ("admin_listen", &b.settings().admin_listen)] {
+            refuse_open_door(key, listen).await?;
+        }
+    }
+    let api = Api::new(Parts {
+        store: store.clone(),
+        tokens: tokens.clone(),
+        origins: Origins::new(&config.allowed_origins),
+        rate: config.caller_rate_per_second.map(|rate| Rate::new(rate, config.caller_burst)),
+        limits: config.limits.for_reading(),
+        claim_bytes: config.limits.claim_bytes,
+        backup_dir: beside(&config.store),
+        shutdown: b.shutdown(),
+        tasks: b.tasks(),
+    });
+    b.background("access tokens", |shutdown| async move {
+        while shutdown.unless_cancelled(tokio::time::sleep(REFRESH)).await.is_some() {
+            if let Err(error) = tokens.refresh().await {
+                tracing::debug!(%error, "access tokens could not be read again");
+            }
+        }
+    });
+    let guarded = api.clone();
+    b.admin(move |chassis| admin::extend(chassis, guarded));
+
+    let http = b.http(&config.listen, router(b, api));
+    http.pipeline(|pipeline| pipeline.time_limit(TIME_LIMIT).refuse_with(error::refuse));
+    when_bound(b, &http, &store);
+    Ok(http)
+}
+
+/// Everything on the API listener. One visible list: what is not under `/v1` is added here.
+fn router(b: &Boot<Config>, api: Api) -> Router {
+    Router::new().merge(b.health().router()).merge(api::routes(api))
+}
+
+/// Both listeners are up: says so where it is wanted.
+fn when_bound(b: &Boot<Config>, http: &Http, store: &Client) {
+    let (http, admin, file) = (http.clone(), b.admin_address(), b.config.addr_file.clone());
+    let url = b.config.store.clone();
+    let durable = store.capabilities().durable;
+    b.on_ready(async move {
+        let api = http.bound().await;
+        if let Some(file) = file {
+            addr_file::write(&file, api, admin)?;
+        }
+        banner::print(api, admin, &url, durable);
+        Ok::<_, Error>(())
+    });
+}
+
+/// The folder of a store that is a file; else the system's for what is temporary.
+fn beside(store: &str) -> PathBuf {
+    match store.strip_prefix("sqlite:").map(|path| Path::new(path).parent()) {
+        Some(Some(folder)) if folder.as_os_str().is_empty() => PathBuf::from("."),
+        Some(Some(folder)) => folder.to_owned(),
+        _ => std::env::temp_dir(),
+    }
+}
+
+/// Everybody who can reach the machine could do everything.
+async fn refuse_open_door(key: &str, listen: &str) -> Result<()> {
+    if key == "admin_listen" && (listen.trim().is_empty() || listen == "off") {
+        return Ok(());
+    }
+    let resolved = tokio::net::lookup_host(listen).await;
+    let addresses: Vec<SocketAddr> = match resolved {
+        Ok(addresses) => addresses.collect(),
+        Err(error) => return Err(Error::config(format!("{key}: cannot resolve `{listen}`: {error}"))),
+    };
+    match addresses.iter().find(|address| !address.ip().is_loopback()) {
+        None => Ok(()),
+        Some(address) => Err(Error::config(format!(
+            "{key}: {address} can be reached from other machines and there is no access token: make one with \
+             `mainstay token create --name admin --scope admin --store URL`, put one into `tokens` of the \
+             configuration file, or listen on a loopback address"
+        ))),
+    }
+}

@@ -1,0 +1,204 @@
+//! The server's own configuration keys; the chassis' stand in [`mainstay::config::Settings`].
+
+use mainstay::config::{Loader, Problems, Settings};
+use serde::{Deserialize, Serialize};
+
+use crate::auth::ConfiguredToken;
+
+/// What can be configured, beside the chassis' keys (`admin_listen`, `grace_ms`, `log_level`, …).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Where everything is kept: `memory:` or `sqlite:PATH`. Defaults to `sqlite:./mainstay.db`.
+    pub store: String,
+    /// Address of the API. Defaults to `127.0.0.1:6246`; another than a loopback address needs a token.
+    pub listen: String,
+    /// A file that receives the bound addresses, written whole. Defaults to none.
+    pub addr_file: Option<String>,
+    /// Web origins that may call from a browser, such as `https://ops.example.org`. Defaults to none: a page may only
+    /// call the server it came from.
+    pub allowed_origins: Vec<String>,
+    /// How many requests a second one caller (a token; without one, an address) may make. Defaults to no limit.
+    pub caller_rate_per_second: Option<f64>,
+    /// How many requests a caller that was quiet may make at once. Defaults to twice the rate, at least 1.
+    pub caller_burst: Option<u64>,
+    /// Access tokens beside those of the store; what a `memory:` store has no other way to get. Defaults to none.
+    pub tokens: Vec<ConfiguredToken>,
+    /// How large requests may be.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            store: "sqlite:./mainstay.db".to_owned(),
+            listen: "127.0.0.1:6246".to_owned(),
+            addr_file: None,
+            allowed_origins: Vec::new(),
+            caller_rate_per_second: None,
+            caller_burst: None,
+            tokens: Vec::new(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+/// How large requests may be; the defaults are the wire contract's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// A job's payload, in bytes. Defaults to 1 MiB.
+    pub payload_bytes: usize,
+    /// A job's result, in bytes. Defaults to 1 MiB.
+    pub result_bytes: usize,
+    /// A job's `meta`, in bytes. Defaults to 4 KiB.
+    pub meta_bytes: usize,
+    /// A backtrace, in bytes. Defaults to 16 KiB.
+    pub backtrace_bytes: usize,
+    /// Tags of one job. Defaults to 16.
+    pub tags: usize,
+    /// One tag, in bytes. Defaults to 64.
+    pub tag_bytes: usize,
+    /// Jobs of one bulk enqueue. Defaults to 10,000.
+    pub bulk: usize,
+    /// Items of one settle. Defaults to 1,000.
+    pub batch: usize,
+    /// Operations of one commit. Defaults to 1,000.
+    pub commit: usize,
+    /// Jobs of one claim. Defaults to 1,000.
+    pub claim: u32,
+    /// Bytes of the jobs of one claim. Defaults to 16 MiB.
+    pub claim_bytes: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let wire = mainstay_api::Limits::default();
+        Self {
+            payload_bytes: wire.payload_bytes,
+            result_bytes: wire.result_bytes,
+            meta_bytes: wire.meta_bytes,
+            backtrace_bytes: wire.backtrace_bytes,
+            tags: wire.tags,
+            tag_bytes: wire.tag_bytes,
+            bulk: wire.bulk,
+            batch: wire.batch,
+            commit: wire.commit,
+            claim: wire.claim,
+            claim_bytes: 16 << 20,
+        }
+    }
+}
+
+impl LimitsConfig {
+    /// As the readers of requests take them.
+    pub fn for_reading(&self) -> mainstay_api::Limits {
+        mainstay_api::Limits {
+            payload_bytes: self.payload_bytes,
+            result_bytes: self.result_bytes,
+            meta_bytes: self.meta_bytes,
+            backtrace_bytes: self.backtrace_bytes,
+            tags: self.tags,
+            tag_bytes: self.tag_bytes,
+            bulk: self.bulk,
+            batch: self.batch,
+            commit: self.commit,
+            claim: self.claim,
+            ..mainstay_api::Limits::default()
+        }
+    }
+}
+
+/// A loader that knows the server's defaults and rules.
+pub fn loader() -> Loader<Config> {
+    let foreign = ["MAINSTAY_AUTH_TOKEN", "MAINSTAY_URL", "MAINSTAY_ADMIN_URL"];
+    let loader = Loader::new("mainstay").default_value("admin_listen", "127.0.0.1:6247").rule(check);
+    foreign.into_iter().fold(loader, |loader, name| loader.foreign_variable(name))
+}
+
+fn check(config: &Config, _: &Settings, problems: &mut Problems) {
+    if let Err(detail) = mainstay::store::check_url(&config.store) {
+        problems.add("store", detail);
+    }
+    if !config.listen.contains(':') {
+        problems.add("listen", "must be HOST:PORT");
+    }
+    for (index, origin) in config.allowed_origins.iter().enumerate() {
+        if !crate::auth::is_origin(origin) {
+            problems
+                .add("allowed_origins", format!("entry {index} must be an origin such as https://host:1"));
+        }
+    }
+    match config.caller_rate_per_second {
+        Some(rate) if !(rate > 0.0 && rate <= 1e9) => {
+            problems.add("caller_rate_per_second", "must be more than 0 and at most 1000000000");
+        }
+        None if config.caller_burst.is_some() => {
+            problems.add("caller_burst", "means nothing without caller_rate_per_second");
+        }
+        _ if config.caller_burst == Some(0) => problems.add("caller_burst", "must be at least 1"),
+        _ => {}
+    }
+    for (index, token) in config.tokens.iter().enumerate() {
+        token.check(|detail| problems.add("tokens", format!("entry {index}: {detail}")));
+        if config.tokens[..index].iter().any(|other| other.name == token.name) {
+            problems.add("tokens", format!("entry {index}: the name `{}` is there twice", token.name));
+        }
+    }
+    let limits = &config.limits;
+    let counts = [
+        ("limits.bulk", limits.bulk as u64),
+        ("limits.batch", limits.batch as u64),
+        ("limits.commit", limits.commit as u64),
+        ("limits.claim", u64::from(limits.claim)),
+        ("limits.claim_bytes", limits.claim_bytes),
+        ("limits.payload_bytes", limits.payload_bytes as u64),
+    ];
+    for (key, value) in counts {
+        if value == 0 {
+            problems.add(key, "must be at least 1");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(variables: &[(&str, &str)]) -> String {
+        let loaded = loader().variables(variables.iter().copied()).load();
+        loaded.map_or_else(|problems| problems.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let none: [(&str, &str); 0] = [];
+        let loaded = loader().variables(none).load().unwrap();
+        assert_eq!(loaded.config.listen, "127.0.0.1:6246");
+        assert_eq!(loaded.config.store, "sqlite:./mainstay.db");
+        assert_eq!(loaded.settings.admin_listen, "127.0.0.1:6247");
+        assert_eq!(loaded.settings.max_body_bytes, 16 << 20);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once() {
+        let text = problems(&[
+            ("MAINSTAY_STORE", "mysql://x"),
+            ("MAINSTAY_LISTEN", "nowhere"),
+            ("MAINSTAY_CALLER_BURST", "3"),
+            ("MAINSTAY_ALLOWED_ORIGINS", "example.org"),
+            ("MAINSTAY_TOKENS", "[{ name = \"a b\", hash = \"12\", scopes = [\"fly\"] }]"),
+        ]);
+        for part in ["store:", "listen:", "caller_burst:", "allowed_origins:", "name", "hash", "fly"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn an_unusable_store_url_says_which_forms_exist() {
+        let text = problems(&[("MAINSTAY_STORE", "mysql://x")]);
+        assert!(text.contains("memory:") && text.contains("sqlite:PATH"), "{text}");
+        let text = problems(&[("MAINSTAY_STORE", "postgres://localhost/x")]);
+        assert!(text.contains("postgres"), "{text}");
+    }
+}

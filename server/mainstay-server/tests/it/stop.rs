@@ -1,0 +1,217 @@
+//! Stopping one of two servers under load: nothing is refused, nothing is lost.
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    process::Stdio,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstay::{core::store::Page, tasks::TaskSet};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    process::{Child, Command},
+    time::{sleep, timeout},
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const CLIENTS: usize = 64;
+
+struct Server {
+    child: Child,
+    api: SocketAddr,
+}
+
+async fn serve(folder: &Path, name: &str, more: &[&str]) -> Server {
+    let addresses = folder.join(format!("{name}.json"));
+    let child = Command::new(env!("CARGO_BIN_EXE_mainstay"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "warn"])
+        .arg("--store")
+        .arg(format!("sqlite:{}", folder.join(format!("{name}.db")).display()))
+        .arg("--addr-file")
+        .arg(&addresses)
+        .args(more)
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the server starts");
+    let bound = async {
+        loop {
+            // Written whole, by rename: there or not there.
+            match std::fs::read_to_string(&addresses) {
+                Ok(text) => break serde_json::from_str::<serde_json::Value>(&text).expect("JSON"),
+                Err(_) => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let bound = timeout(PATIENCE, bound).await.expect("both listeners in time");
+    let api = bound["api"].as_str().expect("an address").parse().expect("HOST:PORT");
+    Server { child, api }
+}
+
+impl Server {
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.id().expect("it runs");
+        kill_process(Pid::from_raw(pid as i32).expect("a process id"), signal).expect("the signal is sent");
+    }
+
+    async fn exit_code(mut self) -> Option<i32> {
+        timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it is our child").code()
+    }
+}
+
+/// What the clients of a balancer saw.
+#[derive(Default)]
+struct Seen {
+    answered: AtomicUsize,
+    refused: AtomicUsize,
+    lost: AtomicUsize,
+    acknowledged: Mutex<Vec<(SocketAddr, String)>>,
+}
+
+/// One keep-alive client: enqueues as fast as it is answered, and connects to whatever the balancer says.
+async fn client(number: usize, balancer: Arc<Mutex<Vec<SocketAddr>>>, seen: Arc<Seen>, stop: Arc<AtomicBool>) {
+    let mut turn = number;
+    let mut connection: Option<(SocketAddr, TcpStream)> = None;
+    while !stop.load(Ordering::Relaxed) {
+        let (address, mut stream) = match connection.take() {
+            Some(open) => open,
+            None => {
+                let servers = balancer.lock().unwrap().clone();
+                let address = servers[turn % servers.len()];
+                turn += 1;
+                match TcpStream::connect(address).await {
+                    Ok(stream) => (address, stream),
+                    Err(_) => {
+                        seen.refused.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                }
+            }
+        };
+        let body = format!("{{\"kind\":\"k\",\"payload\":{number}}}");
+        let request = format!(
+            "POST /v1/queues/q/jobs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = match stream.write_all(request.as_bytes()).await {
+            Ok(()) => read_answer(&mut stream).await,
+            Err(_) => None,
+        };
+        let Some((status, close, body)) = answer else {
+            seen.lost.fetch_add(1, Ordering::Relaxed);
+            continue;
+        };
+        assert_eq!(status, 201, "{body}");
+        let id = serde_json::from_str::<serde_json::Value>(&body).unwrap()["id"].as_str().unwrap().to_owned();
+        seen.acknowledged.lock().unwrap().push((address, id));
+        seen.answered.fetch_add(1, Ordering::Relaxed);
+        if !close {
+            connection = Some((address, stream));
+        }
+    }
+}
+
+async fn read_answer(stream: &mut TcpStream) -> Option<(u16, bool, String)> {
+    let mut bytes = Vec::new();
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+            let status = head.split(' ').nth(1)?.parse().ok()?;
+            let length: usize =
+                head.lines().find_map(|line| line.strip_prefix("content-length: "))?.trim().parse().ok()?;
+            while bytes.len() < end + 4 + length {
+                if stream.read_buf(&mut bytes).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            let body = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
+            return Some((status, head.contains("connection: close"), body));
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_of_two_servers_stops_under_load_and_no_request_is_refused_or_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (stays, goes) =
+        tokio::join!(serve(folder.path(), "stays", &[]), serve(folder.path(), "goes", &["--lame-duck-ms", "4000"]));
+    let balancer = Arc::new(Mutex::new(vec![stays.api, goes.api]));
+    let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
+    let tasks = TaskSet::current().unwrap();
+    for number in 0..CLIENTS {
+        tasks.spawn("client", client(number, balancer.clone(), seen.clone(), stop.clone()));
+    }
+    let answered = async |more: usize| {
+        let enough = seen.answered.load(Ordering::Relaxed) + more;
+        let wait = async {
+            while seen.answered.load(Ordering::Relaxed) < enough {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the servers answer");
+    };
+    answered(2_000).await;
+
+    let (gone, from_gone) = (goes.api, |(address, _): &&(SocketAddr, String)| *address == goes.api);
+    goes.signal(Signal::TERM);
+    // The balancer notices two seconds later: that is the scenario, not a wait for something.
+    sleep(Duration::from_secs(2)).await;
+    balancer.lock().unwrap().retain(|address| *address != gone);
+    let late = seen.acknowledged.lock().unwrap().iter().filter(from_gone).count();
+    assert!(late > 0, "the one that goes was used");
+    assert_eq!(goes.exit_code().await, Some(0));
+    answered(500).await;
+    stop.store(true, Ordering::Relaxed);
+    timeout(PATIENCE, tasks.idle()).await.expect("the clients end");
+
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+    assert_eq!((count(&seen.refused), count(&seen.lost)), (0, 0), "of {} requests", count(&seen.answered));
+
+    // What the stopped one acknowledged is in its file.
+    let store = mainstay::store::open(&format!("sqlite:{}", folder.path().join("goes.db").display())).unwrap();
+    let mut there = std::collections::HashSet::new();
+    let mut page = Page { limit: 1_000, cursor: None };
+    loop {
+        let slice = store.jobs(Default::default(), page.clone()).await.unwrap();
+        there.extend(slice.items.iter().filter_map(|record| match record {
+            mainstay::core::store::Record::Job(job) => Some(job.id.to_string()),
+            _ => None,
+        }));
+        match slice.next {
+            Some(cursor) => page.cursor = Some(cursor),
+            None => break,
+        }
+    }
+    let acknowledged = seen.acknowledged.lock().unwrap();
+    let missing = acknowledged.iter().filter(|(address, id)| *address == gone && !there.contains(id)).count();
+    assert_eq!(missing, 0, "acknowledged by the stopped server and not in its store");
+    stays.signal(Signal::INT);
+    assert_eq!(stays.exit_code().await, Some(0));
+}
+
+#[tokio::test]
+async fn the_third_signal_ends_the_server_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = serve(folder.path(), "s", &["--lame-duck-ms", "20000", "--grace-ms", "60000"]).await;
+    // An upload that never ends holds the drain.
+    let mut stream = TcpStream::connect(server.api).await.unwrap();
+    let head = "POST /v1/queues/q/jobs HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..3 {
+        server.signal(Signal::TERM);
+        // Signals of one number that are pending at once count as one.
+        sleep(Duration::from_millis(50)).await;
+    }
+    let code = server.exit_code().await;
+    assert!(matches!(code, Some(143 | 0 | 1)), "{code:?}");
+}
