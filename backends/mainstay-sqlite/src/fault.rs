@@ -28,8 +28,6 @@ impl Fault {
     pub(crate) fn of_statement(path: &Path, source: rusqlite::Error) -> Fault {
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::fatal(damaged(path, source)),
-            // A blind write by primary key that does not fit: memory and file disagree.
-            Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) => Fault::fatal(disagrees(path, source)),
             // A sync happens inside a statement only when a checkpoint or a spill needs one; a failed one has
             // possibly thrown away what the page cache held.
             _ if is_sync(&source) => Fault::fatal(uncertain(path, source)),
@@ -92,15 +90,6 @@ pub(crate) fn foreign_writer(path: &Path) -> Error {
 
 fn damaged(path: &Path, source: rusqlite::Error) -> Error {
     let message = format!("the store {} is damaged: {source}; {}", path.display(), what_to_do(path));
-    Error::new(ErrorKind::Untrusted, message).because(source)
-}
-
-fn disagrees(path: &Path, source: rusqlite::Error) -> Error {
-    let message = format!(
-        "the store {} does not hold what was written to it: {source}; {}",
-        path.display(),
-        what_to_do(path)
-    );
     Error::new(ErrorKind::Untrusted, message).because(source)
 }
 

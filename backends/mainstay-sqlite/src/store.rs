@@ -188,7 +188,7 @@ impl Store for SqliteStore {
         let within = batch.within.unwrap_or(self.options.within);
         let deadline = self.shared.clock.now().store.plus_ms(millis(within));
         let (sender, receiver) = oneshot::channel();
-        let submission = Submission { commits: batch.commits, deadline, sender };
+        let submission = Submission { commits: batch.commits, deadline, sender, alone: false };
         self.shared.tell(Message::Submit(submission), weight)?;
         match receiver.await {
             Ok(answer) => answer.map(|answer| answer.accept()),

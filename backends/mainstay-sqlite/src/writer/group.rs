@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{Ask, LOOK_AGAIN_MS, Message, Submission, Writer};
 use crate::{
-    answer::{Answer, Answers, Sealed, Sender},
+    answer::{Answer, Answers, Sealed},
     cache::BodyCache,
     fault::{Fault, Result},
     options::Durability,
@@ -45,7 +45,7 @@ pub(super) struct Group {
 }
 
 struct Pending {
-    sender: Sender,
+    submission: Submission,
     answers: Answers,
     keyed: Vec<bool>,
     /// Something that only the tables know is missing.
@@ -62,10 +62,16 @@ impl Group {
         (self.bytes, self.commits, self.sync_is_due) = (0, 0, false);
     }
 
+    /// The group did not happen because of one of several: each is to try alone. The last comes first.
+    pub(super) fn take_several(&mut self) -> impl Iterator<Item = Message> + use<> {
+        let several = if self.answers.len() > 1 { std::mem::take(&mut self.answers) } else { Vec::new() };
+        several.into_iter().rev().map(|pending| Message::Submit(Submission { alone: true, ..pending.submission }))
+    }
+
     /// The group did not happen, or nobody knows.
     pub(super) fn refuse(&mut self, error: &Error) {
         for pending in self.answers.drain(..) {
-            let _ = pending.sender.send(Err(error.clone()));
+            let _ = pending.submission.sender.send(Err(error.clone()));
         }
         for (answer, _) in self.maintained.drain(..) {
             let _ = answer.send(Err(error.clone()));
@@ -85,15 +91,26 @@ impl Writer<'_> {
             // Between transactions: it takes effect with the next.
             self.tables.sync_next(true)?;
         }
-        // A group that failed may have failed at this: then those who wait come first.
-        let tidy = !self.failing || self.waiting.is_empty();
+        // A group that failed may have failed at this: then those who wait come first. Without housekeeping, only
+        // somebody who asks for something makes it happen.
+        let asked = !self.waiting.is_empty();
+        let tidy = if asked { !self.failing } else { self.housekeeping };
         let mut rounds = if tidy { TIDY_ROUNDS } else { 0 };
         while rounds > 0 && self.engine.maintenance_is_due(now) {
             self.maintain(Budget::default(), now)?;
             rounds -= 1;
         }
+        let mut begun = false;
         while let Some(message) = self.waiting.pop_front() {
             match message {
+                Message::Submit(submission) if submission.alone => {
+                    if begun {
+                        self.waiting.push_front(Message::Submit(submission));
+                    } else {
+                        self.apply(submission, now)?;
+                    }
+                    return Ok(());
+                }
                 Message::Submit(submission) => self.apply(submission, now)?,
                 Message::GiveBack(leases) => self.give_back(leases, now)?,
                 Message::Maintain(budget, answer) => {
@@ -107,6 +124,7 @@ impl Writer<'_> {
                 Message::Ask(ask) => self.group.asks.push(ask),
                 Message::Failed(error) => return Err(Fault::fatal(error)),
             }
+            begun = true;
         }
         if self.housekeeping && tidy {
             self.tidy(now)?;
@@ -119,32 +137,36 @@ impl Writer<'_> {
         if submission.sender.is_closed() && submission.claims() {
             return Ok(());
         }
-        let Submission { commits, deadline, sender } = submission;
-        if now.store > deadline {
+        if now.store > submission.deadline {
             let message = "the time was over before the store could begin";
-            let _ = sender.send(Err(Error::new(ErrorKind::DeadlineExceeded, message)));
+            let _ = submission.sender.send(Err(Error::new(ErrorKind::DeadlineExceeded, message)));
             return Ok(());
         }
+        let commits = &submission.commits;
         let keyed = if commits.iter().any(|commit| commit.key.is_some()) {
             commits.iter().map(|commit| commit.key.is_some()).collect()
         } else {
             Vec::new()
         };
-        self.group.answers.push(Pending { sender, answers: Vec::with_capacity(commits.len()), keyed, cold: false });
-        for commit in &commits {
-            self.group.commits += 1;
+        self.group.commits += commits.len() as u64;
+        let answers = Vec::with_capacity(commits.len());
+        let mut pending = Pending { submission, answers, keyed, cold: false };
+        let applied = self.apply_each(&mut pending, now);
+        // Also when it failed: the caller is owed a word.
+        self.group.answers.push(pending);
+        applied
+    }
+
+    fn apply_each(&mut self, pending: &mut Pending, now: Now) -> Result<()> {
+        for commit in &pending.submission.commits {
             let mut answer = self.engine.apply(commit, now, &mut self.tables).map_err(of_archive)?;
             self.write_changes()?;
-            let mut cold = false;
             if let Ok(committed) = &mut answer {
                 for reply in &mut committed.replies {
-                    cold |= !complete(&self.cache, reply);
+                    pending.cold |= !complete(&self.cache, reply);
                 }
             }
-            if let Some(pending) = self.group.answers.last_mut() {
-                pending.answers.push(answer.map_err(Failure::Rejected));
-                pending.cold |= cold;
-            }
+            pending.answers.push(answer.map_err(Failure::Rejected));
         }
         Ok(())
     }
@@ -216,10 +238,10 @@ impl Writer<'_> {
         for pending in self.group.answers.drain(..) {
             let answer = Answer::new(pending.answers, pending.keyed, &self.shared.inbox);
             if pending.cold {
-                cold.push(Sealed { sender: pending.sender, answer });
+                cold.push(Sealed { sender: pending.submission.sender, answer });
             } else {
                 // A caller that is gone drops it, and it gives back what it holds.
-                let _ = pending.sender.send(Ok(answer));
+                let _ = pending.submission.sender.send(Ok(answer));
             }
         }
         for (answer, done) in self.group.maintained.drain(..) {

@@ -31,6 +31,8 @@ pub(crate) struct Submission {
     /// After this, they are not begun any more.
     pub(crate) deadline: StoreTime,
     pub(crate) sender: Sender,
+    /// It was in a group that could not be written; this time it is a group of its own.
+    pub(crate) alone: bool,
 }
 
 /// A question for the engine.

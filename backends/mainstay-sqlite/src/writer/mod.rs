@@ -176,11 +176,16 @@ impl<'c> Writer<'c> {
             Err(worse) => (true, worse.error),
             Ok(()) => (fault.severity == Severity::Fatal, fault.error),
         };
-        self.group.refuse(&error);
         if fatal {
+            self.group.refuse(&error);
             self.group.clear();
             return Err(error);
         }
+        // One that cannot be written (too large for the disk, an id that is there) must not take others along.
+        for message in self.group.take_several() {
+            self.waiting.push_front(message);
+        }
+        self.group.refuse(&error);
         self.failing = true;
         self.engine.rollback_group();
         self.cache.undo_after(counters.n);
@@ -188,7 +193,7 @@ impl<'c> Writer<'c> {
         self.answer_asks(now);
         self.group.clear();
         self.shared.stats.failed_groups.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%error, "a group of commits could not be written; its callers were told");
+        tracing::warn!(%error, "a group of commits could not be written");
         Ok(())
     }
 

@@ -1,4 +1,8 @@
 //! The embedded store before the judges every store has, and what only it promises.
 
+mod bounds;
+mod callers;
+mod files;
 mod harness;
 mod judges;
+mod trouble;

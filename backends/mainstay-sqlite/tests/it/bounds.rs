@@ -1,0 +1,58 @@
+//! What stays small however much is written.
+
+use mainstay_core::{
+    Store,
+    op::{Commit, Op},
+    queue::{QueueConfig, Retention},
+    store::Batch,
+};
+
+use crate::harness::{Jobs, Place, Tell, figure, queue};
+
+/// How large the journal may become while somebody writes without a pause, in bytes.
+const JOURNAL_BOUND: u64 = 160 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_journal_stays_bounded_under_constant_writing() {
+    let place = Place::new();
+    let store = place.open_store();
+    let mut jobs = Jobs::default();
+    let payload = format!("\"{}\"", "x".repeat(50_000));
+    let mut largest = 0;
+    // About 600 MB, in groups of half a megabyte, and the jobs go again, so that the file stays small too.
+    for _ in 0..1_200 {
+        let enqueues = (0..10).map(|_| jobs.next(&payload));
+        let purge = Op::Purge { queue: queue(), limit: 1_000 };
+        let commits = vec![
+            Commit { ops: enqueues.collect(), ..Commit::default() },
+            Commit::of(purge, 0),
+        ];
+        store.submit(Batch { commits, within: None }).await.unwrap();
+        largest = largest.max(place.file_bytes("jobs.db-wal"));
+    }
+    assert!(largest < JOURNAL_BOUND, "{largest} bytes");
+    assert!(figure(&store, "checkpoints_total") > 0.0);
+}
+
+#[tokio::test]
+async fn finished_jobs_are_trimmed_while_others_finish() {
+    let place = Place::new();
+    let store = place.try_open(|options| options.housekeeping = true).unwrap();
+    let retention = Retention { completed_count: 100, ..Retention::default() };
+    let config = QueueConfig { retention, ..QueueConfig::default() };
+    store.ops([Op::PutQueue { queue: queue(), config }]).await;
+    let mut jobs = Jobs::default();
+    for _ in 0..30 {
+        let enqueued = store.ops((0..100).map(|_| jobs.next("1")).collect::<Vec<_>>()).await;
+        let ids = enqueued.iter().map(|reply| match reply {
+            mainstay_core::op::Reply::Enqueued(done) => done.id,
+            other => panic!("{other:?}"),
+        });
+        store.ops(ids.map(|id| Op::Cancel { id }).collect::<Vec<_>>()).await;
+    }
+    let count = |table: &str| -> i64 {
+        place.shell().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    };
+    assert!((100..=700).contains(&count("finished")), "{}", count("finished"));
+    assert_eq!(count("finished"), count("body"));
+}

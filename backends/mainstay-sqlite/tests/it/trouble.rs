@@ -1,0 +1,154 @@
+//! Full disks, foreign writers, damage.
+
+use std::{
+    fs,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use mainstay_core::{Applied, ErrorKind, Store, op::Op};
+
+use crate::harness::{Jobs, Place, Tell, batch, close, figure, queue};
+
+#[tokio::test]
+async fn a_full_disk_refuses_cleanly_and_the_store_goes_on_when_there_is_room() {
+    let place = Place::new();
+    let store = place.try_open(|options| options.max_file_bytes = Some(1 << 20)).unwrap();
+    let mut jobs = Jobs::default();
+    let payload = format!("\"{}\"", "x".repeat(20_000));
+    let mut kept = 0;
+    let error = loop {
+        match store.try_ops([jobs.next(&payload)]).await {
+            Ok(done) => drop(done.unwrap()),
+            Err(error) => break error,
+        }
+        kept += 1;
+        assert!(kept < 100, "the bound holds");
+    };
+    assert_eq!((error.kind(), error.applied()), (ErrorKind::Unavailable, Applied::No));
+    assert!(error.is_retryable() && kept > 10);
+    assert_eq!(store.available().await, kept, "nothing of the refused one");
+    assert_eq!(figure(&store, "failed_groups_total"), 1.0);
+    // It can be read, and what needs no room can be written.
+    assert_eq!(store.claim(1).await.len(), 1);
+    store.ops([Op::Purge { queue: queue(), limit: 1_000 }]).await;
+    store.enqueue(&mut jobs, &payload).await;
+    close(&store).await;
+    assert_eq!(place.open_store().available().await, 1);
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_written_does_not_take_its_neighbours_along() {
+    let place = Place::new();
+    let store = place.try_open(|options| options.max_file_bytes = Some(1 << 20)).unwrap();
+    let mut jobs = Jobs::default();
+    let first = jobs.next("1");
+    store.ops([first.clone()]).await;
+    let (small, too_large, twice) = (jobs.next("2"), jobs.next(&"1".repeat(2 << 20)), first);
+    let shell = place.shell();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let batches = [batch([jobs.next("3")]), batch([too_large]), batch([twice]), batch([small])];
+    let mut answers: Vec<_> = batches.into_iter().map(|batch| Box::pin(store.submit(batch))).collect();
+    for answer in &mut answers {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(answer.as_mut().poll(&mut cx).is_pending());
+    }
+    shell.execute_batch("ROLLBACK").unwrap();
+    let mut done = vec![];
+    for answer in answers {
+        done.push(answer.await.map(|answers| answers[0].is_ok()).unwrap_or(false));
+    }
+    assert_eq!(done, [true, false, false, true]);
+    assert_eq!(store.available().await, 3);
+}
+
+#[tokio::test]
+async fn a_foreign_writer_ends_the_store_and_opening_it_again_heals_it() {
+    let place = Place::new();
+    let told = Arc::new(AtomicUsize::new(0));
+    let hook = told.clone();
+    let store = place
+        .try_open(|options| {
+            options.on_fatal = Some(Arc::new(move |error| {
+                assert_eq!(error.kind(), ErrorKind::Untrusted);
+                hook.fetch_add(1, Ordering::Relaxed);
+            }));
+        })
+        .unwrap();
+    let mut jobs = Jobs::default();
+    store.enqueue(&mut jobs, "1").await;
+    place.shell().execute_batch("UPDATE job SET priority = 1").unwrap();
+    let error = store.try_ops([jobs.next("2")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Untrusted);
+    assert!(error.to_string().contains("another program"), "{error}");
+    for error in [
+        store.try_ops([jobs.next("3")]).await.unwrap_err(),
+        store.ping().await.unwrap_err(),
+        store.get(&mainstay_core::store::Key::Queue(queue())).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    }
+    assert!(close_fails(&store).await);
+    assert_eq!(told.load(Ordering::Relaxed), 1);
+    assert!(fs::exists(place.file("jobs.db-failed")).unwrap());
+
+    let store = place.open_store();
+    assert!(!fs::exists(place.file("jobs.db-failed")).unwrap(), "checked, and sound again");
+    let grants = store.claim(10).await;
+    assert_eq!(grants.iter().map(|grant| grant.priority).collect::<Vec<_>>(), [1]);
+}
+
+async fn close_fails(store: &mainstay_sqlite::SqliteStore) -> bool {
+    store.close(std::time::Duration::from_secs(60)).await.is_err()
+}
+
+#[tokio::test]
+async fn a_damaged_page_is_reported_with_its_place() {
+    let place = Place::new();
+    let store = place.open_store();
+    let mut jobs = Jobs::default();
+    store.ops((0..500).map(|_| jobs.next("\"some text to fill a few pages\"")).collect::<Vec<_>>()).await;
+    close(&store).await;
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'job'";
+    let root = place.shell().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize;
+    let mut bytes = fs::read(place.path()).unwrap();
+    bytes[(root - 1) * 4_096..root * 4_096].fill(0xa5);
+    fs::write(place.path(), bytes).unwrap();
+    let error = place.try_open(|_| {}).err().expect("it is damaged");
+    assert_eq!(error.kind(), ErrorKind::Untrusted);
+    let text = error.to_string();
+    assert!(text.contains("jobs.db") && text.contains(&format!("page {root}")), "{text}");
+    assert!(text.contains("restore a backup"), "{text}");
+}
+
+#[tokio::test]
+async fn a_row_that_makes_no_sense_is_reported_with_its_place() {
+    for (damage, place_of_it) in [
+        ("UPDATE job SET phase = 9", "column phase"),
+        ("UPDATE job SET queue = 77", "column queue"),
+        ("UPDATE job SET run_at = 'soon'", "column run_at"),
+        ("UPDATE queue SET config = '{'", "column config"),
+        ("DELETE FROM meta", "table meta"),
+    ] {
+        let place = Place::new();
+        let store = place.open_store();
+        store.enqueue(&mut Jobs::default(), "1").await;
+        close(&store).await;
+        place.shell().execute_batch(damage).unwrap();
+        let error = place.try_open(|_| {}).err().expect(damage);
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{damage}");
+        assert!(error.to_string().contains(place_of_it), "{damage}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_check_finds_nothing_in_a_sound_file() {
+    let place = Place::new();
+    let store = place.open_store();
+    store.enqueue(&mut Jobs::default(), "1").await;
+    close(&store).await;
+    close(&place.try_open(|options| options.check = true).unwrap()).await;
+}
