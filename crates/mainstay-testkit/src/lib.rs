@@ -37,6 +37,8 @@
 
 pub mod clock;
 pub mod conformance;
+#[cfg(feature = "sqlite-faults")]
+pub mod faults;
 pub mod harness;
 pub mod model;
 pub mod world;
