@@ -76,10 +76,27 @@ fn open(options: &Options, flags: OpenFlags) -> Result<Connection, Error> {
 
 /// Reads and checks the whole file; the findings say where SQLite found them.
 pub(crate) fn check(conn: &Connection, path: &Path) -> Result<(), Error> {
-    let findings = conn.prepare("PRAGMA quick_check(20)").and_then(|mut check| {
-        let rows = check.query_map([], |row| row.get::<_, String>(0))?;
-        rows.collect::<rusqlite::Result<Vec<_>>>()
+    let found = findings(conn, "PRAGMA quick_check(20)").unwrap_or_else(|e| {
+        // It gave up at something worse; table by table, the place shows.
+        let mut found = vec![e.to_string()];
+        for (name, root) in trees(conn).unwrap_or_default() {
+            if let Err(e) = findings(conn, &format!("SELECT count(*) FROM \"{name}\" NOT INDEXED")) {
+                found.push(format!("table {name} with its root at page {root}: {e}"));
+            }
+        }
+        found
     });
-    let findings = findings.map_err(|e| read_error(path, e))?;
-    if findings == ["ok"] { Ok(()) } else { Err(damaged_row(path, "quick_check", &findings.join("; "))) }
+    if found == ["ok"] { Ok(()) } else { Err(damaged_row(path, "quick_check", &found.join("; "))) }
+}
+
+fn findings(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = conn.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok(row.get_ref(0)?.as_str().unwrap_or_default().to_owned()))?;
+    rows.collect()
+}
+
+fn trees(conn: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut statement = conn.prepare("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
 }
