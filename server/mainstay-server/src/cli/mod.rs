@@ -1,0 +1,114 @@
+//! The command line. A file is a command; what they share comes first:
+//!
+//! 1. [`session`]: where the server is, and how answers are written;
+//! 2. [`failure`]: what goes wrong, what to do about it, and the exit code;
+//! 3. [`table`] and [`words`]: how people are told.
+
+mod failure;
+mod session;
+mod table;
+mod words;
+
+mod bench;
+mod completions;
+mod config;
+mod drain;
+mod healthcheck;
+mod jobs;
+mod queues;
+mod token;
+mod version;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use mainstay_server::serve;
+
+use failure::Failure;
+use session::{Session, SessionArgs};
+
+/// What a command came to; the exit code of a failure is its own.
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Durable jobs, fenced locks and persistent events over HTTP.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mainstay",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Box<serve::ServeArgs>),
+    /// Make jobs, look at them, and change their fate
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
+    /// Look at queues, pause them, empty them
+    #[command(subcommand)]
+    Queues(queues::Queues),
+    /// Work on jobs
+    #[command(subcommand)]
+    Worker(worker::Worker),
+    /// Make, list and revoke access tokens
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Show the configuration that `serve` would run with, and where each value comes from
+    Config(Box<serve::ServeArgs>),
+    /// Ask a server whether it is ready; exit code 0 means yes, 1 means no
+    Healthcheck(healthcheck::Healthcheck),
+    /// Start the orderly end of a server, as SIGTERM does
+    Drain,
+    /// Measure what this machine can do
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// Print a completion script for a shell
+    Completions(completions::Completions),
+    /// Print the version
+    Version,
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    // What clap refuses is exit code 2, with the usage.
+    let Cli { session, command } = Cli::parse();
+    // These own their runtime, or need none, and their own exit codes.
+    let (session, command) = match command {
+        Command::Serve(args) => return serve::app(&args).config(config::loader(&args)).run(serve::boot),
+        Command::Bench(args) => return bench::run(args, &session.session()),
+        command => (session.session(), command),
+    };
+    match run(command, &session) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(&session),
+    }
+}
+
+fn run(command: Command, session: &Session) -> Outcome {
+    match command {
+        // Taken out above.
+        Command::Serve(_) | Command::Bench(_) => Ok(()),
+        Command::Config(args) => config::run(&args, session),
+        Command::Completions(args) => args.run(),
+        Command::Version => version::run(session),
+        Command::Jobs(command) => session::block_on(command.run(session)),
+        Command::Queues(command) => session::block_on(command.run(session)),
+        Command::Worker(command) => command.run(session),
+        Command::Token(command) => command.run(session),
+        Command::Healthcheck(command) => session::block_on(command.run(session)),
+        Command::Drain => session::block_on(drain::run(session)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
