@@ -43,7 +43,11 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                         Ok(Some(Reply::Extended { cancel_requested: true, .. })) => self.running.stop(*key),
                         Ok(_) => {}
                         // It may just have been settled; then there is nothing left to cut.
-                        Err(failure) if failure.rejection().is_some_and(|r| r.reason == Reason::LeaseLost) => self.running.cut(*key),
+                        Err(failure)
+                            if failure.rejection().is_some_and(|r| r.reason == Reason::LeaseLost) =>
+                        {
+                            self.running.cut_lost(*key)
+                        }
                         Err(_) => {}
                     }
                 }

@@ -28,14 +28,22 @@ struct Entry {
     since_ms: u64,
     stop: watch::Sender<bool>,
     abort: Option<AbortHandle>,
+    /// Its lease is gone: there is nothing to give back.
+    lost: bool,
 }
 
 impl RunningJobs {
     /// Enters a job; the slip leaves when it is dropped.
     pub(super) fn enter(&self, grant: &Grant, kind: Arc<str>) -> (Slip, watch::Receiver<bool>) {
         let (stop, stopped) = watch::channel(false);
-        let entry =
-            Entry { kind, queue: grant.queue.to_string(), since_ms: monotonic_ms(), stop, abort: None };
+        let entry = Entry {
+            kind,
+            queue: grant.queue.to_string(),
+            since_ms: monotonic_ms(),
+            stop,
+            abort: None,
+            lost: false,
+        };
         let key = (grant.id, grant.lease);
         self.lock().live.insert(key, entry);
         (Slip { jobs: self.clone(), key, settled: false }, stopped)
@@ -65,8 +73,11 @@ impl RunningJobs {
     }
 
     /// Cuts one attempt whose lease is lost: what it does now is worthless.
-    pub(super) fn cut(&self, key: (JobId, LeaseId)) {
-        let abort = self.lock().live.get_mut(&key).and_then(|entry| entry.abort.take());
+    pub(super) fn cut_lost(&self, key: (JobId, LeaseId)) {
+        let abort = self.lock().live.get_mut(&key).and_then(|entry| {
+            entry.lost = true;
+            entry.abort.take()
+        });
         if let Some(abort) = abort {
             abort.abort();
         }
@@ -119,7 +130,7 @@ impl Drop for Slip {
     fn drop(&mut self) {
         let mut entries = self.jobs.lock();
         let entry = entries.live.remove(&self.key);
-        if !self.settled {
+        if !self.settled && entry.as_ref().is_some_and(|entry| !entry.lost) {
             entries.cut.push(self.key);
         }
         drop(entries);
