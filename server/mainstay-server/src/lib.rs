@@ -6,7 +6,8 @@
 //! 2. [`api`]: the routes under `/v1`, a resource a file; its `error` is the only place that knows which code stands
 //!    for which of a store's reasons;
 //! 3. [`auth`]: who asks, and whether they may;
-//! 4. [`admin`]: tokens, audit trail and backup on the admin listener.
+//! 4. [`admin`]: tokens, audit trail and backup on the admin listener;
+//! 5. [`openapi`], and [`pages`] for people: `/docs` and `/ui/`.
 
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -14,4 +15,8 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
+mod docs;
+pub mod openapi;
+pub mod pages;
 pub mod serve;
+mod ui;

@@ -13,6 +13,7 @@ use super::{Config, addr_file, banner};
 use crate::admin;
 use crate::api::{self, Api, Parts, error};
 use crate::auth::{Origins, Rate, Tokens};
+use crate::pages;
 
 /// No request of the contract takes longer: it waits for 60 s at most.
 const TIME_LIMIT: Duration = secs(300);
@@ -70,7 +71,10 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
 
 /// Everything on the API listener. One visible list: what is not under `/v1` is added here.
 fn router(b: &Boot<Config>, api: Api) -> Router {
-    Router::new().merge(b.health().router()).merge(api::routes(api))
+    Router::new()
+        .merge(b.health().router())
+        .merge(pages::routes(b.admin_address()))
+        .merge(api::routes(api))
 }
 
 /// Both listeners are up: says so where it is wanted.
