@@ -2,10 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use mainstay_api::client::{ApiError, HttpClient};
 use mainstay_api::types::{Claim, Claimed, Settle, SettleItem, SettleOutcome, SettleResult, Settled};
 use mainstay_api::{Code, JobId};
+use tokio::time::Instant;
 
 /// A call under way.
 pub(super) type InFlight<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
@@ -42,10 +44,16 @@ pub(super) fn exchange(api: HttpClient, items: Vec<SettleItem>, claim: Option<Cl
 /// A claim that waits.
 pub(super) struct Polled {
     pub answer: Result<Claimed, ApiError>,
+    /// It came back long before the time it was to wait.
+    pub hasty: bool,
 }
 
 pub(super) fn poll(api: HttpClient, claim: Claim) -> InFlight<Polled> {
-    Some(Box::pin(async move { Polled { answer: api.claim(&claim).await } }))
+    Some(Box::pin(async move {
+        let begun = Instant::now();
+        let answer = api.claim(&claim).await;
+        Polled { answer, hasty: begun.elapsed() < Duration::from_millis(claim.wait_ms / 2) }
+    }))
 }
 
 /// What became of leases that were renewed.

@@ -285,7 +285,8 @@ mod tests {
         let made = std::process::Command::new("mkfifo").arg(&ready).status().unwrap();
         assert!(made.success());
         // The inner shell is the one that has to hear it.
-        let inner = format!("trap 'echo heard; exit' TERM; echo > {}; while :; do sleep 0.01; done", ready.display());
+        let inner =
+            format!("trap 'echo heard; exit' TERM; echo > {}; while :; do sleep 0.01; done", ready.display());
         let settings = settings(&format!("sh -c \"{inner}\" & wait"));
         let (order, orders) = watch::channel(Order::Run);
         let stop = async {

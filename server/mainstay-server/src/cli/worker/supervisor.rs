@@ -39,6 +39,8 @@ const MAX_ITEMS: usize = 1_000;
 const MAX_BYTES: usize = 8 << 20;
 /// How long the last settles may take after the last command was killed.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long to leave a server alone that does not wait for jobs though it was asked to: it drains.
+const HASTY: Duration = Duration::from_millis(500);
 /// How long killed commands may take to be gone when the process ends at once.
 const REAP: Duration = Duration::from_millis(200);
 
@@ -79,6 +81,8 @@ pub(super) struct Supervisor {
     exchange_places: usize,
     poll: InFlight<Polled>,
     poll_places: usize,
+    /// Not before then.
+    poll_at: Instant,
     renewal: InFlight<Renewed>,
     renew_at: Instant,
     away: Away,
@@ -154,6 +158,7 @@ impl Supervisor {
             exchange_places: 0,
             poll: None,
             poll_places: 0,
+            poll_at: Instant::now(),
             renewal: None,
             renew_at,
             away: Away::default(),
@@ -223,7 +228,8 @@ impl Supervisor {
         let now = Instant::now();
         let retry = self.away.until().filter(|until| *until > now);
         let renew = Some(self.renew_at).filter(|at| *at > now);
-        [phase, retry, renew].into_iter().flatten().min().unwrap_or(now + self.settings.lease)
+        let poll = Some(self.poll_at).filter(|at| *at > now);
+        [phase, retry, renew, poll].into_iter().flatten().min().unwrap_or(now + self.settings.lease)
     }
 
     fn is_over(&self) -> bool {
@@ -262,7 +268,7 @@ impl Supervisor {
             self.settle();
         }
         let wants = self.phase == Phase::Working && !(self.settings.until_empty && self.seen_empty);
-        if wants && self.poll.is_none() {
+        if wants && self.poll.is_none() && self.poll_at <= now {
             let free = self.free().min(MAX_ITEMS);
             if let Some(claim) = self.claim(free, self.settings.wait_ms) {
                 self.poll_places = free;
@@ -393,6 +399,9 @@ impl Supervisor {
         match polled.answer {
             Ok(claimed) => {
                 self.answered();
+                if claimed.jobs.is_empty() && polled.hasty {
+                    self.poll_at = Instant::now() + HASTY;
+                }
                 self.arrived(claimed.jobs);
             }
             Err(error) => self.failed(&error),
@@ -498,7 +507,10 @@ impl Supervisor {
     /// Something that waiting does not mend: what runs may end.
     fn fail(&mut self, failure: Failure) {
         if self.failure.is_none() {
-            log(failure.title());
+            // It is told at the end; what still runs may put that off.
+            if !self.running.is_empty() {
+                log(failure.title());
+            }
             self.failure = Some(failure);
         }
         self.drain();
