@@ -36,6 +36,12 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     if let Err(problem) = caller.must_always(needed) {
         return refused(problem);
     }
+    if needed == ScopeKind::Read {
+        // Figures that the store keeps by itself, as they are when somebody looks.
+        for (name, value) in api.store.store().stats() {
+            metrics::gauge!(format!("mainstay.store.{name}")).set(value);
+        }
+    }
     let action = audited(&parts.method, uri.path());
     let response = next.run(Request::from_parts(parts, body)).await;
     if let Some(action) = action.filter(|_| response.status().is_success()) {

@@ -163,7 +163,13 @@ impl<'c> Input<'c> {
         let keyed = self.key.map(|key| {
             let path = self.call.parts.uri.path();
             let method = self.call.parts.method.as_str();
-            Keyed::new(self.call.caller.actor(), method, path, &key, self.fingerprint.unwrap_or_default())
+            Keyed::new(
+                self.call.caller.name().map_or("", Name::as_str),
+                method,
+                path,
+                &key,
+                self.fingerprint.unwrap_or_default(),
+            )
         });
         Ok((value, keyed))
     }

@@ -70,7 +70,7 @@ mod tests {
     fn a_burst_passes_and_then_the_rate_holds() {
         let rate = Rate::new(10.0, Some(3));
         let (asker, mut now) = (Asker::Address([127, 0, 0, 1].into()), Instant::now());
-        let mut let_through =
+        let let_through =
             |count: usize, now| (0..count).filter(|_| rate.ask_at(asker.clone(), now).is_ok()).count();
         assert_eq!(let_through(5, now), 3);
         now += Duration::from_millis(100);

@@ -138,6 +138,7 @@ mod tests {
     use mainstay::core::id::JobId;
     use mainstay::core::job::{JobBody, JobPolicy};
     use mainstay::core::lease::{LeaseId, Token};
+    use mainstay::core::op::{Place, Reason, Rejection};
     use mainstay_api::types as wire;
 
     use super::*;
@@ -207,8 +208,7 @@ mod tests {
 
         let settled = |reply| Ok(Committed { replies: vec![reply], repeated: false });
         let at = Some(Timestamp(5));
-        let lost =
-            Rejection { at: mainstay::core::op::Place::Op(0), reason: mainstay::core::op::Reason::LeaseLost };
+        let lost = Rejection { at: Place::Op(0), reason: Reason::LeaseLost };
         let answers = [
             settled(Reply::Settled { id: id(), state: JobState::Completed, run_at: None }),
             settled(Reply::Settled { id: id(), state: JobState::Retryable, run_at: at }),

@@ -1,0 +1,112 @@
+//! The admin listener.
+
+use serde_json::{Value, json};
+
+use crate::server::{Setup, TestServer};
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_revoked() {
+    let server = TestServer::start().await;
+    let create = |name: &str| {
+        server
+            .on_admin("POST", "/admin/tokens")
+            .json(json!({ "name": name, "scopes": ["read", "jobs:work=mail"] }))
+    };
+    let problem =
+        server.on_admin("POST", "/admin/tokens").json(json!({ "name": "a b", "scopes": ["fly"], "x": 1 }));
+    let problem = problem.send().await.problem(422, "validation-failed");
+    assert_eq!(crate::client::pointers(&problem), ["/name", "/scopes/0", "/x"]);
+    let root = server.on_admin("POST", "/admin/tokens").json(json!({ "name": "root", "scopes": ["admin"] }));
+    let root = root.send().await.is(201)["token"].as_str().unwrap().to_owned();
+    let auth = format!("Bearer {root}");
+    let made = create("w").header("authorization", &auth).send().await.is(201);
+    assert_eq!(made["scopes"], json!(["read", "jobs:work=mail"]));
+    create("w").header("authorization", &auth).send().await.problem(409, "state-conflict");
+    let list = server.on_admin("GET", "/admin/tokens").header("authorization", &auth).send().await;
+    let text = String::from_utf8_lossy(&list.body).into_owned();
+    assert!(!text.contains(made["token"].as_str().unwrap()) && !text.contains("hash"), "{text}");
+    let list = list.is(200);
+    let names: Vec<_> = list["items"].as_array().unwrap().iter().map(|token| token["name"].clone()).collect();
+    assert_eq!(names, ["root", "w"]);
+    let revoke = |name: &str| {
+        server.on_admin("DELETE", &format!("/admin/tokens/{name}")).header("authorization", &auth)
+    };
+    assert_eq!(revoke("w").send().await.status, 204);
+    revoke("w").send().await.problem(404, "not-found");
+    let with_revoked = server.request("GET", "/v1/store");
+    let with_revoked =
+        with_revoked.header("authorization", &format!("Bearer {}", made["token"].as_str().unwrap()));
+    with_revoked.send().await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn deeds_of_administration_leave_a_line_in_the_audit_trail() {
+    let server = TestServer::start().await;
+    server.put("/v1/queues/q", json!({})).await.is(200);
+    server.request("POST", "/v1/queues/q/purge").header("x-request-id", "r-1").send().await.is(200);
+    server.delete("/v1/queues/q").await;
+    server.on_admin("PUT", "/admin/log-level").json(json!({ "level": "warn" })).send().await.is(200);
+    server
+        .on_admin("PUT", "/admin/log-level")
+        .json(json!({ "level": "loud" }))
+        .send()
+        .await
+        .problem(422, "validation-failed");
+    let root = server.on_admin("POST", "/admin/tokens").json(json!({ "name": "root", "scopes": ["admin"] }));
+    let root = root.send().await.is(201)["token"].as_str().unwrap().to_owned();
+    let trail = async |query: &str| -> Value {
+        let request = server.on_admin("GET", &format!("/admin/audit{query}"));
+        request.header("authorization", &format!("Bearer {root}")).send().await.is(200)
+    };
+    let all = trail("").await;
+    let items = all["items"].as_array().unwrap();
+    let actions: Vec<_> = items.iter().map(|line| line["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["token.create", "server.log-level", "queue.delete", "queue.purge", "queue.put"]);
+    assert_eq!((&items[3]["target"], &items[3]["request_id"]), (&json!("q"), &json!("r-1")));
+    assert_eq!(items[0]["principal"], Value::Null);
+    let page = trail("?limit=2").await;
+    let next = trail(&format!("?limit=2&cursor={}", page["next_cursor"].as_str().unwrap())).await;
+    assert_eq!(next["items"][0]["action"], "queue.delete");
+}
+
+#[tokio::test]
+async fn the_chassis_speaks_the_words_of_the_contract() {
+    let server = TestServer::start().await;
+    let level = |body: Value| server.on_admin("PUT", "/admin/log-level").json(body).send();
+    let problem = level(json!({ "level": 1, "x": 2 })).await.problem(422, "validation-failed");
+    assert_eq!(crate::client::pointers(&problem), ["/level", "/x"]);
+    server.on_admin("GET", "/nothing").send().await.problem(404, "not-found");
+    let reply = server.on_admin("GET", "/admin/drain").send().await;
+    assert_eq!(reply.header("allow"), Some("POST"));
+    reply.problem(405, "method-not-allowed");
+    let config = server.on_admin("GET", "/admin/config").send().await.is(200);
+    assert_eq!(config["store"]["value"], "memory:", "{config}");
+    let metrics = server.on_admin("GET", "/metrics").send().await;
+    assert!(String::from_utf8_lossy(&metrics.body).contains("http_server_request_duration"));
+}
+
+#[tokio::test]
+async fn a_backup_opens_as_a_store_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |name: &str| format!("sqlite:{}", dir.path().join(name).display());
+    let server = Setup::default().set("store", of("a.db")).start().await;
+    assert_eq!(server.get("/v1/store").await.is(200)["durable"], true);
+    let id = server.enqueue("q", json!({ "payload": [1, 2] })).await;
+    let copy = server.on_admin("POST", "/admin/backup").send().await;
+    assert_eq!(copy.status, 200, "{}", String::from_utf8_lossy(&copy.body));
+    std::fs::write(dir.path().join("b.db"), &copy.body).unwrap();
+    assert_eq!(server.stop().await.exit_code(), 0);
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("backup")), "{left:?}");
+
+    let server = Setup::default().set("store", of("b.db")).start().await;
+    assert_eq!(server.job(&id).await["payload"], json!([1, 2]));
+    assert_eq!(server.claim("q", 1).await[0]["id"], id);
+}
+
+#[tokio::test]
+async fn a_store_without_a_file_cannot_be_backed_up() {
+    let server = TestServer::start().await;
+    let problem = server.on_admin("POST", "/admin/backup").send().await.problem(501, "not-supported");
+    assert!(problem["detail"].as_str().unwrap().contains("sqlite"), "{problem}");
+}

@@ -1,0 +1,106 @@
+//! The binary: exit codes, addresses, signals.
+
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::client::Request;
+
+fn serve(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mainstay"));
+    command.arg("serve").args(args).current_dir(dir).env_clear();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+/// Runs a server that is not to start; answers its exit code and what it said.
+async fn refused(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = serve(dir, args).output().await.unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Starts a server; it is up when this returns.
+async fn start(dir: &Path, args: &[&str]) -> (Child, String) {
+    let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "warn"];
+    let args: Vec<_> = free.iter().chain(args).copied().collect();
+    let mut child = serve(dir, &args).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    match lines.next_line().await.unwrap() {
+        Some(line) => (child, line),
+        None => {
+            let mut error = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut error).await.unwrap();
+            panic!("the server did not start: {error}");
+        }
+    }
+}
+
+fn signal(child: &Child, number: rustix::process::Signal) {
+    let id = rustix::process::Pid::from_raw(child.id().unwrap() as i32).unwrap();
+    rustix::process::kill_process(id, number).unwrap();
+}
+
+async fn terminated(mut child: Child) -> ExitStatus {
+    signal(&child, rustix::process::Signal::TERM);
+    child.wait().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_refused_with_its_code_and_a_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows: [(&[&str], i32, &[&str]); 8] = [
+        (&["--frobnicate"], 2, &["--frobnicate"]),
+        (&["--grace-ms", "soon"], 2, &["--grace-ms"]),
+        (&["--listen", "nowhere"], 2, &["HOST:PORT"]),
+        (&["--store", "mysql:x"], 78, &["memory:", "sqlite:PATH", "postgres:"]),
+        (&["--store", "redis://localhost"], 78, &["redis"]),
+        (&["--store", "sqlite:/nowhere/at/all.db"], 69, &["/nowhere/at/all.db"]),
+        (&["--store", "memory:", "--listen", "0.0.0.0:0"], 78, &["mainstay token create", "0.0.0.0"]),
+        (&["--store", "memory:", "--grace-ms", "1000", "--drain-ms", "5000"], 78, &["grace_ms", "drain_ms"]),
+    ];
+    for (args, code, parts) in rows {
+        let (exit, text) = refused(dir.path(), args).await;
+        assert_eq!(exit, Some(code), "{args:?}: {text}");
+        assert!(parts.iter().all(|part| text.contains(part)), "{args:?}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_three_mistakes_reports_three() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("m.toml"), "grace_ms = \"x\"\nlissten = \"a:1\"\nstore = \"mysql:\"\n")
+        .unwrap();
+    let (exit, text) = refused(dir.path(), &["--config", "m.toml"]).await;
+    assert_eq!(exit, Some(78), "{text}");
+    for part in ["grace_ms", "did you mean `listen`"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_bound_addresses_are_told_and_sigterm_is_a_clean_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["--store", "sqlite:./a.db", "--addr-file", "addr.json", "--lame-duck-ms", "0"];
+    let (child, line) = start(dir.path(), &args).await;
+    let text = std::fs::read_to_string(dir.path().join("addr.json")).unwrap();
+    let addresses: Value = serde_json::from_str(&text).unwrap();
+    let api = addresses["api"].as_str().unwrap().parse().unwrap();
+    assert!(line.contains(&format!("http://{api}")), "{line}");
+    let made =
+        Request::new(api, "POST", "/v1/queues/q/jobs").json(json!({ "kind": "k" })).send().await.is(201);
+    assert_eq!(terminated(child).await.code(), Some(0));
+
+    // What was acknowledged is there again, also after an end without a goodbye.
+    let path = format!("/v1/jobs/{}", made["id"].as_str().unwrap());
+    for end in [rustix::process::Signal::KILL, rustix::process::Signal::TERM] {
+        let (mut child, _) = start(dir.path(), &args).await;
+        let text = std::fs::read_to_string(dir.path().join("addr.json")).unwrap();
+        let api = serde_json::from_str::<Value>(&text).unwrap()["api"].as_str().unwrap().parse().unwrap();
+        assert_eq!(Request::new(api, "GET", &path).send().await.is(200)["state"], "available");
+        signal(&child, end);
+        child.wait().await.unwrap();
+    }
+}
