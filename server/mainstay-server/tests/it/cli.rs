@@ -319,9 +319,9 @@ async fn the_configuration_is_shown_with_the_source_of_each_value() {
     let grace = items["items"].as_array().unwrap().iter().find(|item| item["key"] == "grace_ms").cloned();
     assert_eq!(grace.unwrap()["value"], 9000);
 
-    std::fs::write(&file, "grase_ms = 1\nlisten = 5\nlog_level = \"loud\"\n").unwrap();
+    std::fs::write(&file, "grase_ms = 1\nlisten = 5\nthreads = \"many\"\n").unwrap();
     let error = ended(command(&line).spawn().unwrap()).await.failed(78);
-    for part in ["3 problems", "grace_ms", "listen", "log_level"] {
+    for part in ["3 problems", "grace_ms", "listen", "threads"] {
         assert!(error.contains(part), "{part} in {error}");
     }
 }
