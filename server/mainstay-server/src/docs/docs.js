@@ -184,7 +184,9 @@ function curl(path, method, operation) {
     words.push(`-d '${JSON.stringify(body).replace(/'/g, "'\\''")}'`);
   }
   if (Object.values(operation.responses).some((response) => response.content?.['application/vnd.sqlite3'])) words.push('-o copy.db');
-  return `${words.join(' ')} \\\n  '${base}${path}'`;
+  // Names in the path are the shell's to fill in.
+  const filled = path.replace(/{(\w+)}/g, (_, name) => `$${name.toUpperCase()}`);
+  return `${words.join(' ')} \\\n  "${base}${filled}"`;
 }
 
 function copyable(text) {

@@ -170,11 +170,18 @@ export function queueView(page, name, params) {
       tell(oldest, queue.oldest_available_age_ms === null ? ''
         : `oldest waiting for ${span(queue.oldest_available_age_ms)}`);
       say(deadCount, queue.depth.dead ? ` (${count(queue.depth.dead)})` : '');
-      const set = Object.entries(queue.config ?? {}).filter(([, value]) => value !== null);
-      tell(config, set.map(([key, value]) => `${key} ${typeof value === 'object' ? JSON.stringify(value) : value}`)
-        .join(' · '));
+      tell(config, settings(queue.config).join(' · '));
     },
   };
+}
+
+/** A configuration as words: `retention.dead 30 d`. */
+function settings(config, prefix = '') {
+  return Object.entries(config ?? {}).filter(([, value]) => value !== null).flatMap(([key, value]) => {
+    const name = prefix + key;
+    if (typeof value === 'object') return settings(value, `${name}.`);
+    return key.endsWith('_ms') ? `${name.slice(0, -3)} ${span(value)}` : `${name} ${count(value)}`;
+  });
 }
 
 function jobList(page, queue, tab, filters) {

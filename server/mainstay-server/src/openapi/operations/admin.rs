@@ -1,14 +1,12 @@
 //! Administration, on the admin listener.
 
 use mainstay_api::Code;
-use mainstay_api::types::{
-    AuditRecord, Config, Draining, LogLevel, NewToken, Scope, TokenCreated, TokenView,
-};
-use serde_json::json;
+use mainstay_api::types::{AuditRecord, Draining, LogLevel, NewToken, Scope, TokenCreated, TokenView};
+use serde_json::{Value, json};
 
 use super::Group;
 use crate::openapi::operation::Operation;
-use crate::openapi::schemas::{one, page};
+use crate::openapi::schemas::{Schemas, one, page};
 
 pub(super) fn group() -> Group {
     Group {
@@ -43,7 +41,7 @@ fn server() -> Vec<Operation> {
             .answer(200, "The level now.", one::<LogLevel>),
         Operation::get("/admin/config", "getConfig", "The effective configuration")
             .needs(Scope::Admin)
-            .answer(200, "Every value with its source; secrets are redacted.", one::<Config>),
+            .answer(200, "Every value with its source; secrets are redacted.", config),
         Operation::post("/admin/backup", "backUp", "Copy the store")
             .detail("A consistent copy of the embedded store, which opens as a store of its own.")
             .needs(Scope::Admin)
@@ -78,4 +76,19 @@ fn tokens() -> Vec<Operation> {
             .empty_answer(204, "It is not known any more.")
             .codes(&[Code::NotFound]),
     ]
+}
+
+fn config(_: &mut Schemas) -> Value {
+    json!({
+        "type": "object",
+        "description": "Every key with its value.",
+        "additionalProperties": {
+            "type": "object",
+            "required": ["value", "source"],
+            "properties": {
+                "value": { "description": "The value; secrets are redacted." },
+                "source": { "type": "string", "description": "Where it comes from: `default`, or a file, variable or flag by name." }
+            }
+        }
+    })
 }
