@@ -7,7 +7,8 @@
 //!    for which of a store's reasons;
 //! 3. [`auth`]: who asks, and whether they may;
 //! 4. [`admin`]: tokens, audit trail and backup on the admin listener;
-//! 5. [`openapi`], and [`pages`] for people: `/docs` and `/ui/`.
+//! 5. [`bench`]: what it all costs on this machine;
+//! 6. [`openapi`], and [`pages`] for people: `/docs` and `/ui/`.
 
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,6 +16,7 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
+pub mod bench;
 mod docs;
 pub mod openapi;
 pub mod pages;

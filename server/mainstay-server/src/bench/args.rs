@@ -1,0 +1,116 @@
+//! What can be asked.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+
+use super::plan::Variant;
+
+/// The measurements.
+#[derive(Debug, Subcommand)]
+pub enum BenchArgs {
+    /// Measure jobs on this machine's disk: the raw limit, the store in process, and the server over HTTP
+    ///
+    /// A cycle is enqueue, claim, complete, each answered only when it is on the disk. Every figure is the median of
+    /// the rounds; in each round, all variants are measured one after the other. The full matrix takes about 40
+    /// minutes; `--quick` gives a first look in about one.
+    Jobs(JobsArgs),
+    /// Measure one cell (for the command above)
+    #[command(hide = true)]
+    Cell {
+        /// What to measure, as JSON
+        spec: String,
+    },
+}
+
+/// The flags of `mainstay bench jobs`.
+#[derive(Debug, Clone, Args)]
+pub struct JobsArgs {
+    /// Callers at the same time; each has one call in flight
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "1,64,256,1024")]
+    pub callers: Vec<usize>,
+    /// Jobs that wait in the store meanwhile
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "0,1000000")]
+    pub backlog: Vec<u64>,
+    /// What to measure
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_value = "raw,store,http,batch")]
+    pub only: Vec<Variant>,
+    /// How often each cell is measured
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub rounds: usize,
+    /// How long each cell is measured
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub cell_seconds: f64,
+    /// How long each cell runs before it is measured
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub warm_up_seconds: f64,
+    /// A first look: one round of two seconds, 64 callers, nothing waiting
+    #[arg(long, conflicts_with_all = ["callers", "backlog", "rounds", "cell_seconds", "warm_up_seconds"])]
+    pub quick: bool,
+    /// Measure the matrix alone: not the memory of a waiting job, nor restarts, nor the empty server
+    #[arg(long)]
+    pub matrix_only: bool,
+    /// The folder whose disk is measured; a subfolder is made in it, and removed at the end
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub dir: PathBuf,
+    /// Leave the files where they are
+    #[arg(long)]
+    pub keep: bool,
+    /// Bytes of a job's payload, a JSON string that does not compress
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub payload_bytes: usize,
+    /// Queues that the callers share
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub queues: usize,
+    /// Finished jobs that all queues together keep
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub keep_finished: u64,
+    /// Jobs of a batch
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub batch: usize,
+    /// Threads that the callers run on [default: the cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl JobsArgs {
+    /// The same with what `--quick` stands for.
+    pub(super) fn settled(&self) -> JobsArgs {
+        let mut args = self.clone();
+        if args.quick {
+            (args.callers, args.backlog) = (vec![64], vec![0]);
+            (args.rounds, args.cell_seconds, args.warm_up_seconds) = (1, 2.0, 1.0);
+        }
+        args
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(super::machine::cores).max(1)
+    }
+
+    /// What makes no sense, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let whole = |name: &str, bad: bool| if bad { Err(format!("--{name} must be at least 1")) } else { Ok(()) };
+        whole("callers", self.callers.is_empty() || self.callers.contains(&0))?;
+        whole("rounds", self.rounds == 0)?;
+        whole("queues", self.queues == 0)?;
+        whole("batch", self.batch == 0)?;
+        if self.batch > 1_000 {
+            return Err("--batch is at most 1000, what one claim gives".to_owned());
+        }
+        if !(2..=1 << 20).contains(&self.payload_bytes) {
+            return Err("--payload-bytes is 2 to 1048576".to_owned());
+        }
+        for (name, seconds) in [("cell-seconds", self.cell_seconds), ("warm-up-seconds", self.warm_up_seconds)] {
+            if !(0.0..=3_600.0).contains(&seconds) {
+                return Err(format!("--{name} is 0 to 3600"));
+            }
+        }
+        whole("cell-seconds", self.cell_seconds == 0.0)
+    }
+}
+
+/// Seconds from the command line.
+pub(super) fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds.clamp(0.0, 3_600.0))
+}

@@ -1,0 +1,228 @@
+//! One cell of the matrix, measured in a process of its own.
+
+use std::{
+    cell::Cell,
+    io::Write,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use mainstay::Client;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Error, Result, batch::Batches,
+    drive::{Driven, Span, Subject, drive, within},
+    fill::fill,
+    latency::Quantiles,
+    machine::{Device, Memory, cpu_seconds, memory},
+    once::{Opened, reopen},
+    plan::Variant,
+    raw::RawLog,
+    server::Server,
+    single::{SingleCalls, read},
+    store::{Depth, InProcess, close, depth, open, queues},
+    wire::Connection,
+};
+
+/// What a process is asked to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Spec {
+    pub(super) task: Task,
+    /// The store.
+    pub(super) path: PathBuf,
+    /// Where other files go.
+    pub(super) dir: PathBuf,
+    pub(super) callers: usize,
+    pub(super) backlog: u64,
+    pub(super) queues: usize,
+    pub(super) payload_bytes: usize,
+    pub(super) batch: usize,
+    pub(super) keep_finished: u64,
+    pub(super) threads: usize,
+    pub(super) warm_up: Duration,
+    pub(super) measure: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Task {
+    /// Bring the store to its number of waiting jobs.
+    Fill,
+    /// Measure a variant.
+    Measure(Variant),
+    /// Drive the store in process, and end without closing it.
+    Abandon,
+    /// Open the store, claim one job, give it back, and end without closing.
+    Reopen {
+        /// Have the system forget what it keeps of the files first.
+        evict: bool,
+    },
+}
+
+/// What a process answers, as JSON on its standard output.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Done,
+    Measured(Measured),
+    Opened(Opened),
+}
+
+/// What was measured in a cell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Measured {
+    /// Full cycles a second.
+    pub(super) cycles_per_second: f64,
+    pub(super) steps: Vec<Step>,
+    /// Written to the device, by anybody, for each job that was completed.
+    pub(super) device_bytes_per_job: Option<f64>,
+    /// Of the process that keeps the jobs, at the end.
+    pub(super) memory: Option<Memory>,
+    /// Cores that the process that keeps the jobs used, on average; the callers' own too if they are in it.
+    pub(super) cores: Option<f64>,
+    /// Ops (or commits) that shared one sync.
+    pub(super) group: Option<f64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Step {
+    pub(super) name: String,
+    pub(super) ms: Quantiles,
+}
+
+/// Does what the spec says, in a runtime of its own.
+pub(super) fn run(spec: &str) -> Result<()> {
+    let spec: Spec = serde_json::from_str(spec).map_err(Error::doing("the spec of a cell"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(spec.threads).enable_all().build();
+    let runtime = runtime.map_err(Error::doing("cannot start"))?;
+    let outcome = runtime.block_on(perform(&spec))?;
+    let text = serde_json::to_string(&outcome).map_err(Error::doing("the outcome"))?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::doing("the outcome"))?;
+    if matches!(spec.task, Task::Abandon | Task::Reopen { .. }) {
+        // As a crash would: nothing is closed.
+        std::process::exit(0);
+    }
+    Ok(())
+}
+
+async fn perform(spec: &Spec) -> Result<Outcome> {
+    match spec.task {
+        Task::Fill => fill(spec).await.map(|()| Outcome::Done),
+        Task::Measure(Variant::Raw) => raw(spec).await.map(Outcome::Measured),
+        Task::Measure(Variant::Store) => in_process(spec, true).await.map(Outcome::Measured),
+        Task::Measure(Variant::Http | Variant::Batch) => over_http(spec).await.map(Outcome::Measured),
+        Task::Abandon => in_process(spec, false).await.map(|_| Outcome::Done),
+        Task::Reopen { evict } => reopen(spec, evict).await.map(Outcome::Opened),
+    }
+}
+
+async fn raw(spec: &Spec) -> Result<Measured> {
+    let (log, writer) = RawLog::open(&spec.dir, spec.payload_bytes)?;
+    let counts = log.clone();
+    let (measured, _) = measure(log, spec, None, || Some(counts.counts())).await?;
+    drop(writer);
+    Ok(Measured { memory: None, ..measured })
+}
+
+async fn in_process(spec: &Spec, closes: bool) -> Result<Measured> {
+    let client = within(open(&spec.path)).await?;
+    let queues = queues(spec.queues)?;
+    expect(depth(&client, &queues).await?, spec.backlog)?;
+    let finished = figure(&client, "finished_total");
+    let subject = InProcess::new(client.clone(), spec)?;
+    let groups = || Some((figure(&client, "groups_total")?, figure(&client, "commits_total")?));
+    let (measured, jobs) = measure(subject, spec, None, groups).await?;
+    expect(depth(&client, &queues).await?, spec.backlog)?;
+    if let (Some(before), Some(now)) = (finished, figure(&client, "finished_total"))
+        && now - before != jobs
+    {
+        return Err(Error::new(format!("{jobs} completions were answered, {} happened", now - before)));
+    }
+    if closes {
+        close(&client).await?;
+    }
+    Ok(measured)
+}
+
+fn figure(client: &Client, name: &str) -> Option<u64> {
+    client.store().stats().iter().find(|(figure, _)| *figure == name).map(|(_, value)| *value as u64)
+}
+
+async fn over_http(spec: &Spec) -> Result<Measured> {
+    let server = Server::start(&spec.path, &spec.dir).await?;
+    let mut connection = Connection::open(server.api).await?;
+    expect(depth_over_http(&mut connection, spec).await?, spec.backlog)?;
+    let unknown = || None;
+    let measured = match spec.task {
+        Task::Measure(Variant::Batch) => measure(Batches::new(server.api, spec), spec, server.pid, unknown).await?,
+        _ => measure(SingleCalls::new(server.api, spec), spec, server.pid, unknown).await?,
+    };
+    expect(depth_over_http(&mut connection, spec).await?, spec.backlog)?;
+    drop(connection);
+    server.stop().await?;
+    Ok(measured.0)
+}
+
+async fn depth_over_http(connection: &mut Connection, spec: &Spec) -> Result<Depth> {
+    #[derive(Deserialize)]
+    struct Queue {
+        depth: Numbers,
+    }
+    #[derive(Deserialize)]
+    struct Numbers {
+        available: u64,
+        running: u64,
+    }
+    let mut sum = Depth::default();
+    for queue in 0..spec.queues {
+        let queue: Queue = read(connection.ask("GET", &format!("/v1/queues/bench-{queue}"), "").await?)?;
+        sum.available += queue.depth.available;
+        sum.running += queue.depth.running;
+    }
+    Ok(sum)
+}
+
+/// Nothing was lost, nothing came twice: what waits is what waited before, and nobody has anything.
+fn expect(found: Depth, backlog: u64) -> Result<()> {
+    if found == (Depth { available: backlog, running: 0 }) {
+        return Ok(());
+    }
+    let Depth { available, running } = found;
+    Err(Error::new(format!("{available} jobs wait and {running} run, where {backlog} should wait and none run")))
+}
+
+/// Drives a subject; answers with what was measured how many jobs were completed in all. `groups` says groups and
+/// ops so far.
+async fn measure<S: Subject>(
+    subject: Arc<S>,
+    spec: &Spec,
+    pid: Option<u32>,
+    groups: impl Fn() -> Option<(u64, u64)>,
+) -> Result<(Measured, u64)> {
+    let device = Device::of(&spec.dir);
+    let look = || (device.and_then(Device::written), cpu_seconds(pid), groups());
+    let (before, after) = (Cell::new((None, None, None)), Cell::new((None, None, None)));
+    let at_end = Cell::new(None);
+    let span = Span { warm_up: spec.warm_up, measure: spec.measure };
+    let driven = drive(subject, spec.callers, span, || before.set(look()), || {
+        after.set(look());
+        at_end.set(memory(pid));
+    });
+    let Driven { jobs, all_jobs, seconds, steps } = driven.await?;
+    let ((written_before, cpu_before, groups_before), (written, cpu, groups)) = (before.get(), after.get());
+    let group = groups.zip(groups_before).and_then(|((groups, ops), (groups_before, ops_before))| {
+        let groups = groups.checked_sub(groups_before).filter(|groups| *groups > 0)?;
+        Some((ops - ops_before) as f64 / groups as f64)
+    });
+    let device_bytes = written.zip(written_before).map(|(now, before)| now.saturating_sub(before) as f64);
+    let measured = Measured {
+        cycles_per_second: jobs as f64 / seconds,
+        steps: steps.into_iter().map(|(name, ms)| Step { name: name.to_owned(), ms }).collect(),
+        device_bytes_per_job: device_bytes.filter(|_| jobs > 0).map(|bytes| bytes / jobs as f64),
+        memory: at_end.get(),
+        cores: cpu.zip(cpu_before).map(|(now, before)| (now - before) / seconds),
+        group,
+    };
+    Ok((measured, all_jobs))
+}

@@ -1,0 +1,70 @@
+//! `mainstay bench`: what this machine's disk could do, what the store makes of it, and what is left over HTTP.
+//!
+//! 1. [`args`] is what can be asked, `plan` the cells of the matrix in the order in which they are measured;
+//! 2. `run` starts each cell in a process of its own, so that memory and caches are those of one subject alone;
+//! 3. `cell` measures one: `drive` is the closed loop of callers, the same for every subject;
+//! 4. the subjects: `raw` (the limit of the disk), `store` (in process), `single` and `batch` (over HTTP, with
+//!    `server` and `wire`);
+//! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server;
+//! 6. `latency`, `machine` and `report` count, look at the machine, and tell.
+
+mod args;
+mod batch;
+mod cell;
+mod drive;
+mod fill;
+mod latency;
+mod machine;
+mod once;
+mod payload;
+mod plan;
+mod raw;
+mod report;
+mod run;
+mod scratch;
+mod server;
+mod single;
+mod store;
+mod wire;
+
+use std::{fmt, process::ExitCode};
+
+pub use args::{BenchArgs, JobsArgs};
+
+/// Measures, and prints a table, or with `json` one JSON document. Exit code 1: something could not be measured.
+pub fn run(args: BenchArgs, json: bool) -> ExitCode {
+    let done = match args {
+        BenchArgs::Jobs(args) => run::jobs(&args, json),
+        BenchArgs::Cell { spec } => cell::run(&spec),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::note(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why something could not be measured.
+#[derive(Debug)]
+struct Error(String);
+
+type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    fn new(message: impl Into<String>) -> Error {
+        Error(message.into())
+    }
+
+    /// For `map_err`: says what was being done.
+    fn doing<E: fmt::Display>(what: impl fmt::Display) -> impl FnOnce(E) -> Error {
+        move |error| Error(format!("{what}: {error}"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

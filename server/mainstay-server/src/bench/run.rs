@@ -1,0 +1,161 @@
+//! A whole run: the stores are filled, the rounds go by, what is measured once comes last.
+
+use std::{collections::BTreeMap, process::Stdio, time::Duration};
+
+use tokio::{process::Command, time::timeout};
+
+use super::{
+    Error, Result,
+    args::{JobsArgs, seconds},
+    cell::{Measured, Outcome, Spec, Task},
+    machine,
+    once::{EmptyServer, Opened, empty_server},
+    plan::{Place, Variant, round},
+    report::{self, Report, note},
+    scratch::Scratch,
+    server::this_binary,
+};
+
+/// How much longer than its measuring a cell may take.
+const CELL: Duration = Duration::from_secs(300);
+/// How long the filling of a store may take.
+const FILL: Duration = Duration::from_secs(1_800);
+/// Starts of an empty server.
+const STARTS: usize = 5;
+
+/// What is measured once.
+#[derive(Default)]
+pub(super) struct Once {
+    pub(super) backlog: u64,
+    /// A store with nothing in it.
+    pub(super) empty: Option<Opened>,
+    /// One with many jobs waiting, after a crash: read from the disk, and from the system's cache.
+    pub(super) cold: Option<Opened>,
+    pub(super) warm: Option<Opened>,
+    pub(super) servers: Vec<EmptyServer>,
+}
+
+/// Measures and tells.
+pub(super) fn jobs(args: &JobsArgs, json: bool) -> Result<()> {
+    let args = args.settled();
+    args.check().map_err(Error::new)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = runtime.map_err(Error::doing("cannot start"))?.block_on(measure(&args))?;
+    report::print(&report, json)?;
+    match report.failures.len() {
+        0 => Ok(()),
+        failures => Err(Error::new(format!("{failures} cells could not be measured"))),
+    }
+}
+
+async fn measure(args: &JobsArgs) -> Result<Report> {
+    let scratch = Scratch::new(&args.dir, args.keep)?;
+    let mut report = Report::new(args, machine::Device::of(scratch.path()));
+    let needs_store = args.only.iter().any(|variant| *variant != Variant::Raw);
+    if needs_store || !args.matrix_only {
+        for &backlog in &args.backlog {
+            note(&format!("filling a store with {backlog} waiting jobs"));
+            process(&spec(args, &scratch, Task::Fill, backlog, 1), FILL).await?;
+        }
+    }
+    let mut found: BTreeMap<Place, Vec<Measured>> = BTreeMap::new();
+    for number in 0..args.rounds {
+        for place in round(args, number) {
+            let Place { backlog, callers, variant } = place;
+            let name = format!("{}, {callers} callers, {backlog} waiting", variant.name());
+            let spec = spec(args, &scratch, Task::Measure(variant), backlog, callers);
+            match process(&spec, CELL + spec.warm_up + spec.measure).await {
+                Ok(Outcome::Measured(cell)) => {
+                    note(&format!("round {}: {name}: {:.0} cycles/s", number + 1, cell.cycles_per_second));
+                    found.entry(place).or_default().push(cell);
+                }
+                Ok(_) => return Err(Error::new("a cell answered something else than was asked")),
+                Err(error) => {
+                    note(&format!("round {}: {name}: {error}", number + 1));
+                    report.failures.push(format!("{name}: {error}"));
+                    // It may have left jobs in flight, or half a store.
+                    refill(args, &scratch, backlog).await?;
+                }
+            }
+        }
+    }
+    report.cells = found.into_iter().collect();
+    if !args.matrix_only {
+        report.once = once(args, &scratch).await?;
+    }
+    report.load_after = machine::load();
+    Ok(report)
+}
+
+async fn refill(args: &JobsArgs, scratch: &Scratch, backlog: u64) -> Result<()> {
+    let path = scratch.store(backlog);
+    for ending in ["", "-wal", "-shm", "-lock", "-failed"] {
+        let mut file = path.clone().into_os_string();
+        file.push(ending);
+        // Most of them are not there.
+        let _ = std::fs::remove_file(file);
+    }
+    process(&spec(args, scratch, Task::Fill, backlog, 1), FILL).await.map(drop)
+}
+
+async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
+    note("measuring restarts and the empty server");
+    let backlog = args.backlog.iter().copied().max().unwrap_or(0);
+    let mut once = Once { backlog, ..Once::default() };
+    let fresh = Spec { path: scratch.path().join("nothing.db"), ..spec(args, scratch, Task::Fill, 0, 1) };
+    process(&fresh, FILL).await?;
+    once.empty = reopen(&Spec { task: Task::Reopen { evict: false }, ..fresh }).await?;
+    let abandon = Spec {
+        measure: Duration::from_secs(2),
+        warm_up: Duration::ZERO,
+        ..spec(args, scratch, Task::Abandon, backlog, 64)
+    };
+    process(&abandon, CELL).await?;
+    once.cold = reopen(&Spec { task: Task::Reopen { evict: true }, ..abandon.clone() }).await?;
+    process(&abandon, CELL).await?;
+    once.warm = reopen(&Spec { task: Task::Reopen { evict: false }, ..abandon }).await?;
+    for number in 0..STARTS {
+        once.servers.push(empty_server(scratch.path(), number).await?);
+    }
+    Ok(once)
+}
+
+async fn reopen(spec: &Spec) -> Result<Option<Opened>> {
+    match process(spec, CELL).await? {
+        Outcome::Opened(opened) => Ok(Some(opened)),
+        _ => Err(Error::new("a cell answered something else than was asked")),
+    }
+}
+
+fn spec(args: &JobsArgs, scratch: &Scratch, task: Task, backlog: u64, callers: usize) -> Spec {
+    Spec {
+        task,
+        path: scratch.store(backlog),
+        dir: scratch.path().to_owned(),
+        callers,
+        backlog,
+        queues: args.queues,
+        payload_bytes: args.payload_bytes,
+        batch: args.batch,
+        keep_finished: args.keep_finished,
+        threads: args.threads(),
+        warm_up: seconds(args.warm_up_seconds),
+        measure: seconds(args.cell_seconds),
+    }
+}
+
+/// Runs one process of this binary, and reads what it answers. What it says on standard error is shown.
+async fn process(spec: &Spec, limit: Duration) -> Result<Outcome> {
+    let text = serde_json::to_string(spec).map_err(Error::doing("the spec of a cell"))?;
+    let mut command = Command::new(this_binary()?);
+    command.args(["bench", "cell"]).arg(text);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(Error::doing("cannot start a cell"))?;
+    let ended = timeout(limit, child.wait_with_output()).await;
+    let ended = ended.map_err(|_| Error::new("a cell took too long; it was ended"))?;
+    let ended = ended.map_err(Error::doing("a cell"))?;
+    if !ended.status.success() {
+        return Err(Error::new(format!("the cell ended with {}", ended.status)));
+    }
+    serde_json::from_slice(&ended.stdout).map_err(Error::doing("the answer of a cell"))
+}
