@@ -44,8 +44,9 @@ export async function call(method, path, { body, signal, accept = [] } = {}) {
   }
   const read = parse(text);
   if (!response.ok && !accept.includes(response.status)) {
-    const wrong = (read?.errors ?? []).map((error) => `${error.pointer} ${error.detail}`).join('; ');
-    const detail = [read?.detail ?? `the server answered ${response.status}`, wrong].filter(Boolean).join(': ');
+    // The detail names a single wrong field already.
+    const wrong = read?.errors?.length > 1 ? read.errors.map((error) => `${error.pointer} ${error.detail}`) : [];
+    const detail = [read?.detail ?? `the server answered ${response.status}`, wrong.join('; ')].filter(Boolean).join(': ');
     throw new Failure(response.status, read?.code ?? String(response.status), detail);
   }
   return { status: response.status, body: read, bytes: text.length };

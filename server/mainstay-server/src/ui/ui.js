@@ -72,6 +72,7 @@ function route() {
   else view = overview(page);
   document.title = view.title ? `${view.title} · mainstay` : 'mainstay';
   at('main').replaceChildren(view.element);
+  seen = 0;
   tick();
 }
 
@@ -102,7 +103,8 @@ function trouble(error) {
     tell(at('trouble'), 'This server wants an access token: press “Token”.');
     if (failures === 1 && !at('token-dialog').open) askForToken();
   } else if (error instanceof Failure) {
-    tell(at('trouble'), `${error.message} (${error.code}).${stale}`);
+    const said = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+    tell(at('trouble'), `${said} (${error.code}).${stale}`);
   } else {
     console.error(error);
     tell(at('trouble'), `This page made a mistake: ${error.message}.${stale}`);

@@ -378,11 +378,10 @@ function requeueDialog(page, queue) {
     dialog.close();
     return `${count(changed)} requeued.`;
   }));
-  dialog.replaceChildren(h('form', { method: 'dialog', onsubmit: (event) => {
-    if (event.submitter?.value !== 'close') event.preventDefault();
-  } }, h('h2', { text: `Requeue dead letters of ${queue}` }), by, value, found,
+  // Enter does nothing: what changes many jobs is pressed on purpose.
+  dialog.replaceChildren(h('form', { onsubmit: (event) => event.preventDefault() }, h('h2', { text: `Requeue dead letters of ${queue}` }), by, value, found,
     h('div', { class: 'actions' }, h('span', { class: 'grow' }),
-      h('button', { class: 'quiet', value: 'close', text: 'Close' }), go)));
+      h('button', { type: 'button', class: 'quiet', text: 'Close', onclick: () => dialog.close() }), go)));
   dialog.showModal();
   look();
 }
