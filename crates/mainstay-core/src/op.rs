@@ -236,7 +236,7 @@ pub struct Enqueued {
     pub run_at: Timestamp,
     /// When it was enqueued.
     pub created_at: Timestamp,
-    /// Nothing was added: id, unique key or idempotency key say it is there already.
+    /// Nothing was added: id or unique key say it is there already.
     pub deduplicated: bool,
 }
 
@@ -245,7 +245,8 @@ pub struct Enqueued {
 pub struct Committed {
     /// In the order of the ops.
     pub replies: Vec<Reply>,
-    /// The commit happened before, under the same idempotency key; these are its answers then.
+    /// The commit happened before, under the same idempotency key; these are its answers then, word for word,
+    /// but that a claim shows only the grants that still live.
     pub repeated: bool,
 }
 

@@ -95,14 +95,9 @@ impl Engine {
         Some(Ok(Committed { replies, repeated: true }))
     }
 
-    /// An old reply as it is given again: an enqueue says that nothing was added, a claim shows what still lives.
+    /// An old reply as it is given again: word for word, but a claim shows only what still lives.
     fn repeated(&self, reply: &Reply) -> Reply {
         match reply {
-            Reply::Enqueued(enqueued) => {
-                let mut enqueued = enqueued.clone();
-                enqueued.deduplicated = true;
-                Reply::Enqueued(enqueued)
-            }
             Reply::Claimed(grants) => {
                 let live = |id: JobId| {
                     let lease = self.leases.get(&id)?.live.as_ref()?;

@@ -23,10 +23,13 @@ pub(crate) async fn one(call: Call) -> Answer {
 
     let trace = call.traceparent().map(Arc::from);
     let job = convert::new_job(&call.api.store, &queue, job, trace.as_ref());
-    let (reply, _) = call.apply(vec![Op::Enqueue(Box::new(job))], keyed.map(|keyed| keyed.whole())).await?;
-    let Reply::Enqueued(job) = reply else {
+    let (reply, repeated) =
+        call.apply(vec![Op::Enqueue(Box::new(job))], keyed.map(|keyed| keyed.whole())).await?;
+    let Reply::Enqueued(mut job) = reply else {
         return Err(error::internal("the store answered an enqueue with something else"));
     };
+    // The store gives the first answer word for word; the contract wants to hear that nothing was added.
+    job.deduplicated |= repeated;
     let mut body = Json::with_capacity(256);
     body.enqueued(&job);
     let status = if job.deduplicated { StatusCode::OK } else { StatusCode::CREATED };
@@ -55,7 +58,14 @@ pub(crate) async fn bulk(call: Call) -> Answer {
         entropy: store.entropy(),
         ..Commit::default()
     };
-    let committed = call.commit(commit, Shape::Jobs).await?;
+    let mut committed = call.commit(commit, Shape::Jobs).await?;
+    if committed.repeated {
+        for reply in &mut committed.replies {
+            if let Reply::Enqueued(job) = reply {
+                job.deduplicated = true;
+            }
+        }
+    }
     let mut body = Json::with_capacity(100 * committed.replies.len() + 16);
     body.bulk(&committed.replies);
     Ok(answer::raw(StatusCode::OK, body.finish()))
