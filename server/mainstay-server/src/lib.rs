@@ -16,9 +16,6 @@
 pub mod admin;
 pub mod api;
 pub mod auth;
-mod docs;
-pub mod openapi;
-pub mod pages;
 pub mod bench;
 mod docs;
 pub mod openapi;
