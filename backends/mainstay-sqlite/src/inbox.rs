@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::stopwatch::Stopwatch;
+
 /// Many senders that never wait, one or more threads that take. Bounded by weight (bytes, or a count).
 pub(crate) struct Inbox<T> {
     state: Mutex<State<T>>,
@@ -18,8 +20,10 @@ struct State<T> {
     items: VecDeque<(usize, T)>,
     weight: usize,
     closed: bool,
-    /// Threads asleep in [`Inbox::take`]: waking costs a system call, so it happens only when there are some.
+    /// Threads asleep in [`Inbox::take`], and how many of them have been called: a call costs a system call, so
+    /// nobody is called twice.
     asleep: usize,
+    called: usize,
     /// An alarm rang; see [`Inbox::ring`].
     rang: bool,
 }
@@ -42,7 +46,7 @@ pub(crate) enum Taken {
 
 impl<T> Inbox<T> {
     pub(crate) fn new(limit: usize) -> Inbox<T> {
-        let state = State { items: VecDeque::new(), weight: 0, closed: false, asleep: 0, rang: false };
+        let state = State { items: VecDeque::new(), weight: 0, closed: false, asleep: 0, called: 0, rang: false };
         Inbox { state: Mutex::new(state), ready: Condvar::new(), limit }
     }
 
@@ -72,7 +76,13 @@ impl<T> Inbox<T> {
     fn put(&self, mut state: MutexGuard<'_, State<T>>, item: T, weight: usize) {
         state.items.push_back((weight, item));
         state.weight += weight;
-        let wake = state.asleep > 0;
+        self.call(state);
+    }
+
+    /// Wakes one thread that sleeps and was not called yet.
+    fn call(&self, mut state: MutexGuard<'_, State<T>>) {
+        let wake = state.asleep > state.called;
+        state.called += usize::from(wake);
         drop(state);
         if wake {
             self.ready.notify_one();
@@ -87,19 +97,7 @@ impl<T> Inbox<T> {
         at_most: Option<Duration>,
         mut fits: impl FnMut(&T, usize) -> bool,
     ) -> Taken {
-        let mut state = self.lock();
-        if state.items.is_empty() && !state.closed && !state.rang && at_most != Some(Duration::ZERO) {
-            state.asleep += 1;
-            let idle = |s: &mut State<T>| s.items.is_empty() && !s.closed && !s.rang;
-            state = match at_most {
-                None => self.ready.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
-                Some(time) => {
-                    let waited = self.ready.wait_timeout_while(state, time, idle);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-            state.asleep -= 1;
-        }
+        let mut state = self.sleep(at_most);
         state.rang = false;
         while let Some((weight, item)) = state.items.front() {
             if !fits(item, *weight) {
@@ -112,15 +110,32 @@ impl<T> Inbox<T> {
         if state.closed && state.items.is_empty() && into.is_empty() { Taken::Over } else { Taken::Open }
     }
 
+    /// Until there is a reason to look, or the time is up.
+    fn sleep(&self, at_most: Option<Duration>) -> MutexGuard<'_, State<T>> {
+        let watch = Stopwatch::start();
+        let mut state = self.lock();
+        while state.items.is_empty() && !state.closed && !state.rang {
+            let left = at_most.map(|time| time.saturating_sub(watch.elapsed()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
+            state.asleep += 1;
+            state = match left {
+                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+            state.asleep -= 1;
+            // One that woke for another reason may take the call of another; at worst, that is called again.
+            state.called = state.called.saturating_sub(1);
+        }
+        state
+    }
+
     /// Ends one [`Inbox::take`] that waits, or the next one.
     pub(crate) fn ring(&self) {
         let mut state = self.lock();
         state.rang = true;
-        let wake = state.asleep > 0;
-        drop(state);
-        if wake {
-            self.ready.notify_one();
-        }
+        self.call(state);
     }
 
     /// Nothing more is taken in; what is inside can still be taken out.

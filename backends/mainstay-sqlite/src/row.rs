@@ -28,7 +28,7 @@ pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
 pub(crate) const POLICY: &str =
     "id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, timeout_ms, retain_ms";
 /// The columns that [`Cells::body`] reads.
-pub(crate) const BODY: &str = "kind, payload, meta, tags, traceparent";
+pub(crate) const BODY: &str = "kind, tags, traceparent, meta, payload";
 /// The columns that [`Cells::failure`] reads.
 pub(crate) const FAILURE: &str = "attempt, at, type, message, backtrace";
 
@@ -290,14 +290,18 @@ impl Cells<'_> {
     /// A row of [`BODY`].
     pub(crate) fn body(&self) -> Result<JobBody, Error> {
         let text = |i| Ok::<_, Error>(self.text_opt(i)?.map(Arc::from));
-        let tags = if self.text_opt(3)?.is_some() { self.json(3)? } else { Vec::new() };
         Ok(JobBody {
             kind: self.text(0)?.into(),
-            payload: self.text(1)?.into(),
-            meta: text(2)?,
-            tags,
-            traceparent: text(4)?,
+            tags: self.tags(1)?,
+            traceparent: text(2)?,
+            meta: text(3)?,
+            payload: self.text(4)?.into(),
         })
+    }
+
+    /// Tags as [`tags_text`] wrote them.
+    pub(crate) fn tags(&self, i: usize) -> Result<Vec<Arc<str>>, Error> {
+        if self.text_opt(i)?.is_some() { self.json(i) } else { Ok(Vec::new()) }
     }
 
     /// A row of [`FAILURE`].

@@ -36,7 +36,9 @@ struct Statements<'c> {
     queue_removed: Statement<'c>,
     policy: Statement<'c>,
     job_put: Statement<'c>,
+    job_put_plain: Statement<'c>,
     job_updated: Statement<'c>,
+    job_updated_plain: Statement<'c>,
     job_deleted: Statement<'c>,
     finished_put: Statement<'c>,
     finished_deleted: Statement<'c>,
@@ -44,6 +46,8 @@ struct Statements<'c> {
     finished_oldest: Statement<'c>,
     body_put: Statement<'c>,
     forget: [Statement<'c>; 4],
+    trim_count: Statement<'c>,
+    trim: [Statement<'c>; 5],
     result: Statement<'c>,
     progress: Statement<'c>,
     failure: Statement<'c>,
@@ -57,6 +61,11 @@ struct Statements<'c> {
     audit_forgotten: Statement<'c>,
 }
 
+/// A piece of a lane.
+const RANGE: &str = "queue = ?1 AND lane = ?2 AND f BETWEEN ?3 AND ?4";
+/// So many jobs forgotten in a row are worth a look whether they are a whole piece of their lane.
+const WORTH_A_RANGE: usize = 8;
+
 impl<'c> Statements<'c> {
     fn prepare(conn: &'c Connection) -> rusqlite::Result<Statements<'c>> {
         let p = |sql: &str| conn.prepare(sql);
@@ -69,14 +78,29 @@ impl<'c> Statements<'c> {
             queue_removed: p("DELETE FROM queue WHERE id = ?1")?,
             policy: p("INSERT INTO policy (id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, \
                  timeout_ms, retain_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?,
-            job_put: p("INSERT INTO job (id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, \
+            job_put: p(
+                "INSERT INTO job (id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, \
                  crashes, size, expires_at, unique_key, settled_token, settled_nonce, settled_verb, settled_state, \
                  settled_run_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, \
-                 ?17, ?18, ?19)")?,
-            job_updated: p("UPDATE job SET phase = ?2, flags = ?3, run_at = ?4, attempt = ?5, crashes = ?6, \
+                 ?17, ?18, ?19)",
+            )?,
+            // Most jobs have none of the rarer columns, and every value that is handed over costs.
+            job_put_plain: p(
+                "INSERT INTO job (id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, \
+                 crashes, size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?,
+            job_updated: p(
+                "UPDATE job SET phase = ?2, flags = ?3, run_at = ?4, attempt = ?5, crashes = ?6, \
                  token = ?7, nonce = ?8, lease_until = ?9, lease_ms = ?10, claimed_at = ?11, worker = ?12, \
                  settled_token = ?13, settled_nonce = ?14, settled_verb = ?15, settled_state = ?16, \
-                 settled_run_at = ?17 WHERE id = ?1")?,
+                 settled_run_at = ?17 WHERE id = ?1",
+            )?,
+            // A job that was never settled: these columns hold nothing, and keep it.
+            job_updated_plain: p(
+                "UPDATE job SET phase = ?2, flags = ?3, run_at = ?4, attempt = ?5, crashes = ?6, \
+                 token = ?7, nonce = ?8, lease_until = ?9, lease_ms = ?10, claimed_at = ?11, worker = ?12 \
+                 WHERE id = ?1 AND settled_token IS NULL",
+            )?,
             job_deleted: p("DELETE FROM job WHERE id = ?1")?,
             finished_put: p(&format!(
                 "INSERT INTO finished ({FINISHED}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
@@ -93,6 +117,14 @@ impl<'c> Statements<'c> {
                 p("DELETE FROM result WHERE n = ?1")?,
                 p("DELETE FROM progress WHERE n = ?1")?,
                 p("DELETE FROM failure WHERE n = ?1")?,
+            ],
+            trim_count: p(&format!("SELECT count(*) FROM finished WHERE {RANGE}"))?,
+            trim: [
+                p(&format!("DELETE FROM body WHERE n IN (SELECT n FROM finished WHERE {RANGE})"))?,
+                p(&format!("DELETE FROM result WHERE n IN (SELECT n FROM finished WHERE {RANGE})"))?,
+                p(&format!("DELETE FROM progress WHERE n IN (SELECT n FROM finished WHERE {RANGE})"))?,
+                p(&format!("DELETE FROM failure WHERE n IN (SELECT n FROM finished WHERE {RANGE})"))?,
+                p(&format!("DELETE FROM finished WHERE {RANGE}"))?,
             ],
             result: p("INSERT OR REPLACE INTO result (n, result) VALUES (?1, ?2)")?,
             progress: p("INSERT OR REPLACE INTO progress (n, progress) VALUES (?1, ?2)")?,
@@ -124,11 +156,20 @@ impl<'c> Tables<'c> {
             return Ok(());
         }
         self.begin()?;
-        for change in changes {
-            let written = match self.s.write(change) {
-                Ok(written) => written,
-                Err(e) => return Err(Fault::of_statement(self.path, e)),
+        let mut trimmed = 0;
+        for (i, change) in changes.iter().enumerate() {
+            if i < trimmed {
+                continue;
+            }
+            let written = match self.s.trim(&changes[i..]) {
+                Ok(0) => self.s.write(change),
+                Ok(many) => {
+                    trimmed = i + many;
+                    Ok(true)
+                }
+                Err(e) => Err(e),
             };
+            let written = written.map_err(|e| Fault::of_statement(self.path, e))?;
             if !written {
                 let place = format!("a row to be changed is not there: {change:?}");
                 return Err(Fault::fatal(damaged_row(self.path, &place, "memory and file disagree")));
@@ -198,6 +239,9 @@ impl Statements<'_> {
                     let row = params![bits(job.n), &*body.kind, &*body.payload, meta, tags, trace];
                     self.body_put.execute(row)?;
                 }
+                if settled.is_none() && !job.has_extras {
+                    return self.put_plain(job);
+                }
                 let s = SettledCells::new(settled);
                 self.job_put.execute(params![
                     job.id.as_bytes(),
@@ -246,26 +290,94 @@ impl Statements<'_> {
         Ok(rows == 1)
     }
 
+    fn put_plain(&mut self, job: &LiveJob) -> rusqlite::Result<bool> {
+        let rows = self.job_put_plain.execute(params![
+            job.id.as_bytes(),
+            bits(job.n),
+            job.queue.0,
+            job.policy.0,
+            job.priority,
+            job.phase as u8,
+            flags(job),
+            job.run_at.0,
+            job.created_at.0,
+            job.attempt,
+            job.crashes,
+            job.size,
+        ])?;
+        Ok(rows == 1)
+    }
+
+    /// Forgets the finished jobs at the beginning of `changes` in one go, if they are a whole piece of a lane. Answers
+    /// how many changes that was.
+    fn trim(&mut self, changes: &[Change]) -> rusqlite::Result<usize> {
+        let Some(Change::FinishedRemoved(FinishedRef { key: first, .. })) = changes.first() else { return Ok(0) };
+        let mut last = *first;
+        let mut many = 1;
+        for change in &changes[1..] {
+            match change {
+                Change::FinishedRemoved(FinishedRef { key, .. })
+                    if (key.queue, key.lane) == (last.queue, last.lane) && key.f > last.f =>
+                {
+                    last = *key;
+                    many += 1;
+                }
+                _ => break,
+            }
+        }
+        if many < WORTH_A_RANGE {
+            return Ok(0);
+        }
+        let range = (first.queue.0, first.lane as u8, bits(first.f), bits(last.f));
+        let there: i64 = self.trim_count.query_row(range, |row| row.get(0))?;
+        if there != many as i64 {
+            return Ok(0);
+        }
+        self.trim.iter_mut().try_for_each(|statement| statement.execute(range).map(drop))?;
+        Ok(many)
+    }
+
     fn update(
         &mut self,
         job: &LiveJob,
         lease: Option<&LiveLease>,
         settled: &Option<SettledLease>,
     ) -> rusqlite::Result<usize> {
+        let id = job.id.as_bytes();
+        let (token, nonce) = (lease.map(|l| bits(l.id.token.0)), lease.map(|l| bits(l.id.nonce)));
+        let (until, ms) = (lease.map(|l| bits(l.until.0)), lease.map(|l| bits(l.ms)));
+        let claimed_at = lease.map(|l| bits(l.claimed_at.0));
+        let worker = lease.and_then(|l| l.worker.as_ref()).map(|worker| worker.as_str());
+        if settled.is_none() {
+            return self.job_updated_plain.execute(params![
+                id,
+                job.phase as u8,
+                flags(job),
+                job.run_at.0,
+                job.attempt,
+                job.crashes,
+                token,
+                nonce,
+                until,
+                ms,
+                claimed_at,
+                worker,
+            ]);
+        }
         let s = SettledCells::new(settled);
         self.job_updated.execute(params![
-            job.id.as_bytes(),
+            id,
             job.phase as u8,
             flags(job),
             job.run_at.0,
             job.attempt,
             job.crashes,
-            lease.map(|lease| bits(lease.id.token.0)),
-            lease.map(|lease| bits(lease.id.nonce)),
-            lease.map(|lease| bits(lease.until.0)),
-            lease.map(|lease| bits(lease.ms)),
-            lease.map(|lease| bits(lease.claimed_at.0)),
-            lease.and_then(|lease| lease.worker.as_ref()).map(|worker| worker.as_str()),
+            token,
+            nonce,
+            until,
+            ms,
+            claimed_at,
+            worker,
             s.token,
             s.nonce,
             s.verb,

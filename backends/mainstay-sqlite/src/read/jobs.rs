@@ -25,6 +25,7 @@ pub(crate) struct Jobs<'c> {
     queue: Statement<'c>,
     policy: Statement<'c>,
     body: Statement<'c>,
+    labels: Statement<'c>,
     result: Statement<'c>,
     progress: Statement<'c>,
     failures: Statement<'c>,
@@ -40,6 +41,7 @@ impl<'c> Jobs<'c> {
             queue: prepare("SELECT name FROM queue WHERE id = ?1 AND NOT dropped")?,
             policy: prepare(&format!("SELECT {POLICY} FROM policy WHERE id = ?1"))?,
             body: prepare(&format!("SELECT {BODY} FROM body WHERE n = ?1"))?,
+            labels: prepare("SELECT kind, tags FROM body WHERE n = ?1")?,
             result: prepare("SELECT result FROM result WHERE n = ?1")?,
             progress: prepare("SELECT progress FROM progress WHERE n = ?1")?,
             failures: prepare(&format!("SELECT {FAILURE} FROM failure WHERE n = ?1 ORDER BY at, attempt"))?,
@@ -126,6 +128,15 @@ impl<'c> Jobs<'c> {
     /// The body with this number.
     pub(super) fn body(&mut self, n: u64) -> Result<Option<JobBody>, Error> {
         one(self.path, "body", &mut self.body, bits(n), |row| row.body())
+    }
+
+    /// Whether a job is of this kind and has this tag; its payload is not read.
+    pub(super) fn is_labelled(&mut self, n: u64, kind: Option<&str>, tag: Option<&str>) -> Result<bool, Error> {
+        let fits = one(self.path, "body", &mut self.labels, bits(n), |row| {
+            Ok(kind.is_none_or(|kind| row.text(0).is_ok_and(|text| text == kind))
+                && (tag.is_none() || row.tags(1)?.iter().any(|each| Some(&**each) == tag)))
+        });
+        Ok(fits?.unwrap_or(false))
     }
 
     fn text(&mut self, n: u64, table: &'static str) -> Result<Option<Json>, Error> {

@@ -6,7 +6,7 @@ use mainstay_core::{
     Error, ErrorKind, JobId,
     access::{AccessToken, AuditRecord},
     engine::change::{FinishedJob, Lane, QueueId},
-    job::{JobBody, JobState},
+    job::JobState,
     store::{DeadFilter, JobFilter, Page, Query, Record, Slice, open_cursor, seal_cursor},
     time::Now,
 };
@@ -180,11 +180,7 @@ fn fits(
     if filter.kind.is_none() && filter.tag.is_none() {
         return Ok(true);
     }
-    let fits = |body: JobBody| {
-        filter.kind.as_deref().is_none_or(|kind| *body.kind == *kind)
-            && filter.tag.as_deref().is_none_or(|tag| body.tags.iter().any(|each| **each == *tag))
-    };
-    Ok(jobs.body(n)?.is_some_and(fits))
+    jobs.is_labelled(n, filter.kind.as_deref(), filter.tag.as_deref())
 }
 
 fn list_dead(

@@ -4,6 +4,7 @@ mod jobs;
 mod list;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Arc, atomic::Ordering},
 };
@@ -46,7 +47,8 @@ pub(crate) fn run(conn: &Connection, shared: &Shared, inbox: &Inbox<Read>) -> Re
         // One at a time, so that the other thread can take the next.
         let over = inbox.take(&mut taken, None, |_, _| std::mem::take(&mut room) == 1);
         for read in taken.drain(..) {
-            reader.answer(read);
+            // One that panics has shown it; its caller sees its channel close, the next gets its answer.
+            let _ = catch_unwind(AssertUnwindSafe(|| reader.answer(read)));
         }
         if over == Taken::Over {
             return Ok(());

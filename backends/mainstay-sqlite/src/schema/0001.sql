@@ -48,8 +48,9 @@ CREATE TABLE finished (
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX finished_id ON finished (id);
 
+-- What lists look for comes first: a long payload is not read for it.
 CREATE TABLE body (
-  n INTEGER PRIMARY KEY, kind TEXT NOT NULL, payload TEXT NOT NULL, meta TEXT, tags TEXT, traceparent TEXT
+  n INTEGER PRIMARY KEY, kind TEXT NOT NULL, tags TEXT, traceparent TEXT, meta TEXT, payload TEXT NOT NULL
 );
 CREATE TABLE result (n INTEGER PRIMARY KEY, result TEXT NOT NULL);
 CREATE TABLE progress (n INTEGER PRIMARY KEY, progress TEXT NOT NULL);

@@ -93,6 +93,7 @@ impl<'c> Writer<'c> {
             .begin()
             .and_then(|()| tables.write(&changes))
             .and_then(|()| tables.commit(&engine.counters(), false))
+            .and_then(|()| tables.sync_next(durability == Durability::Strict))
             .map_err(|fault| fault.error)?;
         changes.clear();
         engine.commit_group();
