@@ -158,10 +158,7 @@ impl Worker {
         });
         // Nothing that matters is left; what is left must not keep the process.
         runtime.shutdown_timeout(Duration::from_millis(100));
-        let (tally, ended) = match ended {
-            Ok(done) => done,
-            Err(failure) => return Err(failure),
-        };
+        let (tally, ended) = ended?;
         if session.is_text() {
             session::note(&format!("mainstay worker: {tally}"));
         } else {
