@@ -1,1 +1,22 @@
-//! The server from outside.
+//! The server from outside: over real sockets, on a store in memory unless a test is about another.
+
+mod client;
+mod server;
+
+mod admin;
+mod api;
+mod auth;
+mod bad_input;
+mod cli;
+mod cli_worker;
+mod codes;
+mod commit;
+mod dead;
+mod drain;
+mod keys;
+mod leases;
+mod lost;
+mod pages;
+mod process;
+mod settle;
+mod stop;
