@@ -107,7 +107,12 @@ impl From<StoreError> for crate::Error {
             Some(StoreErrorKind::DeadlineExceeded) => ErrorKind::TimedOut,
             _ => ErrorKind::Other,
         };
-        crate::Error::new(kind, error.to_string()).with_source(error)
+        let told = crate::Error::new(kind, error.to_string());
+        // It speaks for itself: only what is behind it is a further cause.
+        match std::error::Error::source(&error).map(ToString::to_string) {
+            Some(cause) => told.with_source(cause),
+            None => told,
+        }
     }
 }
 impl From<mainstay_core::Error> for crate::Error {

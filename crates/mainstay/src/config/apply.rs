@@ -22,7 +22,8 @@ pub(super) struct Base {
 /// Both halves of a configuration, and the keys nobody read.
 type Read<C> = (C, Settings, Vec<String>);
 
-/// Applies the winning settings. `None` if anything is wrong, which is in `problems` then.
+/// Applies the winning settings. What is wrong goes to `problems` and keeps its default, so that rules find what else
+/// is wrong; `None` if nothing can be read at all.
 pub(super) fn apply<C: DeserializeOwned>(
     base: &Base,
     settings: &[Setting],
@@ -40,8 +41,8 @@ pub(super) fn apply<C: DeserializeOwned>(
         }
     }
     match base.read::<C>(&all) {
-        _ if !problems.is_empty() => None,
         Ok((config, chassis, _)) => Some((config, chassis)),
+        Err(_) if !problems.is_empty() => None,
         Err(detail) => {
             problems.add("", format!("each value is fine alone, together they are not: {detail}"));
             None

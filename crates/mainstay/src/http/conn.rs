@@ -129,7 +129,7 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
         let flight = self.conn.begin(request.method().clone(), request.uri().clone());
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.conn.peer);
-        request.extensions_mut().insert(Delivery::on(self.conn.unflushed.clone()));
+        request.extensions_mut().insert(Delivery::on(self.conn.outgoing.clone()));
         request.extensions_mut().insert(self.door.shutdown.clone());
         let mut router: Router = self.door.router.clone();
         let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());

@@ -1,7 +1,8 @@
-//! Whether an answer got out.
+//! Whether there is still somebody to answer, and whether an answer got out.
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
@@ -14,18 +15,33 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 /// Watches answers on their way out of a connection, for those that hand over something which must be taken back if
 /// nobody got it. In every request's extensions; an extractor. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Delivery(Arc<Unflushed>);
+pub struct Delivery(Arc<Outgoing>);
 
 /// What happens if an answer is lost.
 type Lost = Box<dyn FnOnce() + Send>;
 
-/// Answers whose last byte the connection has taken, but not yet handed to the system.
+/// What a connection knows about its answers.
 #[derive(Default)]
-pub(crate) struct Unflushed(Mutex<Vec<Lost>>);
+pub(crate) struct Outgoing {
+    /// Of those whose last byte it has taken, but not yet handed to the system.
+    taken: Mutex<Vec<Lost>>,
+    /// Somebody wants to know whether the client is still there.
+    asked: AtomicBool,
+}
 
 impl Delivery {
-    pub(super) fn on(unflushed: Arc<Unflushed>) -> Self {
-        Self(unflushed)
+    pub(super) fn on(outgoing: Arc<Outgoing>) -> Self {
+        Self(outgoing)
+    }
+
+    /// Looks whether the client has closed its connection, which a busy server may not have got round to noticing.
+    /// If it has, this does not return: the request is dropped here.
+    ///
+    /// On HTTP/1.1; HTTP/2 notices by itself, a little later.
+    pub async fn check_client(&self) {
+        self.0.asked.store(true, Ordering::Relaxed);
+        // The connection is looked at before its handlers are.
+        tokio::task::yield_now().await;
     }
 
     /// The same body; `lost` is called, once, if the connection ends before all of it was handed to the system. What
@@ -37,24 +53,29 @@ impl Delivery {
     }
 }
 
-impl Unflushed {
+impl Outgoing {
+    /// Whether somebody wants to know about the client; once.
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed)
+    }
+
     /// All that was taken so far is out.
     pub fn flushed(&self) {
-        let out = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let out = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
         drop(out);
     }
 
     fn push(&self, lost: Lost) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
     }
 }
 
 /// The connection is gone: what was not flushed never will be.
-pub(crate) struct LostWithConnection(pub Arc<Unflushed>);
+pub(crate) struct LostWithConnection(pub Arc<Outgoing>);
 
 impl Drop for LostWithConnection {
     fn drop(&mut self) {
-        let lost = std::mem::take(&mut *self.0.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let lost = std::mem::take(&mut *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner));
         lost.into_iter().for_each(|lost| lost());
     }
 }
@@ -70,7 +91,7 @@ pin_project_lite::pin_project! {
 /// Dropped before its body's end: lost.
 struct Pending {
     lost: Option<Lost>,
-    to: Arc<Unflushed>,
+    to: Arc<Outgoing>,
 }
 
 impl Pending {
@@ -132,7 +153,7 @@ impl std::fmt::Debug for Delivery {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use http_body_util::BodyExt;
 
@@ -156,12 +177,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_was_taken_is_lost_with_the_connection_unless_it_was_flushed() {
-        let unflushed = Arc::<Unflushed>::default();
-        let connection = LostWithConnection(unflushed.clone());
-        let delivery = Delivery::on(unflushed.clone());
+        let outgoing = Arc::<Outgoing>::default();
+        let connection = LostWithConnection(outgoing.clone());
+        let delivery = Delivery::on(outgoing.clone());
         let (first, first_lost) = watched(&delivery);
         first.collect().await.unwrap();
-        unflushed.flushed();
+        outgoing.flushed();
         let (second, second_lost) = watched(&delivery);
         second.collect().await.unwrap();
         drop(connection);

@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
 use super::Peer;
-use super::delivery::{LostWithConnection, Unflushed};
+use super::delivery::{LostWithConnection, Outgoing};
 use crate::app::Overstayer;
 use crate::millis;
 use crate::time::monotonic_ms;
@@ -36,7 +36,7 @@ pub(crate) struct Conn {
     begun: AtomicU64,
     write_blocked: AtomicBool,
     /// Answers that are on their way out.
-    pub unflushed: Arc<Unflushed>,
+    pub outgoing: Arc<Outgoing>,
     /// Notified when the first request begins, and when the last one in flight ends.
     changed: Notify,
 }
@@ -56,12 +56,12 @@ impl Flights {
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
-            unflushed: Arc::default(),
+            outgoing: Arc::default(),
             changed: Notify::new(),
         });
         self.lock().insert(conn.id, conn.clone());
         metrics::gauge!("http.server.open_connections").increment(1);
-        let lost = LostWithConnection(conn.unflushed.clone());
+        let lost = LostWithConnection(conn.outgoing.clone());
         Entered { flights: self.clone(), conn, _lost: lost }
     }
 

@@ -37,6 +37,13 @@ pub(super) async fn sniff(stream: &mut TcpStream) -> io::Result<Option<(Protocol
     }
 }
 
+/// Whether the client has closed, and nothing it sent is left to be read.
+fn is_closed(stream: &TcpStream) -> bool {
+    use rustix::net::{RecvFlags, recv};
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    !matches!(recv(stream, &mut [0u8; 1][..], flags), Ok((1.., _)) | Err(rustix::io::Errno::AGAIN))
+}
+
 /// The bytes that were read to find out.
 pub(super) struct Seen {
     bytes: [u8; 24],
@@ -56,7 +63,12 @@ impl AsyncRead for Replay {
         let this = self.get_mut();
         let left = &this.seen.bytes[this.seen.at..this.seen.len];
         if left.is_empty() {
-            return Pin::new(&mut this.stream).poll_read(cx, buf);
+            let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+            // tokio goes by what it was told at its last look; the system knows now.
+            if read.is_pending() && this.conn.outgoing.asked() && is_closed(&this.stream) {
+                return Poll::Ready(Ok(()));
+            }
+            return read;
         }
         let take = left.len().min(buf.remaining());
         buf.put_slice(&left[..take]);
@@ -93,7 +105,7 @@ impl AsyncWrite for Replay {
         // hyper flushes when it has written all it has: whatever answer it has taken is out then.
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            this.conn.unflushed.flushed();
+            this.conn.outgoing.flushed();
         }
         flushed
     }

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use mainstay_core::{clock::Clock, store::Store};
+use mainstay_core::{ErrorKind, clock::Clock, store::Store};
 use mainstay_sqlite::{Options, SqliteStore};
 
 use super::OnFatal;
-use crate::Result;
+use crate::{Error, Result};
 
 pub(super) fn open(path: &str, clock: &Arc<dyn Clock>, on_fatal: OnFatal) -> Result<Arc<dyn Store>> {
     let options = Options { on_fatal: Some(on_fatal), ..Options::new(path, clock.clone()) };
-    Ok(Arc::new(SqliteStore::open(options)?))
+    let opened = SqliteStore::open(options).map_err(|error| match error.kind() {
+        // No folder, a folder, another program's file: what is there is not a store that can be had now.
+        ErrorKind::Invalid | ErrorKind::NotSupported => Error::unavailable(error.to_string()),
+        _ => error.into(),
+    });
+    Ok(Arc::new(opened?))
 }

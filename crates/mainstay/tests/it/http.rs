@@ -351,3 +351,35 @@ async fn a_request_whose_client_is_gone_is_dropped() {
     .await;
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
 }
+
+/// A handler can know that its client has left, before anything else has told the runtime so.
+#[tokio::test]
+async fn a_request_whose_client_has_just_left_is_dropped_where_the_client_is_checked() {
+    use std::io::Write;
+
+    struct Dropped(Arc<Notify>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    let client = Arc::new(std::sync::Mutex::new(None::<std::net::TcpStream>));
+    let (went_on, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let handler = {
+        let (client, went_on, dropped) = (client.clone(), went_on.clone(), dropped.clone());
+        move |delivery: mainstay::http::Delivery| async move {
+            let _dropped = Dropped(dropped);
+            drop(client.lock().unwrap().take());
+            delivery.check_client().await;
+            went_on.store(true, Ordering::Relaxed);
+        }
+    };
+    with_router(&[("lame_duck_ms", "0")], Router::new().route("/", get(handler)), async |running| {
+        let mut stream = std::net::TcpStream::connect(running.api).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        *client.lock().unwrap() = Some(stream);
+        timeout(PATIENCE, dropped.notified()).await.unwrap();
+        assert!(!went_on.load(Ordering::Relaxed), "nobody is there to go on for");
+    })
+    .await;
+}
