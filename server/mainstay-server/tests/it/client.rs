@@ -65,11 +65,19 @@ pub struct Request {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+    behind: Vec<u8>,
 }
 
 impl Request {
     pub fn new(to: SocketAddr, method: &str, path: &str) -> Self {
-        Self { to, method: method.into(), path: path.into(), headers: Vec::new(), body: Vec::new() }
+        Self {
+            to,
+            method: method.into(),
+            path: path.into(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            behind: Vec::new(),
+        }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
@@ -100,7 +108,14 @@ impl Request {
         head.push_str(&format!("connection: {connection}\r\n\r\n"));
         let mut text = head.into_bytes();
         text.extend_from_slice(&self.body);
+        text.extend_from_slice(&self.behind);
         text
+    }
+
+    /// Sends another behind it, without waiting for the answer.
+    pub fn and_then(mut self, other: Request) -> Self {
+        self.behind = other.text("keep-alive");
+        self
     }
 
     /// Sends it and leaves the connection open, the answer unread.

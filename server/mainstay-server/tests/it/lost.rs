@@ -37,12 +37,22 @@ async fn a_client_that_left_while_it_waited_is_granted_nothing() {
     }
 }
 
+/// Sends a request behind one that waits, and is gone long before the server comes to it.
+async fn behind_one_that_waits(server: &TestServer, request: crate::client::Request) {
+    let gate = server.enqueue("gate", json!({})).await;
+    let (_, lease) = server.claim_one("gate").await;
+    let wait = server.request("GET", &format!("/v1/jobs/{gate}/result?wait_ms=60000"));
+    drop(wait.and_then(request).open().await);
+    let open = json!({ "lease": lease });
+    server.post(&format!("/v1/jobs/{gate}/complete"), open).await.is(200);
+}
+
 #[tokio::test]
-async fn a_client_that_left_right_after_its_request_spends_no_attempt() {
+async fn a_client_that_left_before_its_claim_was_begun_is_granted_nothing() {
     let server = TestServer::start().await;
     for round in 0..20 {
         let id = server.enqueue("q", json!({})).await;
-        drop(claim(&server, 0).open().await);
+        behind_one_that_waits(&server, claim(&server, 0)).await;
         let job = collect(&server, 1).await.remove(0);
         assert_eq!(
             (&job["id"], &job["attempt"], &job["crashes"]),
@@ -56,16 +66,21 @@ async fn a_client_that_left_right_after_its_request_spends_no_attempt() {
 async fn a_settle_of_a_client_that_left_counts_and_its_claim_does_not() {
     let server = TestServer::start().await;
     for round in 0..20 {
-        server.enqueue("q", json!({})).await;
-        let (done, lease) = server.claim_one("q").await;
-        let next = server.enqueue("q", json!({})).await;
+        let done = server.enqueue("done", json!({})).await;
+        let (_, lease) = server.claim_one("done").await;
         let item = json!({ "id": done, "lease": lease, "outcome": "complete" });
-        let settle = json!({ "items": [item], "claim": {"queues": ["q"]} });
-        drop(server.request("POST", "/v1/jobs/settle").json(settle).open().await);
-        let job = collect(&server, 1).await.remove(0);
-        assert_eq!((&job["id"], &job["attempt"]), (&json!(next), &json!(1)), "{round}");
+        let settle = json!({ "items": [item], "claim": {"queues": ["q"], "wait_ms": 60000} });
+        let waiting = server.request("POST", "/v1/jobs/settle").json(settle).open().await;
         let result = server.get(&format!("/v1/jobs/{done}/result?wait_ms=60000")).await.is(200);
-        assert_eq!(result["state"], "completed");
+        assert_eq!(result["state"], "completed", "the items do not wait for the claim");
+        drop(waiting);
+        let next = server.enqueue("q", json!({})).await;
+        let job = collect(&server, 1).await.remove(0);
+        assert_eq!(
+            (&job["id"], &job["attempt"], &job["crashes"]),
+            (&json!(next), &json!(1), &json!(0)),
+            "{round}"
+        );
     }
 }
 

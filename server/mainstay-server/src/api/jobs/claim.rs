@@ -22,8 +22,8 @@ pub(crate) async fn claim(call: Call) -> Answer {
     let claim = input.body::<Claim>()?;
     let (claim, keyed) = input.finish(claim)?;
     let wanted = wanted(&call, &claim)?;
-    // A client that is known to be gone is granted nothing: what has arrived on its connection is looked at first.
-    tokio::task::yield_now().await;
+    // A client that is known to be gone is granted nothing.
+    call.delivery().check_client().await;
     let grants = if call.api.shutdown.is_draining() {
         Vec::new()
     } else {
@@ -32,7 +32,7 @@ pub(crate) async fn claim(call: Call) -> Answer {
     let undelivered = Undelivered::new(&call, &grants, keyed.is_some());
     if !grants.is_empty() {
         // It may have left while its jobs were being granted.
-        tokio::task::yield_now().await;
+        call.delivery().check_client().await;
     }
     let mut body = Json::with_capacity(16 + size(&grants));
     body.raw("{").jobs(&grants);

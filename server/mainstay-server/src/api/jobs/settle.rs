@@ -74,7 +74,7 @@ pub(crate) async fn settle(call: Call) -> Answer {
     }
     if !grants.is_empty() {
         // A client that left while its items were being settled gets nothing new.
-        tokio::task::yield_now().await;
+        call.delivery().check_client().await;
     }
     let body = write(&ids, judged, &answers, &grants);
     Ok(undelivered.answer(&call, answer::raw(StatusCode::OK, body)))
