@@ -101,14 +101,15 @@ fn text_becomes_what_its_reader_wants() {
 }
 
 #[test]
-fn a_file_with_three_mistakes_reports_three() {
+fn every_mistake_of_a_file_is_reported_whatever_kind_it_is() {
     let file = file("worker = 3\nlog_level = 'loud'\n[db]\npool = 'many'\nport = 5432\n");
     let found = problems(loader().file(file.path()));
     let name = file.path().display();
-    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found.len(), 4, "{found:?}");
     assert_eq!(found[0], format!("worker: unknown key, did you mean `workers` ({name}:1)"));
     assert!(found[1].starts_with("db.pool: ") && found[1].ends_with(&format!("({name}:4)")), "{found:?}");
     assert_eq!(found[2], format!("db.port: unknown key ({name}:5)"));
+    assert!(found[3].starts_with("log_level: ") && found[3].ends_with(&format!("({name}:2)")), "{found:?}");
     let file = self::file("workers = 3\nlog_level = 'loud'\ngrace_ms = 10\n");
     let found =
         problems(loader().file(file.path()).flag("workers", "5", "-w").rule(|config, _, problems| {
