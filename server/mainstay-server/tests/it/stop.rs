@@ -193,7 +193,7 @@ async fn one_of_two_servers_stops_under_load_and_no_request_is_refused_or_lost()
             None => break,
         }
     }
-    let acknowledged = seen.acknowledged.lock().unwrap();
+    let acknowledged = std::mem::take(&mut *seen.acknowledged.lock().unwrap());
     let missing = acknowledged.iter().filter(|(address, id)| *address == gone && !there.contains(id)).count();
     assert_eq!(missing, 0, "acknowledged by the stopped server and not in its store");
     stays.signal(Signal::INT);
