@@ -71,7 +71,9 @@ async fn main() {
     let body = JobBody::new("bench", &format!("\"{}\"", "x".repeat(256)));
     let filling = start.elapsed();
     for first in (0..waiting).step_by(1_000) {
-        let job = |i: u64| NewJob::new(ids.next(wall_ms(), &queues[0], i), queues[i as usize % 4].clone(), body.clone());
+        let job = |i: u64| {
+            NewJob::new(ids.next(wall_ms(), &queues[0], i), queues[i as usize % 4].clone(), body.clone())
+        };
         submit(&store, (first..first + 1_000).map(job).map(|job| Op::Enqueue(Box::new(job))).collect()).await;
     }
     if waiting > 0 {
@@ -90,10 +92,19 @@ async fn main() {
             while !stop.load(Ordering::Relaxed) {
                 let begun = start.elapsed();
                 let id = ids.next(wall_ms(), &queue, mainstay_core::rules::mix(caller, cycles));
-                let job = NewJob { priority: (cycles % 3) as u8, ..NewJob::new(id, queue.clone(), body.clone()) };
+                let job =
+                    NewJob { priority: (cycles % 3) as u8, ..NewJob::new(id, queue.clone(), body.clone()) };
                 submit(&store, vec![Op::Enqueue(Box::new(job))]).await;
-                let claim = Claim { queues: vec![queue.clone()], max: 1, max_bytes: 1 << 24, lease_ms: 30_000, worker: None };
-                let Reply::Claimed(grants) = submit(&store, vec![Op::Claim(claim)]).await.remove(0) else { panic!() };
+                let claim = Claim {
+                    queues: vec![queue.clone()],
+                    max: 1,
+                    max_bytes: 1 << 24,
+                    lease_ms: 30_000,
+                    worker: None,
+                };
+                let Reply::Claimed(grants) = submit(&store, vec![Op::Claim(claim)]).await.remove(0) else {
+                    panic!()
+                };
                 for grant in grants {
                     let outcome = Outcome::Complete { result: None };
                     let settle = Settle { id: grant.id, lease: grant.lease, outcome, repeat_is_ok: true };
@@ -116,18 +127,33 @@ async fn main() {
     let took = (start.elapsed() - measured).as_secs_f64();
     latencies.sort_unstable();
     let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
-    println!("{:.0} cycles/s, a cycle p50 {} us, p99 {} us, p99.9 {} us", cycles as f64 / took, at(0.5), at(0.99), at(0.999));
+    println!(
+        "{:.0} cycles/s, a cycle p50 {} us, p99 {} us, p99.9 {} us",
+        cycles as f64 / took,
+        at(0.5),
+        at(0.99),
+        at(0.999)
+    );
     for ((name, after), (_, before)) in figures(&store).into_iter().zip(before) {
         let grown = if name.ends_with("_total") { after - before } else { after };
         println!("  {name} {grown:.3}");
     }
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM")).for_each(|line| println!("  {line}"));
+    status
+        .lines()
+        .filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM"))
+        .for_each(|line| println!("  {line}"));
     // Processor time by thread: what is left of the figures on a machine that others use too.
     for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
-        let nanos = read("schedstat").split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-        println!("  {} {:.2} s, {:.1} us a cycle", read("comm").trim(), nanos / 1e9, nanos / 1e3 / cycles as f64);
+        let nanos =
+            read("schedstat").split(' ').next().and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+        println!(
+            "  {} {:.2} s, {:.1} us a cycle",
+            read("comm").trim(),
+            nanos / 1e9,
+            nanos / 1e3 / cycles as f64
+        );
     }
     store.close(Duration::from_secs(30)).await.expect("close");
 }

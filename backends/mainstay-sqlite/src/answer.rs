@@ -31,7 +31,8 @@ pub(crate) struct Sealed {
 
 impl Answer {
     pub(crate) fn new(answers: Answers, keyed: Vec<bool>, back_to: &Arc<Inbox<Message>>) -> Answer {
-        let has_grants = replies(&answers).any(|reply| matches!(reply, Reply::Claimed(grants) if !grants.is_empty()));
+        let has_grants =
+            replies(&answers).any(|reply| matches!(reply, Reply::Claimed(grants) if !grants.is_empty()));
         Answer { answers, keyed, back_to: has_grants.then(|| back_to.clone()) }
     }
 

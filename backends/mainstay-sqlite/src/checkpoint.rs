@@ -107,10 +107,10 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
 
 /// Moves what can be moved without waiting for anybody. Answers how many frames the journal had.
 pub(crate) fn passive(conn: &Connection, path: &Path) -> Result<u64> {
-    let mut statement = conn
-        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")
-        .map_err(|e| Fault::of_checkpoint(path, e))?;
-    let frames = statement.query_row([], |row| row.get::<_, i64>(1)).map_err(|e| Fault::of_checkpoint(path, e))?;
+    let mut statement =
+        conn.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)").map_err(|e| Fault::of_checkpoint(path, e))?;
+    let frames =
+        statement.query_row([], |row| row.get::<_, i64>(1)).map_err(|e| Fault::of_checkpoint(path, e))?;
     Ok(frames.max(0) as u64)
 }
 

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use mainstay_core::{
-    StoreTime,
-    clock::Clock,
-    time::Now,
-};
+use mainstay_core::{StoreTime, clock::Clock, time::Now};
 
 /// The user's clock, shifted so that store time continues over a restart.
 #[derive(Clone)]

@@ -46,7 +46,8 @@ pub(crate) enum Taken {
 
 impl<T> Inbox<T> {
     pub(crate) fn new(limit: usize) -> Inbox<T> {
-        let state = State { items: VecDeque::new(), weight: 0, closed: false, asleep: 0, called: 0, rang: false };
+        let state =
+            State { items: VecDeque::new(), weight: 0, closed: false, asleep: 0, called: 0, rang: false };
         Inbox { state: Mutex::new(state), ready: Condvar::new(), limit }
     }
 

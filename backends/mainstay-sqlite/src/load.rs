@@ -5,7 +5,10 @@ use std::{collections::HashSet, hash::Hash, path::Path, sync::Arc};
 use mainstay_core::{
     Error, QueueName, StoreTime,
     access::AccessToken,
-    engine::{Engine, change::{Counters, QueueId}},
+    engine::{
+        Engine,
+        change::{Counters, QueueId},
+    },
     op::IdempotencyKey,
 };
 use rusqlite::{Connection, OptionalExtension};

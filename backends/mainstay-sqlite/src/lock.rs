@@ -18,7 +18,8 @@ impl Lock {
     pub(crate) fn take(path: &Path) -> Result<Lock, Error> {
         let lock_path = beside(path, "-lock");
         let unusable = |doing: &str, e: std::io::Error| {
-            Error::new(ErrorKind::Unavailable, format!("cannot {doing} {}: {e}", lock_path.display())).because(e)
+            Error::new(ErrorKind::Unavailable, format!("cannot {doing} {}: {e}", lock_path.display()))
+                .because(e)
         };
         let mut file = OpenOptions::new()
             .read(true)
@@ -46,7 +47,8 @@ fn held(path: &Path, file: &mut File) -> Error {
         Ok(pid) => format!("process {pid}"),
         Err(_) => "another process".to_owned(),
     };
-    let message = format!("the store {} is in use by {holder}; a store has one process at a time", path.display());
+    let message =
+        format!("the store {} is in use by {holder}; a store has one process at a time", path.display());
     Error::new(ErrorKind::Unavailable, message)
 }
 

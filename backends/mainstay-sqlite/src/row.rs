@@ -36,7 +36,7 @@ pub(crate) const RETRYING: i64 = 1;
 pub(crate) const CANCEL_REQUESTED: i64 = 2;
 
 pub(crate) fn flags(job: &LiveJob) -> i64 {
-    i64::from(job.retrying) * RETRYING | i64::from(job.cancel_requested) * CANCEL_REQUESTED
+    (i64::from(job.retrying) * RETRYING) | (i64::from(job.cancel_requested) * CANCEL_REQUESTED)
 }
 
 /// 64 bits as SQLite's signed integer, and back with `as u64`.
@@ -150,7 +150,9 @@ impl Cells<'_> {
 
     pub(crate) fn bytes<const N: usize>(&self, i: usize) -> Result<[u8; N], Error> {
         match self.get(i)? {
-            ValueRef::Blob(bytes) => bytes.try_into().map_err(|_| self.bad(i, &format!("is not {N} bytes long"))),
+            ValueRef::Blob(bytes) => {
+                bytes.try_into().map_err(|_| self.bad(i, &format!("is not {N} bytes long")))
+            }
             other => Err(self.bad(i, &format!("holds {}, not a blob", other.data_type()))),
         }
     }

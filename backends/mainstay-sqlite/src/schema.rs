@@ -25,7 +25,8 @@ pub(crate) fn migrate(conn: &Connection, path: &Path) -> Result<(), Error> {
     if application != APPLICATION_ID {
         let tables = pragma("SELECT count(*) FROM sqlite_schema")?;
         if application != 0 || version != 0 || tables != 0 {
-            let message = format!("{} is a SQLite file of another program, not a mainstay store", path.display());
+            let message =
+                format!("{} is a SQLite file of another program, not a mainstay store", path.display());
             return Err(Error::new(ErrorKind::Invalid, message));
         }
     }

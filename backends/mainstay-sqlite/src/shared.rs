@@ -12,8 +12,8 @@ use mainstay_core::{Error, ErrorKind, StoreTime, Timestamp, hub::Hub, time::Now}
 use tokio::sync::watch;
 
 use crate::{
-    checkpoint::Checkpoints, clock::StoreClock, inbox::Inbox, inbox::Refused, options::FatalHook, read::Reads,
-    writer::Message,
+    checkpoint::Checkpoints, clock::StoreClock, inbox::Inbox, inbox::Refused, options::FatalHook,
+    read::Reads, writer::Message,
 };
 
 pub(crate) struct Shared {
@@ -57,7 +57,8 @@ impl Due {
     }
 
     pub(crate) fn has_come(&self, now: Now) -> bool {
-        self.lease_end.load(Ordering::Acquire) <= now.store.0 || self.expiry.load(Ordering::Acquire) <= now.wall.0
+        self.lease_end.load(Ordering::Acquire) <= now.store.0
+            || self.expiry.load(Ordering::Acquire) <= now.wall.0
     }
 }
 

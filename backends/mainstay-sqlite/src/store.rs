@@ -18,8 +18,8 @@ use mainstay_core::{
     Error, ErrorKind, Now, Store, StoreTime,
     op::{Committed, Failure},
     store::{
-        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice, TokenOrder,
-        Wake, open_cursor, seal_cursor,
+        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record,
+        Slice, TokenOrder, Wake, open_cursor, seal_cursor,
     },
 };
 use rusqlite::InterruptHandle;
@@ -95,10 +95,16 @@ impl SqliteStore {
     pub async fn backup(&self, to: impl AsRef<Path>) -> Result<(), Error> {
         self.is_open()?;
         if self.backing_up.swap(true, Ordering::AcqRel) {
-            return Err(Error::new(ErrorKind::Unavailable, "a backup is under way; try again when it is done"));
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "a backup is under way; try again when it is done",
+            ));
         }
-        let done = self.start_backup(to.as_ref()).inspect_err(|_| self.backing_up.store(false, Ordering::Release))?;
-        done.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the backup ended without a word")))
+        let done = self
+            .start_backup(to.as_ref())
+            .inspect_err(|_| self.backing_up.store(false, Ordering::Release))?;
+        done.await
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Unavailable, "the backup ended without a word")))
     }
 
     fn start_backup(&self, to: &Path) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
@@ -128,7 +134,10 @@ impl SqliteStore {
         if open { Ok(()) } else { Err(self.shared.gone()) }
     }
 
-    async fn read<T>(&self, make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Read) -> Result<T, Error> {
+    async fn read<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Read,
+    ) -> Result<T, Error> {
         if self.shared.failed.get().is_some() {
             return Err(self.shared.gone());
         }
@@ -286,7 +295,8 @@ impl Store for SqliteStore {
             }
             None => {
                 self.shared.abandon.store(true, Ordering::Relaxed);
-                let message = "the store had more to write than the time to close allowed; the rest was refused";
+                let message =
+                    "the store had more to write than the time to close allowed; the rest was refused";
                 Err(Error::new(ErrorKind::DeadlineExceeded, message))
             }
         }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use mainstay_core::{
     Error, JobId,
-    engine::change::{Archive, Change, Counters, FinishedJob, FinishedRef, Lane, LiveJob, LiveLease, QueueId, SettledLease},
+    engine::change::{
+        Archive, Change, Counters, FinishedJob, FinishedRef, Lane, LiveJob, LiveLease, QueueId, SettledLease,
+    },
     job::{FAILURES_KEPT, JobPolicy},
 };
 use rusqlite::{Connection, OptionalExtension, Statement, params};
@@ -73,11 +75,17 @@ impl<'c> Statements<'c> {
             begin: p("BEGIN IMMEDIATE")?,
             commit: p("COMMIT")?,
             data_version: p("PRAGMA data_version")?,
-            meta: p("UPDATE meta SET token = ?1, n = ?2, f = ?3, k = ?4, audit = ?5, clock = ?6, clean = ?7")?,
-            queue: p("INSERT OR REPLACE INTO queue (id, name, paused, dropped, config) VALUES (?1, ?2, ?3, ?4, ?5)")?,
+            meta: p(
+                "UPDATE meta SET token = ?1, n = ?2, f = ?3, k = ?4, audit = ?5, clock = ?6, clean = ?7",
+            )?,
+            queue: p(
+                "INSERT OR REPLACE INTO queue (id, name, paused, dropped, config) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
             queue_removed: p("DELETE FROM queue WHERE id = ?1")?,
-            policy: p("INSERT INTO policy (id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, \
-                 timeout_ms, retain_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?,
+            policy: p(
+                "INSERT INTO policy (id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, \
+                 timeout_ms, retain_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?,
             job_put: p(
                 "INSERT INTO job (id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, \
                  crashes, size, expires_at, unique_key, settled_token, settled_nonce, settled_verb, settled_state, \
@@ -111,7 +119,9 @@ impl<'c> Statements<'c> {
             finished_oldest: p(&format!(
                 "SELECT {FINISHED_REF} FROM finished WHERE queue = ?1 AND lane = ?2 ORDER BY f LIMIT ?3"
             ))?,
-            body_put: p("INSERT INTO body (n, kind, payload, meta, tags, traceparent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
+            body_put: p(
+                "INSERT INTO body (n, kind, payload, meta, tags, traceparent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
             forget: [
                 p("DELETE FROM body WHERE n = ?1")?,
                 p("DELETE FROM result WHERE n = ?1")?,
@@ -137,7 +147,9 @@ impl<'c> Statements<'c> {
             access_token: p("INSERT OR REPLACE INTO access_token (name, hash, scopes, created_at) \
                  VALUES (?1, ?2, ?3, ?4)")?,
             access_token_removed: p("DELETE FROM access_token WHERE name = ?1")?,
-            audit: p("INSERT INTO audit (number, at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
+            audit: p(
+                "INSERT INTO audit (number, at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?,
             audit_forgotten: p("DELETE FROM audit WHERE number <= ?1")?,
         })
     }
@@ -311,7 +323,9 @@ impl Statements<'_> {
     /// Forgets the finished jobs at the beginning of `changes` in one go, if they are a whole piece of a lane. Answers
     /// how many changes that was.
     fn trim(&mut self, changes: &[Change]) -> rusqlite::Result<usize> {
-        let Some(Change::FinishedRemoved(FinishedRef { key: first, .. })) = changes.first() else { return Ok(0) };
+        let Some(Change::FinishedRemoved(FinishedRef { key: first, .. })) = changes.first() else {
+            return Ok(0);
+        };
         let mut last = *first;
         let mut many = 1;
         for change in &changes[1..] {
@@ -461,7 +475,12 @@ impl Statements<'_> {
             Change::KeyedForgotten { up_to } => self.keyed_forgotten.execute([bits(*up_to)]),
             Change::AccessToken(token) => {
                 let scopes = json(&token.scopes);
-                self.access_token.execute(params![token.name.as_str(), token.hash, scopes, token.created_at.0])
+                self.access_token.execute(params![
+                    token.name.as_str(),
+                    token.hash,
+                    scopes,
+                    token.created_at.0
+                ])
             }
             Change::AccessTokenRemoved(name) => self.access_token_removed.execute([name.as_str()]),
             Change::Audit { number, record: r } => {
@@ -509,9 +528,10 @@ fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
 impl Archive for Tables<'_> {
     fn finished(&mut self, id: JobId) -> std::result::Result<Option<FinishedJob>, Error> {
         let path = self.path;
-        let found = self.s.finished_by_id.query_row([id.as_bytes()], |row| {
-            Ok(Cells { path, table: "finished", row }.finished_job())
-        });
+        let found = self
+            .s
+            .finished_by_id
+            .query_row([id.as_bytes()], |row| Ok(Cells { path, table: "finished", row }.finished_job()));
         found.optional().map_err(|e| read_error(path, e))?.transpose()
     }
 

@@ -75,7 +75,11 @@ impl<'c> Jobs<'c> {
     }
 
     /// A finished job with everything around it.
-    pub(super) fn finished_record(&mut self, finished: FinishedJob, now: Now) -> Result<Option<JobRecord>, Error> {
+    pub(super) fn finished_record(
+        &mut self,
+        finished: FinishedJob,
+        now: Now,
+    ) -> Result<Option<JobRecord>, Error> {
         let Some(record) = self.record(&finished.job, now)? else { return Ok(None) };
         Ok(Some(JobRecord {
             state: finished.state,
@@ -131,7 +135,12 @@ impl<'c> Jobs<'c> {
     }
 
     /// Whether a job is of this kind and has this tag; its payload is not read.
-    pub(super) fn is_labelled(&mut self, n: u64, kind: Option<&str>, tag: Option<&str>) -> Result<bool, Error> {
+    pub(super) fn is_labelled(
+        &mut self,
+        n: u64,
+        kind: Option<&str>,
+        tag: Option<&str>,
+    ) -> Result<bool, Error> {
         let fits = one(self.path, "body", &mut self.labels, bits(n), |row| {
             Ok(kind.is_none_or(|kind| row.text(0).is_ok_and(|text| text == kind))
                 && (tag.is_none() || row.tags(1)?.iter().any(|each| Some(&**each) == tag)))

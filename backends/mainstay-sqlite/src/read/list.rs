@@ -30,7 +30,8 @@ pub(super) fn list(
     now: Now,
 ) -> Result<Slice, Error> {
     let after = page.cursor.as_deref().map(|cursor| open_cursor(query, cursor)).transpose()?;
-    let mut pages = Pages { query, limit: page.limit as usize, looked: 0, last: None, slice: Slice::default() };
+    let mut pages =
+        Pages { query, limit: page.limit as usize, looked: 0, last: None, slice: Slice::default() };
     match query {
         Query::Jobs(filter) => {
             let end = after.map(parse::<JobId>).transpose()?;
@@ -95,7 +96,9 @@ impl<T> Ahead<'_, T> {
             && let Some(rows) = &mut self.rows
         {
             match rows.next().map_err(|e| read_error(self.path, e))? {
-                Some(row) => self.next = Some((self.decode)(Cells { path: self.path, table: self.table, row })?),
+                Some(row) => {
+                    self.next = Some((self.decode)(Cells { path: self.path, table: self.table, row })?)
+                }
                 None => self.rows = None,
             }
         }
@@ -195,7 +198,8 @@ fn list_dead(
     let failed = |e| read_error(path, e);
     let Some(queue) = queue_id(conn, path, filter.queue.as_str())? else { return Ok(()) };
     let end = end.map_or(i64::MAX, |end| end.min(i64::MAX as u64) as i64);
-    let sql = format!("SELECT {FINISHED} FROM finished WHERE queue = ?1 AND lane = ?2 AND f < ?3 ORDER BY f DESC");
+    let sql =
+        format!("SELECT {FINISHED} FROM finished WHERE queue = ?1 AND lane = ?2 AND f < ?3 ORDER BY f DESC");
     let mut statement = conn.prepare_cached(&sql).map_err(failed)?;
     let rows = statement.query(params![queue.0, Lane::Dead as u8, end]).map_err(failed)?;
     let decode = |row: Cells<'_>| row.finished_job();
@@ -222,7 +226,8 @@ fn list_tokens(conn: &Connection, path: &Path, after: &str, pages: &mut Pages<'_
 }
 
 fn list_audit(conn: &Connection, path: &Path, end: Option<u64>, pages: &mut Pages<'_>) -> Result<(), Error> {
-    let sql = "SELECT number, at, actor, action, subject, detail FROM audit WHERE number < ?1 ORDER BY number DESC";
+    let sql =
+        "SELECT number, at, actor, action, subject, detail FROM audit WHERE number < ?1 ORDER BY number DESC";
     let end = end.map_or(i64::MAX, |end| end.min(i64::MAX as u64) as i64);
     list_rows(conn, path, "audit", sql, &end, pages, |row| {
         let text = |i| row.text(i).map(str::to_owned);
@@ -257,12 +262,18 @@ fn list_rows(
 pub(super) fn find_token(conn: &Connection, path: &Path, name: &str) -> Result<Option<AccessToken>, Error> {
     let sql = "SELECT name, hash, scopes, created_at FROM access_token WHERE name = ?1";
     let mut statement = conn.prepare_cached(sql).map_err(|e| read_error(path, e))?;
-    let found = statement.query_row([name], |row| Ok(access_token(Cells { path, table: "access_token", row })));
+    let found =
+        statement.query_row([name], |row| Ok(access_token(Cells { path, table: "access_token", row })));
     found.optional().map_err(|e| read_error(path, e))?.transpose()
 }
 
 fn access_token(row: Cells<'_>) -> Result<AccessToken, Error> {
-    Ok(AccessToken { name: row.parse(0)?, hash: row.bytes(1)?, scopes: row.json(2)?, created_at: row.time(3)? })
+    Ok(AccessToken {
+        name: row.parse(0)?,
+        hash: row.bytes(1)?,
+        scopes: row.json(2)?,
+        created_at: row.time(3)?,
+    })
 }
 
 fn queue_id(conn: &Connection, path: &Path, name: &str) -> Result<Option<QueueId>, Error> {

@@ -32,8 +32,15 @@ pub(crate) const WAITING_READS: usize = 4_096;
 
 /// What a reading thread is asked.
 pub(crate) enum Read {
-    Get { key: Key, answer: oneshot::Sender<Result<Option<Record>, Error>> },
-    List { query: Query, page: Page, answer: oneshot::Sender<Result<Slice, Error>> },
+    Get {
+        key: Key,
+        answer: oneshot::Sender<Result<Option<Record>, Error>>,
+    },
+    List {
+        query: Query,
+        page: Page,
+        answer: oneshot::Sender<Result<Slice, Error>>,
+    },
     /// Answers of the writer whose bodies were not in its cache. Their group is durable.
     Fill(Vec<Sealed>),
 }

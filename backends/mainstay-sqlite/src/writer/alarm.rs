@@ -18,9 +18,11 @@ use crate::{clock::StoreClock, inbox::Inbox};
 pub(super) struct Alarm {
     clock: StoreClock,
     waker: Waker,
-    set: Option<(StoreTime, Pin<Box<dyn Future<Output = ()> + Send>>)>,
+    set: Option<(StoreTime, Sleep)>,
     broken: bool,
 }
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// How often the writer looks at the clock itself when sleeping on it does not work.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

@@ -65,7 +65,10 @@ impl Group {
     /// The group did not happen because of one of several: each is to try alone. The last comes first.
     pub(super) fn take_several(&mut self) -> impl Iterator<Item = Message> + use<> {
         let several = if self.answers.len() > 1 { std::mem::take(&mut self.answers) } else { Vec::new() };
-        several.into_iter().rev().map(|pending| Message::Submit(Submission { alone: true, ..pending.submission }))
+        several
+            .into_iter()
+            .rev()
+            .map(|pending| Message::Submit(Submission { alone: true, ..pending.submission }))
     }
 
     /// The group did not happen, or nobody knows.

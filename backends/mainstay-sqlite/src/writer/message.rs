@@ -71,7 +71,9 @@ pub(crate) fn weight(batch: &Batch) -> usize {
             Op::Enqueue(job) => job.body.size(),
             Op::Settle(settle) => match &settle.outcome {
                 Outcome::Complete { result: Some(result) } => result.len(),
-                Outcome::Fail { error, .. } => error.message.len() + error.backtrace.as_ref().map_or(0, |b| b.len()),
+                Outcome::Fail { error, .. } => {
+                    error.message.len() + error.backtrace.as_ref().map_or(0, |b| b.len())
+                }
                 _ => 0,
             },
             Op::Extend { progress: Some(progress), .. } => progress.len(),

@@ -23,10 +23,7 @@ async fn the_journal_stays_bounded_under_constant_writing() {
     for _ in 0..1_200 {
         let enqueues = (0..10).map(|_| jobs.next(&payload));
         let purge = Op::Purge { queue: queue(), limit: 1_000 };
-        let commits = vec![
-            Commit { ops: enqueues.collect(), ..Commit::default() },
-            Commit::of(purge, 0),
-        ];
+        let commits = vec![Commit { ops: enqueues.collect(), ..Commit::default() }, Commit::of(purge, 0)];
         store.submit(Batch { commits, within: None }).await.unwrap();
         largest = largest.max(place.file_bytes("jobs.db-wal"));
     }

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use mainstay_core::{ErrorKind, Store, op::Op, store::{Batch, Interest}};
+use mainstay_core::{
+    ErrorKind, Store,
+    op::Op,
+    store::{Batch, Interest},
+};
 
 use crate::harness::{Jobs, Place, Tell, batch, claim, close, figure, queue};
 

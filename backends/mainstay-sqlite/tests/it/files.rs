@@ -22,7 +22,8 @@ async fn a_store_has_one_process_at_a_time() {
 #[test]
 fn what_is_not_a_store_is_refused_and_left_alone() {
     let place = Place::new();
-    let text = b"this is not a database, but it is long enough to be looked at as if it were one. ".repeat(20);
+    let text =
+        b"this is not a database, but it is long enough to be looked at as if it were one. ".repeat(20);
     fs::write(place.path(), &text).unwrap();
     let error = place.try_open(|_| {}).err().expect("not a database");
     assert_eq!(error.kind(), ErrorKind::Untrusted);
