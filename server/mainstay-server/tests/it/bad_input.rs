@@ -190,6 +190,10 @@ async fn sizes_have_limits() {
     );
     let long = server.request("POST", path).body(vec![b' '; 5000]).send().await;
     long.problem(413, "payload-too-large");
+    // One that does not say how long it is, too.
+    let chunk = format!("1388\r\n{}\r\n0\r\n\r\n", " ".repeat(5000));
+    let chunked = server.request("POST", path).header("transfer-encoding", "chunked").body(chunk);
+    chunked.send().await.problem(413, "payload-too-large");
 }
 
 #[tokio::test]

@@ -102,7 +102,8 @@ impl Request {
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !self.body.is_empty() || self.method == "POST" {
+        let chunked = self.headers.iter().any(|(name, _)| name == "transfer-encoding");
+        if !chunked && (!self.body.is_empty() || self.method == "POST") {
             head.push_str(&format!("content-length: {}\r\n", self.body.len()));
         }
         head.push_str(&format!("connection: {connection}\r\n\r\n"));
