@@ -1,5 +1,7 @@
 //! The clock of the machine.
 
+use std::cell::RefCell;
+
 use async_trait::async_trait;
 use mainstay_core::{
     clock::Clock,
@@ -33,7 +35,44 @@ impl Clock for SystemClock {
 
 /// 64 random bits from the operating system.
 pub(crate) fn random() -> u64 {
-    // The operating system's source does not fail once it has begun to answer; a process that never got chance
-    // must not run with predictable leases.
-    getrandom::u64().expect("the operating system gives random bytes")
+    RESERVE.with_borrow_mut(Reserve::take)
+}
+
+thread_local! {
+    static RESERVE: RefCell<Reserve> = const { RefCell::new(Reserve { bits: [0; 32], left: 0 }) };
+}
+
+/// Asks the system for many at a time: a bulk enqueue needs one for each job, and every call costs a switch.
+struct Reserve {
+    bits: [u64; 32],
+    left: usize,
+}
+
+impl Reserve {
+    fn take(&mut self) -> u64 {
+        if self.left == 0 {
+            let mut bytes = [0; 256];
+            // The operating system's source does not fail once it has begun to answer; a process that never got
+            // chance must not run with predictable leases.
+            getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+            for (bits, bytes) in self.bits.iter_mut().zip(bytes.as_chunks().0) {
+                *bits = u64::from_ne_bytes(*bytes);
+            }
+            self.left = self.bits.len();
+        }
+        self.left -= 1;
+        // Each is given once, and not to be found here afterwards.
+        std::mem::take(&mut self.bits[self.left])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_number_is_given_twice() {
+        let mut seen = std::collections::HashSet::new();
+        let many = std::thread::spawn(|| (0..1_000).map(|_| super::random()).collect::<Vec<_>>());
+        let here = (0..1_000).map(|_| super::random());
+        assert!(here.chain(many.join().unwrap()).all(|number| seen.insert(number)));
+    }
 }
