@@ -23,8 +23,9 @@
 //! 3. `tables` writes changes, `row` and `schema` say how they look, `load` reads them at open;
 //! 4. `read` answers everything else from snapshots; `cache` keeps the bodies that are about to be claimed;
 //! 5. `checkpoint` keeps the journal short, `backup` copies the file, `lock` keeps others out;
-//! 6. `fault` decides what an error of SQLite means.
+//! 6. `fault` decides what an error of SQLite means, `aftermath` what is done after the worst of them.
 
+mod aftermath;
 mod answer;
 mod backup;
 mod cache;

@@ -1,21 +1,32 @@
 //! At open, the engine is rebuilt from the tables.
 
-use std::{collections::HashSet, hash::Hash, path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    hash::Hash,
+    path::Path,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
+    thread,
+};
 
 use mainstay_core::{
-    Error, QueueName, StoreTime,
+    Error, ErrorKind, QueueName, StoreTime,
     access::AccessToken,
     engine::{
         Engine,
-        change::{Counters, QueueId},
+        change::{Counters, PolicyId, QueueId},
     },
     op::IdempotencyKey,
 };
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
+    connection,
     fault::{damaged_row, read_error},
-    row::{Cells, JOB, POLICY},
+    options::Options,
+    row::{Cells, JOB, LiveRow, POLICY},
 };
 
 /// What a file said when it was opened.
@@ -42,7 +53,8 @@ fn known<T: Hash + Eq>(all: &HashSet<T>, id: &T, row: Cells<'_>, column: usize) 
 }
 
 /// Reads everything the engine keeps in RAM, in one snapshot.
-pub(crate) fn load(conn: &Connection, path: &Path) -> Result<Loaded, Error> {
+pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error> {
+    let path = options.path.as_path();
     let snapshot = conn.unchecked_transaction().map_err(|e| read_error(path, e))?;
     let mut engine = Engine::new();
     let each = |table: &'static str, sql: &str, row: &mut dyn FnMut(Cells<'_>) -> Result<(), Error>| {
@@ -89,13 +101,7 @@ pub(crate) fn load(conn: &Connection, path: &Path) -> Result<Loaded, Error> {
         engine.load_finished_count(id, row.lane(1)?, row.u64(2)?);
         Ok(())
     })?;
-    each("job", &format!("SELECT {JOB} FROM job"), &mut |row| {
-        let live = row.live_job()?;
-        known(&queues, &live.job.queue, row, 2)?;
-        known(&policies, &live.job.policy, row, 3)?;
-        engine.load_job(live.job, live.extras, live.lease, live.settled);
-        Ok(())
-    })?;
+    load_jobs(&mut engine, options, &queues, &policies)?;
     each("uniq", "SELECT queue, key, id, until FROM uniq", &mut |row| {
         let until = row.int_opt(3)?.map(mainstay_core::Timestamp);
         let id = QueueId(row.u32(0)?);
@@ -116,4 +122,63 @@ pub(crate) fn load(conn: &Connection, path: &Path) -> Result<Loaded, Error> {
     })?;
     drop(snapshot);
     Ok(Loaded { engine, clock: counters.clock })
+}
+
+/// Rows are decoded on one thread and indexed on another: with a million jobs, that is what opening takes its time for.
+fn load_jobs(
+    engine: &mut Engine,
+    options: &Options,
+    queues: &HashSet<QueueId>,
+    policies: &HashSet<PolicyId>,
+) -> Result<(), Error> {
+    let conn = connection::open_reader(options)?;
+    let (sender, decoded) = sync_channel(PIECES_AHEAD);
+    thread::scope(|scope| {
+        let decoder = scope.spawn(move || decode_jobs(&conn, &options.path, queues, policies, &sender));
+        for piece in decoded {
+            for LiveRow { job, extras, lease, settled } in piece {
+                engine.load_job(job, extras, lease, settled);
+            }
+        }
+        decoder
+            .join()
+            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Untrusted, "the decoder of rows panicked")))
+    })
+}
+
+/// Rows that travel together, and how many such pieces may lie between the threads.
+const PIECE: usize = 1_000;
+const PIECES_AHEAD: usize = 4;
+
+fn decode_jobs(
+    conn: &Connection,
+    path: &Path,
+    queues: &HashSet<QueueId>,
+    policies: &HashSet<PolicyId>,
+    sender: &SyncSender<Vec<LiveRow>>,
+) -> Result<(), Error> {
+    let failed = |e| read_error(path, e);
+    let mut statement = conn.prepare(&format!("SELECT {JOB} FROM job")).map_err(failed)?;
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut piece = Vec::with_capacity(PIECE);
+    // Most jobs share both with the job before.
+    let mut last = None;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let row = Cells { path, table: "job", row };
+        let live = row.live_job()?;
+        let refers_to = Some((live.job.queue, live.job.policy));
+        if refers_to != last {
+            known(queues, &live.job.queue, row, 2)?;
+            known(policies, &live.job.policy, row, 3)?;
+            last = refers_to;
+        }
+        piece.push(live);
+        if piece.len() == PIECE {
+            let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+            // Only a panic on the other side closes it; that is shown there.
+            let _ = sender.send(full);
+        }
+    }
+    let _ = sender.send(piece);
+    Ok(())
 }

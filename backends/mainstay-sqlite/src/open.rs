@@ -1,7 +1,6 @@
 //! Opening: from a path to a store whose threads run.
 
 use std::{
-    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{
@@ -17,12 +16,12 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::{
-    checkpoint,
+    aftermath, checkpoint,
     clock::StoreClock,
     connection,
     inbox::Inbox,
     load::{load, was_closed_cleanly},
-    lock::{Lock, beside},
+    lock::Lock,
     options::Options,
     read::{self, Jobs, READERS, WAITING_READS},
     schema::migrate,
@@ -34,20 +33,31 @@ use crate::{
 /// Opens the file, rebuilds the engine and starts the threads. The handle is the writer's, which ends the others.
 pub(crate) fn open(options: &Options) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     let lock = Lock::take(&options.path)?;
+    let failed_before = aftermath::is_marked(&options.path);
+    if failed_before {
+        aftermath::write_journal_again(&options.path)?;
+    }
+    open_locked(options, lock, failed_before)
+        .inspect_err(|error| aftermath::mark_if_disk_failed(&options.path, error))
+}
+
+fn open_locked(
+    options: &Options,
+    lock: Lock,
+    failed_before: bool,
+) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     let conn = connection::open_writer(options)?;
     migrate(&conn, &options.path)?;
     // Whatever the last process left in the journal is in the file, and synced, before anything is served.
     checkpoint::full(&conn, &options.path)?;
-    let marker = beside(&options.path, FAILED);
-    let failed_before = fs::exists(&marker).unwrap_or(false);
     if options.check || failed_before {
         connection::check(&conn, &options.path)?;
     }
     let clean = was_closed_cleanly(&conn, &options.path)?;
-    let loaded = load(&conn, &options.path).or_else(|e| match e.kind() {
+    let loaded = load(&conn, options).map_err(|e| match e.kind() {
         // Damage: say all that SQLite can find out about it.
-        ErrorKind::Untrusted => Err(connection::check(&conn, &options.path).err().unwrap_or(e)),
-        _ => Err(e),
+        ErrorKind::Untrusted => connection::check(&conn, &options.path).err().unwrap_or(e),
+        _ => e,
     })?;
     if !clean {
         tracing::info!(path = %options.path.display(), "the store was not closed in good order; nothing is lost");
@@ -67,19 +77,16 @@ pub(crate) fn open(options: &Options) -> Result<(Arc<Shared>, JoinHandle<()>), E
         abandon: AtomicBool::new(false),
         ended: watch::Sender::new(None),
     });
+    // Not later: the writer may have reason to mark it anew.
+    if failed_before {
+        aftermath::unmark(&options.path);
+    }
     let mut crew = Crew { shared: shared.clone(), readers: Vec::new(), checkpointer: None, lock };
     let started = crew.start(options);
     let started = started.and_then(|()| start_writer(crew, conn, loaded.engine, options));
     let writer = started.inspect_err(|_| shared.stop_helpers())?;
-    if failed_before {
-        // Checked, checkpointed, loaded and written to: it is sound again.
-        let _ = fs::remove_file(&marker);
-    }
     Ok((shared, writer))
 }
-
-/// The ending of the name of the file that says that the store ended by a fatal error.
-const FAILED: &str = "-failed";
 
 /// The threads beside the writer, and the lock that all of them need.
 struct Crew {
@@ -178,7 +185,7 @@ fn write(crew: Crew, conn: Connection, setup: Setup, ready: &SyncSender<Result<(
     }
     let lock = crew.end();
     let ending = match worked {
-        Ok(true) => checkpoint::full(&conn, path),
+        Ok(true) => checkpoint::full(&conn, path).inspect_err(|e| aftermath::mark_if_disk_failed(path, e)),
         Ok(false) => Ok(()),
         Err(error) => Err(error),
     };
@@ -195,8 +202,7 @@ fn fail(shared: &Shared, error: &Error) {
     // Dropped messages close their callers' channels; they learn the cause from `failed`.
     drop(shared.inbox.close_and_empty());
     drop(shared.reads.close_and_empty());
-    // The next open looks closer. If this cannot be written either, nothing is lost but that.
-    let _ = fs::write(beside(&shared.path, FAILED), format!("{error}\n"));
+    aftermath::mark(&shared.path, error);
     if let Some(hook) = &shared.on_fatal {
         hook(error);
     }

@@ -158,9 +158,12 @@ impl<'c> Writer<'c> {
         let fault = match written {
             Ok(wrote) => {
                 self.failing = false;
+                if wrote {
+                    // Before the answers: who has one can see it in the figures.
+                    self.count(watch);
+                }
                 self.deliver(now);
                 if wrote {
-                    self.count(watch);
                     self.shared.checkpoints.committed(self.group.bytes);
                 }
                 self.group.clear();
