@@ -2,6 +2,7 @@
 
 mod bounds;
 mod callers;
+mod crash;
 mod files;
 mod harness;
 mod judges;

@@ -26,7 +26,7 @@ pub enum Trouble {
     FailWrite,
     /// A sync fails. What it should have made durable is taken for written from then on.
     FailSync,
-    /// Writes fail for lack of space, until [`Disk::make_room`].
+    /// Writes fail for lack of space, until [`Disk::heal`].
     Full,
 }
 
@@ -106,9 +106,11 @@ impl Disk {
         state.plans.push(Plan { trouble, on, from });
     }
 
-    /// There is space again.
-    pub fn make_room(&self) {
-        self.lock().full = false;
+    /// There is space again, and no plan any more.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        state.full = false;
+        state.plans.clear();
     }
 
     /// How many plans have come to pass.

@@ -1,6 +1,12 @@
 //! What has happened to the disk, in order.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
 
 /// A file, by its place in [`Log::names`].
 pub(super) type FileId = usize;
@@ -11,13 +17,21 @@ pub(super) struct Log {
     pub(super) names: Vec<String>,
     pub(super) events: Vec<Event>,
     ids: BTreeMap<String, FileId>,
-    /// Those that are there now.
-    there: Vec<bool>,
+    files: Vec<Known>,
+}
+
+#[derive(Clone, Default)]
+struct Known {
+    path: PathBuf,
+    there: bool,
+    /// How many have it open.
+    open: usize,
 }
 
 #[derive(Clone)]
 pub(super) enum Event {
-    /// A file was there, or was made: with this content, durable.
+    /// A file was there, was made, or was written by others while nobody here had it open: with this content,
+    /// durable.
     Found {
         file: FileId,
         data: Arc<[u8]>,
@@ -37,6 +51,8 @@ pub(super) enum Event {
     SyncFailed {
         file: FileId,
     },
+    /// The folder: deletions are durable from here on.
+    SyncFolder,
     Delete {
         file: FileId,
         durable: bool,
@@ -47,7 +63,7 @@ pub(super) enum Event {
 impl Event {
     /// Whether the power failing before it differs from the power failing after it.
     pub(super) fn is_write_point(&self) -> bool {
-        !matches!(self, Event::Found { .. } | Event::Mark)
+        !matches!(self, Event::Found { .. } | Event::SyncFolder | Event::Mark)
     }
 }
 
@@ -56,37 +72,55 @@ impl Log {
         self.events.push(event);
     }
 
-    /// A file was opened, before anything was done to it.
+    /// A file is about to be opened.
     pub(super) fn opened(&mut self, path: &Path) -> FileId {
-        let file = self.id(&file_name(path));
-        if !self.there[file] {
-            self.there[file] = true;
-            // Nobody has it open yet, so reading it here takes no lock away.
+        let file = self.id(path);
+        let known = &mut self.files[file];
+        known.open += 1;
+        // As long as nobody has it open, reading it here takes no lock away.
+        if !known.there || known.open == 1 && was_touched(path) {
+            known.there = true;
             let data = std::fs::read(path).unwrap_or_default().into();
             self.push(Event::Found { file, data });
         }
         file
     }
 
+    /// The file could not be opened, or was closed.
+    pub(super) fn closed(&mut self, file: FileId) {
+        // None: the disk was dropped meanwhile.
+        let Some(known) = self.files.get_mut(file) else { return };
+        known.open -= 1;
+        if known.open == 0 {
+            set_untouched(&known.path);
+        }
+    }
+
     /// A file was deleted; `durable`: with its entry in the folder.
     pub(super) fn deleted(&mut self, path: &Path, durable: bool) {
-        let file = self.id(&file_name(path));
-        self.there[file] = false;
+        let file = self.id(path);
+        self.files[file].there = false;
         self.push(Event::Delete { file, durable });
     }
 
-    fn id(&mut self, name: &str) -> FileId {
-        if let Some(id) = self.ids.get(name) {
-            return *id;
-        }
-        let id = self.names.len();
-        self.names.push(name.to_owned());
-        self.there.push(false);
-        self.ids.insert(name.to_owned(), id);
-        id
+    fn id(&mut self, path: &Path) -> FileId {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        *self.ids.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            self.files.push(Known { path: path.to_owned(), ..Known::default() });
+            self.names.len() - 1
+        })
     }
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// The age of a file that was closed here and not written since.
+const UNTOUCHED: SystemTime = SystemTime::UNIX_EPOCH;
+
+fn was_touched(path: &Path) -> bool {
+    std::fs::metadata(path).and_then(|meta| meta.modified()).is_ok_and(|modified| modified != UNTOUCHED)
+}
+
+fn set_untouched(path: &Path) {
+    // It may have been deleted.
+    let _ = File::options().write(true).open(path).and_then(|file| file.set_modified(UNTOUCHED));
 }

@@ -15,7 +15,7 @@
 //! What is simulated: nothing is durable but by a sync of its file; a sync makes all of its file durable that was
 //! written before; between syncs the disk writes what it likes, in any order, sector by sector; after a failed sync
 //! the system takes what it could not write for written, so that later syncs do not write it either. A file that was
-//! made is there, empty. Real syncs never happen: they would only take time. The shared memory of a write-ahead log
+//! made is there, empty. A file that was written past the VFS while no connection had it open counts as synced. Real syncs never happen: they would only take time. The shared memory of a write-ahead log
 //! (`-shm`) goes to the system untouched: it is rebuilt after a crash and no image has it.
 
 mod disk;

@@ -129,8 +129,13 @@ impl Replay {
             Event::SyncFailed { file } => {
                 self.files[file].pending.iter_mut().for_each(|pending| pending.doomed = true);
             }
-            Event::Delete { file, durable: false } => self.change(file, at, Change::Delete),
-            Event::Delete { file, durable: true } => self.files[file] = File::default(),
+            Event::SyncFolder => self.files.iter_mut().for_each(File::sync_entry),
+            Event::Delete { file, durable } => {
+                self.change(file, at, Change::Delete);
+                if durable {
+                    self.files[file].sync_entry();
+                }
+            }
         }
     }
 
@@ -143,8 +148,12 @@ impl Replay {
 
 impl File {
     fn found(&mut self, data: &[u8]) {
+        // One that was deleted and is made again may come back with its old content: that deletion stays pending.
+        if self.disk.is_none() || !data.is_empty() {
+            self.disk = Some(data.to_vec());
+            self.pending.clear();
+        }
         self.shown = Some(data.to_vec());
-        self.disk.get_or_insert_with(|| data.to_vec());
     }
 
     fn write(&mut self, event: usize, offset: usize, data: &Arc<[u8]>) {
@@ -185,6 +194,15 @@ impl File {
             Change::Truncate(_) | Change::Delete => false,
         };
         self.pending.retain(given_up);
+    }
+
+    /// A deletion that the folder knows of is durable.
+    fn sync_entry(&mut self) {
+        let deletion = self.pending.iter().rposition(|pending| matches!(pending.change, Change::Delete));
+        if let Some(deletion) = deletion {
+            self.disk = None;
+            self.pending.drain(..=deletion);
+        }
     }
 
     fn survivor(&self, how: Survival, at: usize) -> Option<Vec<u8>> {
@@ -312,7 +330,7 @@ mod tests {
         for seed in 0..64 {
             let torn = at_the_end(log([write(0, "first"), write(SECTOR, &text)]), Survival::Torn(seed));
             assert_eq!(torn[..5], *b"first");
-            lengths.insert(torn.len().next_multiple_of(SECTOR) / SECTOR);
+            lengths.insert(torn.len().div_ceil(SECTOR));
         }
         assert_eq!(lengths, BTreeSet::from([1, 2, 3]));
     }
@@ -322,6 +340,18 @@ mod tests {
         let some = |seed| at_the_end(log([write(0, "a"), write(SECTOR, "b")]), Survival::Some(seed));
         let seen: BTreeSet<_> = (0..64).map(some).collect();
         assert_eq!(seen.len(), 4);
+    }
+
+    #[test]
+    fn a_deletion_is_undone_until_the_folder_is_synced() {
+        let run = |more: &[Event]| {
+            let deleted = [write(0, "a"), SYNC, Event::Delete { file: 0, durable: false }];
+            let mut replay = log(deleted.into_iter().chain(more.iter().cloned()));
+            while replay.advance() {}
+            replay.survivors(Survival::None).files.contains_key("f")
+        };
+        assert!(run(&[]));
+        assert!(!run(&[Event::SyncFolder]));
     }
 
     #[test]

@@ -39,8 +39,11 @@ struct File {
     app: *const App,
     /// What the log calls it; [`UNLOGGED`] for SQLite's temporary files, which nobody misses after a crash.
     id: FileId,
+    /// The system's VFS syncs the folder together with the first sync of a journal that was opened to be made.
+    syncs_folder: bool,
 }
 
+const JOURNALS: c_int = ffi::SQLITE_OPEN_MAIN_JOURNAL | ffi::SQLITE_OPEN_SUPER_JOURNAL | ffi::SQLITE_OPEN_WAL;
 const UNLOGGED: FileId = FileId::MAX;
 const SYSTEM_AT: usize = mem::size_of::<File>().next_multiple_of(16);
 
@@ -191,7 +194,8 @@ unsafe extern "C" fn open(
         let path = unsafe { path(name) };
         lock(&app.state).log.opened(path)
     };
-    let new = File { base: sqlite3_file { pMethods: ptr::null() }, app, id };
+    let syncs_folder = flags & ffi::SQLITE_OPEN_CREATE != 0 && flags & JOURNALS != 0;
+    let new = File { base: sqlite3_file { pMethods: ptr::null() }, app, id, syncs_folder };
     // SAFETY: SQLite hands in `szOsFile` zeroed bytes, aligned for any type; a `File` fits.
     let system = unsafe {
         file.cast::<File>().write(new);
@@ -200,16 +204,24 @@ unsafe extern "C" fn open(
     let code = system_vfs!(vfs, xOpen, name, system, flags, out_flags);
     // A file without methods is not closed by SQLite; one that the system has set them for must be.
     // SAFETY: both parts were written: ours above, the system's by its own `xOpen` or by SQLite's zeroes.
-    unsafe {
-        if !(*system).pMethods.is_null() {
+    let opened = unsafe {
+        let opened = !(*system).pMethods.is_null();
+        if opened {
             (*file).pMethods = &METHODS;
         }
+        opened
+    };
+    if !opened && id != UNLOGGED {
+        lock(&app.state).log.closed(id);
     }
     code
 }
 
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
-    system_file!(file, xClose)
+    let Some((mut state, id)) = logged(file) else { return system_file!(file, xClose) };
+    let code = system_file!(file, xClose);
+    state.log.closed(id);
+    code
 }
 
 unsafe extern "C" fn read(
@@ -262,12 +274,16 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, len: sqlite3_int64) -> c_
 
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     let Some((mut state, id)) = logged(file) else { return system_file!(file, xSync, flags) };
-    let (event, answer) = match verdict(&mut state, Call::Sync, id) {
-        Verdict::Go => (Event::Sync { file: id }, ffi::SQLITE_OK),
-        _ => (Event::SyncFailed { file: id }, ffi::SQLITE_IOERR_FSYNC),
-    };
-    state.log.push(event);
-    answer
+    if verdict(&mut state, Call::Sync, id) != Verdict::Go {
+        state.log.push(Event::SyncFailed { file: id });
+        return ffi::SQLITE_IOERR_FSYNC;
+    }
+    state.log.push(Event::Sync { file: id });
+    // SAFETY: SQLite hands in a file that `open` made, and lets one thread at a time use it.
+    if unsafe { mem::replace(&mut (*file.cast::<File>()).syncs_folder, false) } {
+        state.log.push(Event::SyncFolder);
+    }
+    ffi::SQLITE_OK
 }
 
 unsafe extern "C" fn file_size(file: *mut sqlite3_file, size: *mut sqlite3_int64) -> c_int {

@@ -1,0 +1,175 @@
+//! A caller that does what workers and producers do, on a queue of its own.
+
+use mainstay_core::{
+    JobId, QueueName, Timestamp,
+    access::AuditRecord,
+    id::JobIds,
+    job::{JobBody, JobFailure, NewJob, Outcome, Retry, Unique},
+    op::{Claim, Commit, IdempotencyKey, Op, Settle},
+    queue::{QueueConfig, Retention},
+    rules::mix,
+};
+use mainstay_testkit::world::LEASE_MS;
+
+use super::ledger::{Act, Is, Ledger};
+
+/// Its next act follows from its seed and what it was told so far, from nothing else.
+pub(super) struct Caller {
+    pub(super) ledger: Ledger,
+    chance: Chance,
+    ids: JobIds,
+    acts: u64,
+}
+
+/// Numbers by a seed.
+pub(super) struct Chance {
+    seed: u64,
+    draws: u64,
+}
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Chance {
+        Chance { seed, draws: 0 }
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.draws += 1;
+        mix(self.seed, self.draws)
+    }
+
+    pub(super) fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Option<T> {
+        if all.is_empty() { None } else { Some(all[self.below(all.len())]) }
+    }
+}
+
+impl Caller {
+    pub(super) fn new(queue: &str, seed: u64) -> Caller {
+        let ledger = Ledger::new(QueueName::new(queue).expect("a name"));
+        Caller { ledger, chance: Chance::new(seed), ids: JobIds::default(), acts: 0 }
+    }
+
+    /// What it does now. It must then be told the outcome, or the act was not begun.
+    pub(super) fn next(&mut self, now: Timestamp) -> Commit {
+        self.acts += 1;
+        let waiting: Vec<_> = self.ledger.those(Is::Waiting).collect();
+        let running: Vec<_> = self.ledger.running().filter_map(|(id, lease)| Some((id, lease?))).collect();
+        let dead: Vec<_> = self.ledger.those(Is::Dead).collect();
+        let a_waiting = self.chance.one_of(&waiting);
+        let a_running = self.chance.one_of(&running);
+        let a_dead = self.chance.one_of(&dead);
+        let settle = |outcome| {
+            let (id, lease) = a_running?;
+            Some(vec![Op::Settle(Settle { id, lease, outcome, repeat_is_ok: true })])
+        };
+        let queue = self.ledger.queue.clone();
+        // Dead letters are rare; they get their turn when there are some.
+        let dice = if a_dead.is_some() && self.chance.below(3) == 0 { 17..19 } else { 0..20 };
+        let ops = match dice.start + self.chance.below(dice.len()) {
+            0 | 1 if waiting.len() < 30 => Some(self.add(now, 3)),
+            2..6 => self.claim(&waiting),
+            6..9 => self.finish_and_follow(now, a_running.map(|(id, _)| id)),
+            9 => settle(Outcome::Complete { result: None }),
+            10 => settle(Outcome::Fail { error: self.failure(), retry: Retry::After(0) }),
+            11 => settle(Outcome::Fail { error: self.failure(), retry: Retry::Auto }),
+            12 => settle(Outcome::Fail { error: self.failure(), retry: Retry::Never }),
+            13 => settle(Outcome::Release { delay_ms: 0 }),
+            14 => a_running.map(|(id, lease)| {
+                let progress = Some(format!("{{\"act\":{}}}", self.acts).into());
+                vec![Op::Extend { id, lease, extend_ms: LEASE_MS, progress }]
+            }),
+            15 => a_running.map(|(id, _)| id).or(a_waiting).map(|id| vec![Op::Cancel { id }]),
+            16 => a_waiting.map(|id| vec![Op::Delete { id }]),
+            17 => a_dead.map(|_| vec![Op::RequeueDead { queue: queue.clone(), ids: dead.clone() }]),
+            18 => a_dead.map(|id| vec![Op::DeleteDead { queue: queue.clone(), ids: vec![id] }]),
+            19 => Some(vec![self.configure()]),
+            _ => None,
+        };
+        let ops = ops.or_else(|| self.claim(&waiting).filter(|_| running.len() < 3));
+        let ops = ops.unwrap_or_else(|| self.add(now, 2));
+        let entropy = self.chance.next();
+        // Enqueues and claims come under keys now and then; those are asked again after a crash.
+        let keyed = matches!(ops[0], Op::Enqueue(_) | Op::Claim(_)) && self.chance.below(3) == 0;
+        let key = keyed.then(|| {
+            let mut scope = [0; 16];
+            scope[..8].copy_from_slice(&entropy.to_le_bytes());
+            scope[8..].copy_from_slice(&mix(entropy, self.acts).to_le_bytes());
+            IdempotencyKey { scope, fingerprint: [7; 16] }
+        });
+        Commit { key, ops, entropy, ..Commit::default() }
+    }
+
+    /// The act happened.
+    pub(super) fn heard(&mut self, act: &Act, replies: &[mainstay_core::op::Reply], now: Timestamp) {
+        self.ledger.heard(act, replies, now);
+    }
+
+    fn add(&mut self, now: Timestamp, at_most: usize) -> Vec<Op> {
+        (0..1 + self.chance.below(at_most)).map(|_| self.job(now)).collect()
+    }
+
+    fn job(&mut self, now: Timestamp) -> Op {
+        let id = self.id(now);
+        // Most bodies are small; some need pages of their own.
+        let bytes = if self.chance.below(12) == 0 {
+            5_000 + self.chance.below(5_000)
+        } else {
+            self.chance.below(200)
+        };
+        let payload = format!("{{\"job\":\"{id}\",\"filling\":\"{}\"}}", "x".repeat(bytes));
+        let mut job = NewJob::new(id, self.ledger.queue.clone(), JobBody::new("work", &payload));
+        job.priority = self.chance.below(10) as u8;
+        if self.chance.below(4) == 0 {
+            job.unique = Some(Unique { key: format!("only {id}").into(), for_ms: None });
+        }
+        Op::Enqueue(Box::new(job))
+    }
+
+    fn id(&mut self, now: Timestamp) -> JobId {
+        self.ids.next(now.0, &self.ledger.queue, self.chance.next())
+    }
+
+    fn claim(&mut self, waiting: &[JobId]) -> Option<Vec<Op>> {
+        if waiting.is_empty() {
+            return None;
+        }
+        let queues = vec![self.ledger.queue.clone()];
+        let max = 1 + self.chance.below(3) as u32;
+        Some(vec![Op::Claim(Claim { queues, max, max_bytes: 16 << 20, lease_ms: LEASE_MS, worker: None })])
+    }
+
+    /// The work is done, and more follows from it: across tables, both or neither.
+    fn finish_and_follow(&mut self, now: Timestamp, id: Option<JobId>) -> Option<Vec<Op>> {
+        let id = id?;
+        let lease = self.ledger.running().find(|(running, _)| *running == id)?.1?;
+        let result = Some(format!("[{}]", self.acts).into());
+        let outcome = Outcome::Complete { result };
+        let mut ops = vec![Op::Settle(Settle { id, lease, outcome, repeat_is_ok: false })];
+        ops.extend(self.add(now, 2));
+        ops.push(Op::Audit(AuditRecord {
+            at: now,
+            actor: "caller".into(),
+            action: "test.finish".into(),
+            subject: self.ledger.queue.to_string(),
+            detail: format!("act {}", self.acts),
+        }));
+        Some(ops)
+    }
+
+    fn failure(&self) -> JobFailure {
+        JobFailure {
+            kind: Some("Boom".into()),
+            message: format!("act {}", self.acts).into(),
+            backtrace: None,
+        }
+    }
+
+    fn configure(&self) -> Op {
+        let retention = Retention { completed_count: 3, ..Retention::default() };
+        let config = QueueConfig { max_depth: Some(1_000 + self.acts), retention, ..QueueConfig::default() };
+        Op::PutQueue { queue: self.ledger.queue.clone(), config }
+    }
+}
