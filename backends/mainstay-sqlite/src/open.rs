@@ -109,8 +109,7 @@ impl Crew {
         }
         let conn = connection::open_checkpointer(options)?;
         let shared = self.shared.clone();
-        self.checkpointer =
-            Some(spawn("mainstay-checkpoint", move || checkpoint::run(&conn, &shared))?);
+        self.checkpointer = Some(spawn("mainstay-checkpoint", move || checkpoint::run(&conn, &shared))?);
         Ok(())
     }
 
@@ -132,7 +131,12 @@ impl Shared {
     }
 }
 
-fn start_writer(crew: Crew, conn: Connection, engine: Engine, options: &Options) -> Result<JoinHandle<()>, Error> {
+fn start_writer(
+    crew: Crew,
+    conn: Connection,
+    engine: Engine,
+    options: &Options,
+) -> Result<JoinHandle<()>, Error> {
     let (ready, is_ready) = sync_channel(1);
     let setup = Setup {
         engine,

@@ -99,23 +99,16 @@ impl Strict for LogLevel {
     }
 }
 
-/// The effective configuration: `GET /admin/config`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Config {
-    /// Every key.
-    pub items: Vec<ConfigEntry>,
-}
+/// The effective configuration by key, as in the file: `GET /admin/config`.
+pub type Config = std::collections::BTreeMap<String, ConfigEntry>;
 
 /// One value of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigEntry {
-    /// The key, as in the file.
-    pub key: String,
     /// The value; secrets are redacted.
     pub value: RawJson,
-    /// Where it comes from: `default`, `file`, `env` or `flag`, with the name.
+    /// Where it comes from: `default`, the file, the variable or the flag, by name.
     pub source: String,
 }
 

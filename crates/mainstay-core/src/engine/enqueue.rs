@@ -20,7 +20,8 @@ impl Engine {
             let detail = "is a number from 0 to 9".into();
             return Err(Reason::Invalid { field: "priority", detail }.into());
         }
-        if new.caller_id
+        // A made id is new, but for one that was handed over twice; the unfinished are looked through for nothing.
+        if (new.caller_id || self.jobs.get(new.id).is_some())
             && let Some(duplicate) = self.same_id(new, archive)?
         {
             return Ok(duplicate);

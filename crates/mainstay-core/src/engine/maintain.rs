@@ -127,13 +127,15 @@ impl Engine {
         limit: u32,
         archive: &mut dyn Archive,
     ) -> Result<u32, Error> {
+        // Reading what stays would cost more than forgetting what goes.
+        let most = if self.may_be_too_old(id, lane) { limit } else { excess.min(u64::from(limit)) as u32 };
         let mut forgotten = 0;
         let mut next = None;
         // One more than may go, to learn when to look again.
-        for finished in archive.oldest(id, lane, limit as usize + 1)? {
+        for finished in archive.oldest(id, lane, most as usize + 1)? {
             let at = self.forget_at(&finished);
             let goes = u64::from(forgotten) < excess || at <= self.now.wall;
-            if !goes || forgotten == limit {
+            if !goes || forgotten == most {
                 next = Some(at);
                 break;
             }

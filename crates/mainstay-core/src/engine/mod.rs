@@ -141,7 +141,10 @@ impl Engine {
         }
         if commit.ops.len() > MAX_COMMIT_OPS as usize {
             let detail = format!("a commit has at most {MAX_COMMIT_OPS}");
-            return Ok(Err(Rejection { at: Place::Commit, reason: Reason::Invalid { field: "ops", detail } }));
+            return Ok(Err(Rejection {
+                at: Place::Commit,
+                reason: Reason::Invalid { field: "ops", detail },
+            }));
         }
         let mark = (self.undo.len(), self.changes.len());
         let reject = |engine: &mut Engine, rejection| {

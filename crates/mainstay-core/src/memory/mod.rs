@@ -23,8 +23,8 @@ use crate::{
     id::JobId,
     op::{Committed, Failure, Reply},
     store::{
-        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record, Slice,
-        Store, TokenOrder, Wake,
+        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record,
+        Slice, Store, TokenOrder, Wake,
     },
     time::{Now, StoreTime},
 };

@@ -90,7 +90,8 @@ impl JobsArgs {
 
     /// What makes no sense, in words.
     pub(super) fn check(&self) -> Result<(), String> {
-        let whole = |name: &str, bad: bool| if bad { Err(format!("--{name} must be at least 1")) } else { Ok(()) };
+        let whole =
+            |name: &str, bad: bool| if bad { Err(format!("--{name} must be at least 1")) } else { Ok(()) };
         whole("callers", self.callers.is_empty() || self.callers.contains(&0))?;
         whole("rounds", self.rounds == 0)?;
         whole("queues", self.queues == 0)?;
@@ -101,7 +102,9 @@ impl JobsArgs {
         if !(2..=1 << 20).contains(&self.payload_bytes) {
             return Err("--payload-bytes is 2 to 1048576".to_owned());
         }
-        for (name, seconds) in [("cell-seconds", self.cell_seconds), ("warm-up-seconds", self.warm_up_seconds)] {
+        for (name, seconds) in
+            [("cell-seconds", self.cell_seconds), ("warm-up-seconds", self.warm_up_seconds)]
+        {
             if !(0.0..=3_600.0).contains(&seconds) {
                 return Err(format!("--{name} is 0 to 3600"));
             }

@@ -1,18 +1,13 @@
 //! One cell of the matrix, measured in a process of its own.
 
-use std::{
-    cell::Cell,
-    io::Write,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::Cell, io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use mainstay::Client;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Result, batch::Batches,
+    Error, Result,
+    batch::Batches,
     drive::{Driven, Span, Subject, drive, within},
     fill::fill,
     latency::Quantiles,
@@ -93,7 +88,8 @@ pub(super) struct Step {
 /// Does what the spec says, in a runtime of its own.
 pub(super) fn run(spec: &str) -> Result<()> {
     let spec: Spec = serde_json::from_str(spec).map_err(Error::doing("the spec of a cell"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(spec.threads).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(spec.threads).enable_all().build();
     let runtime = runtime.map_err(Error::doing("cannot start"))?;
     let outcome = runtime.block_on(perform(&spec))?;
     let text = serde_json::to_string(&outcome).map_err(Error::doing("the outcome"))?;
@@ -155,7 +151,9 @@ async fn over_http(spec: &Spec) -> Result<Measured> {
     expect(depth_over_http(&mut connection, spec).await?, spec.backlog)?;
     let unknown = || None;
     let measured = match spec.task {
-        Task::Measure(Variant::Batch) => measure(Batches::new(server.api, spec), spec, server.pid, unknown).await?,
+        Task::Measure(Variant::Batch) => {
+            measure(Batches::new(server.api, spec), spec, server.pid, unknown).await?
+        }
         _ => measure(SingleCalls::new(server.api, spec), spec, server.pid, unknown).await?,
     };
     expect(depth_over_http(&mut connection, spec).await?, spec.backlog)?;
@@ -189,7 +187,9 @@ fn expect(found: Depth, backlog: u64) -> Result<()> {
         return Ok(());
     }
     let Depth { available, running } = found;
-    Err(Error::new(format!("{available} jobs wait and {running} run, where {backlog} should wait and none run")))
+    Err(Error::new(format!(
+        "{available} jobs wait and {running} run, where {backlog} should wait and none run"
+    )))
 }
 
 /// Drives a subject; answers with what was measured how many jobs were completed in all. `groups` says groups and
@@ -205,10 +205,16 @@ async fn measure<S: Subject>(
     let (before, after) = (Cell::new((None, None, None)), Cell::new((None, None, None)));
     let at_end = Cell::new(None);
     let span = Span { warm_up: spec.warm_up, measure: spec.measure };
-    let driven = drive(subject, spec.callers, span, || before.set(look()), || {
-        after.set(look());
-        at_end.set(memory(pid));
-    });
+    let driven = drive(
+        subject,
+        spec.callers,
+        span,
+        || before.set(look()),
+        || {
+            after.set(look());
+            at_end.set(memory(pid));
+        },
+    );
     let Driven { jobs, all_jobs, seconds, steps } = driven.await?;
     let ((written_before, cpu_before, groups_before), (written, cpu, groups)) = (before.get(), after.get());
     let group = groups.zip(groups_before).and_then(|((groups, ops), (groups_before, ops_before))| {

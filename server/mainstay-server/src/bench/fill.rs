@@ -1,6 +1,9 @@
 //! Fills a store with jobs that wait.
 
-use mainstay::core::{op::{Commit, Op}, store::Batch};
+use mainstay::core::{
+    op::{Commit, Op},
+    store::Batch,
+};
 
 use super::{
     Error, Result,
@@ -27,7 +30,8 @@ pub(super) async fn fill(spec: &Spec) -> Result<()> {
             Op::Enqueue(Box::new(new_job(&client, queue, &mut random, spec.payload_bytes, &mut text)))
         });
         let commit = Commit { ops: ops.collect(), entropy: client.entropy(), ..Commit::default() };
-        let answers = client.store().submit(Batch::one(commit)).await.map_err(Error::doing("cannot fill the store"))?;
+        let answers =
+            client.store().submit(Batch::one(commit)).await.map_err(Error::doing("cannot fill the store"))?;
         for answer in answers {
             answer.map_err(Error::doing("cannot fill the store"))?;
         }

@@ -67,7 +67,9 @@ mod tests {
 
     #[test]
     fn a_bucket_is_never_far_from_what_it_holds() {
-        for micros in (0..20).flat_map(|bits| [1_u64 << bits, (1 << bits) + 1, (3 << bits) / 2, (2 << bits) - 1]) {
+        for micros in
+            (0..20).flat_map(|bits| [1_u64 << bits, (1 << bits) + 1, (3 << bits) / 2, (2 << bits) - 1])
+        {
             let told = middle(bucket(micros));
             assert!((told - micros as f64).abs() <= micros as f64 * 0.01, "{micros} told as {told}");
         }

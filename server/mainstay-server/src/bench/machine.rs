@@ -19,7 +19,8 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn of(path: &Path) -> Option<Device> {
         let dev = fs::metadata(path).ok()?.dev();
-        let (major, minor) = ((dev >> 8) & 0xfff | (dev >> 32) & !0xfff, dev & 0xff | (dev >> 12) & 0xffff_ff00);
+        let (major, minor) =
+            ((dev >> 8) & 0xfff | (dev >> 32) & !0xfff, dev & 0xff | (dev >> 12) & 0xffff_ff00);
         let device = Device { major, minor };
         device.written().map(|_| device)
     }

@@ -50,7 +50,9 @@ pub(super) async fn reopen(spec: &Spec, evict: bool) -> Result<Opened> {
     let refused = || Error::doing("the store refused");
     let reply = client.apply(Op::Claim(claim)).await.map_err(refused())?;
     let first_claim_seconds = started.elapsed().as_secs_f64();
-    let Reply::Claimed(grants) = reply else { return Err(Error::new("a claim was answered with something else")) };
+    let Reply::Claimed(grants) = reply else {
+        return Err(Error::new("a claim was answered with something else"));
+    };
     if grants.is_empty() && spec.backlog > 0 {
         return Err(Error::new("jobs were lost: there was none to claim"));
     }
@@ -66,7 +68,8 @@ pub(super) async fn reopen(spec: &Spec, evict: bool) -> Result<Opened> {
 fn forget_pages(path: &Path) -> Result<()> {
     let Ok(file) = File::open(path) else { return Ok(()) };
     file.sync_all().map_err(Error::doing("cannot sync the store"))?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(Error::doing("cannot evict the store"))
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+        .map_err(Error::doing("cannot evict the store"))
 }
 
 /// An empty server.
@@ -80,8 +83,7 @@ pub(super) struct EmptyServer {
 /// Starts a server on a store of its own that is not there yet.
 pub(super) async fn empty_server(dir: &Path, number: usize) -> Result<EmptyServer> {
     let server = Server::start(&dir.join(format!("none-{number}.db")), dir).await?;
-    let found =
-        EmptyServer { ready_ms: server.ready_after.as_secs_f64() * 1e3, memory: memory(server.pid) };
+    let found = EmptyServer { ready_ms: server.ready_after.as_secs_f64() * 1e3, memory: memory(server.pid) };
     server.stop().await?;
     Ok(found)
 }

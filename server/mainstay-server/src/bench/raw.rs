@@ -73,7 +73,8 @@ impl RawLog {
             ops: AtomicU64::new(0),
         });
         let writing = shared.clone();
-        let thread = std::thread::Builder::new().name("raw-log".into()).spawn(move || write(&writing, &segments));
+        let thread =
+            std::thread::Builder::new().name("raw-log".into()).spawn(move || write(&writing, &segments));
         let thread = thread.map_err(Error::doing("cannot start the raw log"))?;
         let log = RawLog { shared: shared.clone(), payload_bytes };
         Ok((Arc::new(log), Writer { shared, thread: Some(thread) }))

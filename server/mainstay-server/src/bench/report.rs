@@ -25,7 +25,8 @@ pub(super) struct Report {
     pub(super) once: Once,
 }
 
-const DURABLE: &str = "Every step was on the disk (fsync or fdatasync) before it was answered; nothing else counts.";
+const DURABLE: &str =
+    "Every step was on the disk (fsync or fdatasync) before it was answered; nothing else counts.";
 
 impl Report {
     pub(super) fn new(args: &JobsArgs, device: Option<Device>) -> Report {
@@ -43,7 +44,10 @@ impl Report {
     fn cycles(&self, variant: Variant, callers: usize, backlog: u64) -> Option<f64> {
         // A log does not know what waits.
         let fits = |place: &Place| place.backlog == backlog || variant == Variant::Raw;
-        let found = self.cells.iter().find(|(place, _)| place.variant == variant && place.callers == callers && fits(place));
+        let found = self
+            .cells
+            .iter()
+            .find(|(place, _)| place.variant == variant && place.callers == callers && fits(place));
         found.map(|(_, rounds)| median(rounds, |cell| cell.cycles_per_second))
     }
 }
@@ -80,8 +84,8 @@ fn text(report: &Report) -> String {
         args.cell_seconds,
     );
     let heading = [
-        "", "callers", "waiting", "cycles/s", "(range)", "of raw", "enqueue", "claim", "complete", "B/job", "RSS MB",
-        "ops/sync", "cores",
+        "", "callers", "waiting", "cycles/s", "(range)", "of raw", "enqueue", "claim", "complete", "B/job",
+        "RSS MB", "ops/sync", "cores",
     ];
     let rows = report.cells.iter().map(|(place, rounds)| row(report, *place, rounds));
     out += &aligned(std::iter::once(heading.map(str::to_owned)).chain(rows));
@@ -127,9 +131,13 @@ fn row(report: &Report, place: Place, rounds: &[Measured]) -> [String; 13] {
 fn once_lines(once: &Once) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(bytes) = bytes_per_waiting_job(once) {
-        lines.push(format!("RAM of a waiting job: {bytes:.0} bytes (RssAnon with {} waiting, less that of an empty store)", once.backlog));
+        lines.push(format!(
+            "RAM of a waiting job: {bytes:.0} bytes (RssAnon with {} waiting, less that of an empty store)",
+            once.backlog
+        ));
     }
-    for (how, opened) in [("files read from the disk", once.cold), ("files in the system's cache", once.warm)] {
+    for (how, opened) in [("files read from the disk", once.cold), ("files in the system's cache", once.warm)]
+    {
         if let Some(opened) = opened {
             lines.push(format!(
                 "restart after a crash with {} waiting, {how}: {:.2} s to open, {:.2} s to the first claim (journal {:.0} MB)",

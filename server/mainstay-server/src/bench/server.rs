@@ -44,8 +44,7 @@ impl Server {
         let started = Instant::now();
         let child = command(store, &addr_file)?.spawn().map_err(Error::doing("cannot start the server"))?;
         let pid = child.id();
-        let mut server =
-            Server { child, api: ([127, 0, 0, 1], 0).into(), pid, ready_after: Duration::ZERO };
+        let mut server = Server { child, api: ([127, 0, 0, 1], 0).into(), pid, ready_after: Duration::ZERO };
         let ready = timeout(START, server.ready(&addr_file)).await;
         server.api = ready.unwrap_or_else(|_| Err(Error::new("the server was not ready in a minute")))?;
         server.ready_after = started.elapsed();

@@ -5,10 +5,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use mainstay::{
     Client,
     core::{
+        JobId, QueueName,
         job::{JobBody, JobState, NewJob, Outcome},
         op::{Claim, Commit, Op, Reply, Settle},
         queue::{QueueConfig, Retention},
-        JobId, QueueName,
     },
 };
 
@@ -78,8 +78,10 @@ pub(super) async fn depth(client: &Client, queues: &[QueueName]) -> Result<Depth
 /// Makes the queues, each keeping its share of the finished jobs.
 pub(super) async fn make_queues(client: &Client, queues: &[QueueName], keep_finished: u64) -> Result<()> {
     let completed_count = keep_finished.div_ceil(queues.len().max(1) as u64);
-    let config =
-        QueueConfig { retention: Retention { completed_count, ..Retention::default() }, ..QueueConfig::default() };
+    let config = QueueConfig {
+        retention: Retention { completed_count, ..Retention::default() },
+        ..QueueConfig::default()
+    };
     for queue in queues {
         client.put_queue(queue.clone(), config).await.map_err(Error::doing("cannot make a queue"))?;
     }
@@ -87,7 +89,13 @@ pub(super) async fn make_queues(client: &Client, queues: &[QueueName], keep_fini
 }
 
 /// A job with a payload that does not compress.
-pub(super) fn new_job(client: &Client, queue: &QueueName, random: &mut Random, bytes: usize, text: &mut String) -> NewJob {
+pub(super) fn new_job(
+    client: &Client,
+    queue: &QueueName,
+    random: &mut Random,
+    bytes: usize,
+    text: &mut String,
+) -> NewJob {
     text.clear();
     write_json(random, bytes, text);
     NewJob::new(client.new_id(queue), queue.clone(), JobBody::new(KIND, text))
@@ -108,10 +116,17 @@ impl InProcess {
     }
 
     async fn claim(&self, queue: &QueueName) -> Result<mainstay::core::job::Grant> {
-        let claim =
-            Claim { queues: vec![queue.clone()], max: 1, max_bytes: 16 << 20, lease_ms: LEASE_MS, worker: None };
+        let claim = Claim {
+            queues: vec![queue.clone()],
+            max: 1,
+            max_bytes: 16 << 20,
+            lease_ms: LEASE_MS,
+            worker: None,
+        };
         match self.op(Op::Claim(claim)).await? {
-            Reply::Claimed(mut grants) if grants.len() == 1 && grants[0].body.is_some() => Ok(grants.remove(0)),
+            Reply::Claimed(mut grants) if grants.len() == 1 && grants[0].body.is_some() => {
+                Ok(grants.remove(0))
+            }
             _ => Err(Error::new("a job was lost: there was none to claim")),
         }
     }

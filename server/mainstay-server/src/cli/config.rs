@@ -24,10 +24,9 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Outcome {
     for warning in &loaded.warnings {
         session::note(&format!("warning: {warning}"));
     }
-    let entry = |value: &mainstay::config::Effective| ConfigEntry {
-        key: value.key.clone(),
-        value: RawJson::of(&value.value).unwrap_or_default(),
-        source: value.source.to_string(),
+    let entry = |value: &mainstay::config::Effective| {
+        let shown = RawJson::of(&value.value).unwrap_or_default();
+        (value.key.clone(), ConfigEntry { value: shown, source: value.source.to_string() })
     };
-    session.answer(&Config { items: loaded.values.iter().map(entry).collect() }, || loaded.to_toml())
+    session.answer(&loaded.values.iter().map(entry).collect::<Config>(), || loaded.to_toml())
 }

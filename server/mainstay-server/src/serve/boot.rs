@@ -71,10 +71,7 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
 
 /// Everything on the API listener. One visible list: what is not under `/v1` is added here.
 fn router(b: &Boot<Config>, api: Api) -> Router {
-    Router::new()
-        .merge(b.health().router())
-        .merge(pages::routes(b.admin_address()))
-        .merge(api::routes(api))
+    Router::new().merge(b.health().router()).merge(pages::routes(b.admin_address())).merge(api::routes(api))
 }
 
 /// Both listeners are up: says so where it is wanted.

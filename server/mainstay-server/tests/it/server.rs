@@ -75,9 +75,7 @@ impl Setup {
             let _ = end.send(ended);
         });
         match ready.await {
-            Ok((api, admin)) => {
-                TestServer { api, admin: admin.unwrap(), clock, shutdown, stop, ended }
-            }
+            Ok((api, admin)) => TestServer { api, admin: admin.unwrap(), clock, shutdown, stop, ended },
             Err(_) => panic!("the server did not start: {:?}", ended.await),
         }
     }

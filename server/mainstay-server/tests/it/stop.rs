@@ -77,7 +77,12 @@ struct Seen {
 }
 
 /// One keep-alive client: enqueues as fast as it is answered, and connects to whatever the balancer says.
-async fn client(number: usize, balancer: Arc<Mutex<Vec<SocketAddr>>>, seen: Arc<Seen>, stop: Arc<AtomicBool>) {
+async fn client(
+    number: usize,
+    balancer: Arc<Mutex<Vec<SocketAddr>>>,
+    seen: Arc<Seen>,
+    stop: Arc<AtomicBool>,
+) {
     let mut turn = number;
     let mut connection: Option<(SocketAddr, TcpStream)> = None;
     while !stop.load(Ordering::Relaxed) {
@@ -144,8 +149,10 @@ async fn read_answer(stream: &mut TcpStream) -> Option<(u16, bool, String)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_of_two_servers_stops_under_load_and_no_request_is_refused_or_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let (stays, goes) =
-        tokio::join!(serve(folder.path(), "stays", &[]), serve(folder.path(), "goes", &["--lame-duck-ms", "4000"]));
+    let (stays, goes) = tokio::join!(
+        serve(folder.path(), "stays", &[]),
+        serve(folder.path(), "goes", &["--lame-duck-ms", "4000"])
+    );
     let balancer = Arc::new(Mutex::new(vec![stays.api, goes.api]));
     let (seen, stop) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
     let tasks = TaskSet::current().unwrap();
@@ -179,7 +186,8 @@ async fn one_of_two_servers_stops_under_load_and_no_request_is_refused_or_lost()
     assert_eq!((count(&seen.refused), count(&seen.lost)), (0, 0), "of {} requests", count(&seen.answered));
 
     // What the stopped one acknowledged is in its file.
-    let store = mainstay::store::open(&format!("sqlite:{}", folder.path().join("goes.db").display())).unwrap();
+    let store =
+        mainstay::store::open(&format!("sqlite:{}", folder.path().join("goes.db").display())).unwrap();
     let mut there = std::collections::HashSet::new();
     let mut page = Page { limit: 1_000, cursor: None };
     loop {
@@ -207,7 +215,8 @@ async fn an_upload_that_never_ends_is_cut_and_named_and_the_exit_code_says_so() 
     let mut server = serve(folder.path(), "s", &quick).await;
     let mut log = server.child.stderr.take().expect("piped");
     let mut stream = TcpStream::connect(server.api).await.unwrap();
-    let head = "POST /v1/queues/q/jobs HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
+    let head =
+        "POST /v1/queues/q/jobs HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     // The server asks for the body: the request is in its hands.
     let mut asked = Vec::new();

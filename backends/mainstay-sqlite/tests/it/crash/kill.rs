@@ -29,6 +29,9 @@ const CALLERS: usize = 4;
 /// Acts after which a process ends by itself, should nobody kill it.
 const ACTS: usize = 2_000;
 
+/// No process takes this long; one that does hangs.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
+
 /// What the process is told: the file, its round, and the seed.
 const TASK: &str = "MAINSTAY_CRASH_TASK";
 
@@ -130,7 +133,12 @@ fn the_process_that_is_killed() {
     let (round, seed) = (number(), number());
     let file = words.next().expect("a file");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(work(Path::new(file), round, seed));
+    let work = work(Path::new(file), round, seed);
+    let in_time = runtime.block_on(async { tokio::time::timeout(STUCK_AFTER, work).await.is_ok() });
+    if !in_time {
+        // Its threads may hang; the parent must not.
+        std::process::abort();
+    }
 }
 
 /// The clock stands still: new tokens have nothing to go by but what is in the file.

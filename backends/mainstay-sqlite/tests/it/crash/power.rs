@@ -1,6 +1,6 @@
 //! The power cut, and the process killed, at every write point of a run.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use mainstay_sqlite::{Durability, SqliteStore};
 use mainstay_testkit::faults::{Disk, Survival};
@@ -15,7 +15,8 @@ const ACTS: usize = 25;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(future)
+    let stuck_after = Duration::from_secs(300 * rounds());
+    runtime.block_on(async { tokio::time::timeout(stuck_after, future).await.expect("the test is stuck") })
 }
 
 /// Crashes a run at each of its write points, `ways` in turn. Answers how many different crashes were judged.
@@ -132,7 +133,7 @@ fn a_crash_while_recovering_from_a_crash_loses_nothing_either() {
 fn the_crash_test_notices_a_store_that_does_not_sync() {
     block_on(async {
         let run = Run::new(seed());
-        let lazy = Durability::Interval(std::time::Duration::from_secs(3_600));
+        let lazy = Durability::Interval(Duration::from_secs(3_600));
         run.alone(20, |options| options.durability = lazy).await;
         let what = crash_everywhere(&run, |_| vec![Survival::None]).await.expect_err("it lost something");
         assert!(what.contains("survival None"), "{what}");
