@@ -60,9 +60,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotSupported`] where the store has no file; the copy's own trouble.
-    async fn backup(&self, into: &Path) -> Result<(), Error> {
-        let (store, into) = (self.capabilities().store, into.display());
-        let message = format!("a {store} store cannot be copied to {into}; the sqlite: store can");
+    async fn backup(&self, _into: &Path) -> Result<(), Error> {
+        let message =
+            format!("a {} store has no file to copy; the sqlite: store has", self.capabilities().store);
         Err(Error::new(crate::ErrorKind::NotSupported, message))
     }
 

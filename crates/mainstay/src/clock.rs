@@ -1,6 +1,6 @@
 //! The clock of the machine.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::OnceLock};
 
 use async_trait::async_trait;
 use mainstay_core::{
@@ -16,11 +16,18 @@ pub struct SystemClock;
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Now {
-        let ms = |id| {
+        let ns = |id| {
             let now = clock_gettime(id);
-            now.tv_sec * 1_000 + now.tv_nsec / 1_000_000
+            now.tv_sec * 1_000_000_000 + now.tv_nsec
         };
-        Now { wall: Timestamp(ms(ClockId::Realtime)), store: StoreTime(ms(ClockId::Boottime).max(0) as u64) }
+        let (wall, store) = (ns(ClockId::Realtime), ns(ClockId::Boottime));
+        // Both change their millisecond together, so that a lease's end on the wall clock is the same at every look.
+        static PHASE: OnceLock<i64> = OnceLock::new();
+        let phase = *PHASE.get_or_init(|| (wall - store).rem_euclid(1_000_000));
+        Now {
+            wall: Timestamp(wall / 1_000_000),
+            store: StoreTime(((store + phase) / 1_000_000).max(0) as u64),
+        }
     }
 
     async fn sleep_until(&self, at: StoreTime) {

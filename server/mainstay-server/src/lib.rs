@@ -7,7 +7,7 @@
 //!    for which of a store's reasons;
 //! 3. [`auth`]: who asks, and whether they may;
 //! 4. [`admin`]: tokens, audit trail and backup on the admin listener;
-//! 5. [`bench`]: what it all costs on this machine;
+//! 5. [`bench`](mod@bench): what it all costs on this machine;
 //! 6. [`openapi`], and [`pages`] for people: `/docs` and `/ui/`.
 
 #![warn(clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! The engine: a deterministic state machine over the [rules](crate::rules). It *is* the memory store, the heart of
+//! The engine: a deterministic state machine over the [`rules`]. It *is* the memory store, the heart of
 //! the embedded store, and the executable specification of every other.
 //!
 //! It is given time, ids and entropy with each commit, and hands out what changed as plain data

@@ -103,7 +103,7 @@ impl<C: Serialize + DeserializeOwned + Default> Loader<C> {
         }));
         let winning = winners(given);
         let Some((config, settings)) = apply::<C>(&base, &winning, &mut problems) else {
-            return Err(problems);
+            return Err(problems.warned(warnings));
         };
         settings.validate(&mut problems);
         self.rules.iter().for_each(|rule| rule(&config, &settings, &mut problems));
@@ -111,7 +111,11 @@ impl<C: Serialize + DeserializeOwned + Default> Loader<C> {
         problems.locate(|key| {
             values.iter().find(|value| value.key == key).map_or(Source::Default, |value| value.source.clone())
         });
-        if problems.is_empty() { Ok(Loaded { config, settings, values, warnings }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Loaded { config, settings, values, warnings })
+        } else {
+            Err(problems.warned(warnings))
+        }
     }
 
     fn base(&self, problems: &mut Problems) -> Base {

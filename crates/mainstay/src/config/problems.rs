@@ -7,7 +7,11 @@ use crate::Error;
 
 /// Collects what is wrong; empty means nothing is.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    all: Vec<Problem>,
+    /// Beside them: what is odd, but no reason to refuse.
+    warnings: Vec<String>,
+}
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,25 +28,31 @@ pub struct Problem {
 impl Problems {
     /// Reports a key. Where its value comes from is added by the loader.
     pub fn add(&mut self, key: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(Problem { key: key.into(), source: None, detail: detail.into() });
+        self.all.push(Problem { key: key.into(), source: None, detail: detail.into() });
     }
 
     pub(super) fn add_at(&mut self, key: impl Into<String>, source: Source, detail: impl Into<String>) {
-        self.0.push(Problem { key: key.into(), source: Some(source), detail: detail.into() });
+        self.all.push(Problem { key: key.into(), source: Some(source), detail: detail.into() });
     }
 
     /// Whether nothing was reported.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// What was reported.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.0.iter()
+        self.all.iter()
+    }
+
+    /// What is odd beside it is told in the same breath: nothing else will come to say it.
+    pub(super) fn warned(mut self, warnings: Vec<String>) -> Problems {
+        self.warnings = warnings;
+        self
     }
 
     pub(super) fn locate(&mut self, source_of: impl Fn(&str) -> Source) {
-        for problem in self.0.iter_mut().filter(|p| p.source.is_none() && !p.key.is_empty()) {
+        for problem in self.all.iter_mut().filter(|p| p.source.is_none() && !p.key.is_empty()) {
             problem.source = Some(source_of(&problem.key));
         }
     }
@@ -63,9 +73,10 @@ impl fmt::Display for Problem {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.0.len();
+        let count = self.all.len();
         write!(f, "configuration has {count} problem{}", if count == 1 { "" } else { "s" })?;
-        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        self.all.iter().try_for_each(|problem| write!(f, "\n  {problem}"))?;
+        self.warnings.iter().try_for_each(|warning| write!(f, "\n  warning: {warning}"))
     }
 }
 

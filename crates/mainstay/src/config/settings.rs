@@ -107,6 +107,7 @@ impl Settings {
             ("max_connections", self.max_connections as u64),
             ("header_timeout_ms", self.header_timeout_ms),
             ("body_timeout_ms", self.body_timeout_ms),
+            ("max_body_bytes", self.max_body_bytes as u64),
         ] {
             if value == 0 {
                 problems.add(key, "must be at least 1");

@@ -62,6 +62,19 @@ impl HttpBody for Limited {
     }
 }
 
+/// How long a body that nobody wants may take.
+const DISCARD_LIMIT: Duration = crate::secs(5);
+
+/// Reads a body that is refused, within bounds (twice what is allowed, five seconds), and keeps nothing of it: most
+/// clients read no answer before they have sent everything, and would see a broken connection instead.
+pub(super) async fn discard(body: Body, allowed: usize) {
+    let mut body = std::pin::pin!(http_body_util::Limited::new(body, allowed.saturating_mul(2)));
+    let read =
+        async { while let Some(Ok(_)) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {} };
+    // Late or too long even so: the answer is sent all the same.
+    let _ = tokio::time::timeout(DISCARD_LIMIT, read).await;
+}
+
 pin_project_lite::pin_project! {
     /// A response body that tells its guard when it has been sent.
     pub(super) struct Watched {

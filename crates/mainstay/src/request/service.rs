@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::Service;
 use tracing::Instrument;
 
-use super::body::{Limited, Watched};
+use super::body::{self, Limited, Watched};
 use super::id::{self, Deadline, Identity};
 use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal};
@@ -68,6 +68,10 @@ where
 
     // 3. Body limit: a body that says that it is too long is refused before any work.
     let answered = if let Some(refusal) = too_long(&request, pipeline.body_limit) {
+        // A client that asks before it sends is spared; any other reads no answer before it has sent.
+        if !request.headers().contains_key(http::header::EXPECT) {
+            body::discard(request.into_body(), pipeline.body_limit).await;
+        }
         Ok(refuse(refusal))
     } else {
         let request = request.map(|body| Limited::new(body, pipeline.body_limit, pipeline.body_timeout));

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mainstay::core::id::JobId;
-use mainstay::core::job::{self, JobBody, JobPolicy, JobRecord, Json, When};
+use mainstay::core::job::{
+    self, DeadReason, FailureRecord, JobBody, JobFailure, JobPolicy, JobRecord, Json, When,
+};
 use mainstay::core::lease::{LeaseId, Token};
 use mainstay::core::name::QueueName;
 use mainstay::core::queue;
@@ -159,8 +161,24 @@ fn attempt_error(record: &job::FailureRecord) -> wire::AttemptError {
 }
 
 /// The last failure of a job.
+/// Why a dead letter is dead, in words: the last failure, or what ended it without one.
 pub(crate) fn last_error(job: &JobRecord) -> Option<wire::AttemptError> {
-    job.failures.last().map(attempt_error)
+    let ended = |kind: &str, message: String| FailureRecord {
+        attempt: job.attempt,
+        at: job.finished_at.unwrap_or(job.created_at),
+        failure: JobFailure { kind: Some(kind.into()), message: message.into(), backtrace: None },
+    };
+    match job.reason {
+        Some(DeadReason::Crashed) => {
+            let message = format!("its lease ran out {} times: the worker died or stalled", job.crashes);
+            Some(attempt_error(&ended("crashed", message)))
+        }
+        Some(DeadReason::Expired) if job.failures.is_empty() => {
+            let message = "it expired before it could be handed out".to_owned();
+            Some(attempt_error(&ended("expired", message)))
+        }
+        _ => job.failures.last().map(attempt_error),
+    }
 }
 
 pub(crate) fn enqueued(enqueued: &core::op::Enqueued) -> wire::Enqueued {

@@ -49,7 +49,8 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
         (At::Op(_), Shape::Single) | (At::Commit, _) => String::new(),
     };
     let field = match reason {
-        Reason::IdInOtherQueue(_) => Some(("id", reason.to_string())),
+        // Which queue is not for everybody to know.
+        Reason::IdInOtherQueue(_) => Some(("id", "a job with this id exists in another queue".to_owned())),
         Reason::Invalid { field, detail } => Some((*field, detail.clone())),
         _ => None,
     };

@@ -1,7 +1,7 @@
 //! The API: everything under `/v1`.
 //!
-//! A request becomes a [`Call`](call::Call) (who asks, until when, with what), its handler reads an
-//! [`Input`](input::Input) (every mistake at once), speaks to the store, and answers or fails with a problem.
+//! A request becomes a `Call` (who asks, until when, with what), its handler reads an
+//! `Input` (every mistake at once), speaks to the store, and answers or fails with a problem.
 
 mod answer;
 mod audit;

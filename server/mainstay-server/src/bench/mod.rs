@@ -1,6 +1,6 @@
 //! `mainstay bench`: what this machine's disk could do, what the store makes of it, and what is left over HTTP.
 //!
-//! 1. [`args`] is what can be asked, `plan` the cells of the matrix in the order in which they are measured;
+//! 1. `args` is what can be asked, `plan` the cells of the matrix in the order in which they are measured;
 //! 2. `run` starts each cell in a process of its own, so that memory and caches are those of one subject alone;
 //! 3. `cell` measures one: `drive` is the closed loop of callers, the same for every subject;
 //! 4. the subjects: `raw` (the limit of the disk), `store` (in process), `single` and `batch` (over HTTP, with
