@@ -388,19 +388,23 @@ async fn a_request_whose_client_has_just_left_is_dropped_where_the_client_is_che
 async fn a_client_that_sends_a_body_that_is_too_long_still_reads_why() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let router = axum::Router::new().route("/", axum::routing::post(|| async { "never" }));
-    let (_, answer) = crate::harness::with_router(&[("max_body_bytes", "5000000")], router, async |app| {
-        let mut stream = tokio::net::TcpStream::connect(app.api).await.unwrap();
-        let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 8000000\r\n\r\n";
-        stream.write_all(head.as_bytes()).await.unwrap();
-        // It reads nothing before it has sent everything, as most do.
-        stream.write_all(&vec![b'x'; 8_000_000]).await.unwrap();
-        let mut answer = String::new();
-        tokio::time::timeout(crate::harness::PATIENCE, stream.read_to_string(&mut answer))
-            .await
-            .unwrap()
-            .unwrap();
-        answer
-    })
+    let (_, answer) = crate::harness::with_router(
+        &[("max_body_bytes", "5000000"), ("lame_duck_ms", "0")],
+        router,
+        async |app| {
+            let mut stream = tokio::net::TcpStream::connect(app.api).await.unwrap();
+            let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 8000000\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // It reads nothing before it has sent everything, as most do.
+            stream.write_all(&vec![b'x'; 8_000_000]).await.unwrap();
+            let mut answer = String::new();
+            tokio::time::timeout(crate::harness::PATIENCE, stream.read_to_string(&mut answer))
+                .await
+                .unwrap()
+                .unwrap();
+            answer
+        },
+    )
     .await;
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("payload-too-large"), "{answer}");
 }
