@@ -1,4 +1,4 @@
-//! The clock of the machine.
+//! The clock of the machine, and which clock counts where.
 
 use std::{cell::RefCell, sync::OnceLock};
 
@@ -8,6 +8,16 @@ use mainstay_core::{
     time::{Now, StoreTime, Timestamp},
 };
 use rustix::time::{ClockId, clock_gettime};
+
+#[cfg(not(feature = "testing"))]
+#[path = "clock/machine.rs"]
+mod place;
+#[cfg(feature = "testing")]
+#[path = "clock/switched.rs"]
+mod place;
+#[cfg(feature = "testing")]
+pub(crate) use place::switch_to;
+pub(crate) use place::{current, real, virtual_monotonic_ms, virtual_wall};
 
 /// The machine's wall clock, and its boot-time clock, which also runs while the machine sleeps.
 #[derive(Clone, Copy, Debug, Default)]

@@ -34,6 +34,7 @@
 //! - [`config`]: defaults < file < variables < flags, checked all at once.
 //! - [`health`]: background checks and probes.
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
+//! - `testing` (feature): virtual time for tests.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
 
 #![warn(clippy::unwrap_used)]
@@ -60,6 +61,8 @@ pub mod shutdown;
 pub mod store;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod time;
 pub mod workers;
 

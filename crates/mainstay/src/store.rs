@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use mainstay_core::{MemoryStore, clock::Clock, store::Store};
 
-use crate::{Boot, Error, Result, Weight, Workers, client::Client, clock::SystemClock};
+use crate::{Boot, Error, Result, Weight, Workers, client::Client, clock};
 
 /// What a store URL may look like, for error messages.
 const FORMS: &str = "memory:, sqlite:PATH, postgres://…, redis://…, nats://…, http://… (a mainstay server)";
@@ -20,12 +20,11 @@ type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
 /// # Errors
 /// A URL of no known form; a form this build or this version cannot open, named; the store's own trouble.
 pub fn open(url: &str) -> Result<Client> {
-    open_with(url, Arc::new(|_| ()))
+    open_with(url, clock::current(), Arc::new(|_| ()))
 }
 
-fn open_with(url: &str, on_fatal: OnFatal) -> Result<Client> {
+fn open_with(url: &str, clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Result<Client> {
     check_url(url).map_err(Error::config)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store: Arc<dyn Store> = match url.split_once(':') {
         Some(("sqlite", path)) => sqlite(path, &clock, on_fatal)?,
         _ => Arc::new(MemoryStore::new(clock.clone())),
@@ -71,9 +70,10 @@ impl<C> Boot<C> {
         let opened = {
             let (url, shutdown) = (url.to_owned(), self.shutdown());
             let on_fatal: OnFatal = Arc::new(move |error| shutdown.fail(Error::untrusted(error.to_string())));
-            tokio::task::spawn_blocking(move || open_with(&url, on_fatal))
+            let clock = clock::current(); // of this thread: the one that opens has none
+            tokio::task::spawn_blocking(move || open_with(&url, clock, on_fatal))
         };
-        let opened = async { opened.await.map_err(Error::from_any)? };
+        let opened = async { clock::real(opened).await.map_err(Error::from_any)? };
         let client = self.component("store", opened).within(OPEN_LIMIT).await?;
         let closing = client.clone();
         self.on_stop("store", CLOSE_LIMIT, move || async move { closing.store().close(CLOSE_LIMIT).await });

@@ -14,6 +14,9 @@ pub const fn millis(n: u64) -> Duration {
 
 /// The wall clock, for stamping log lines; nothing decides anything by it.
 pub(crate) fn wall() -> Duration {
+    if let Some(now) = crate::clock::virtual_wall() {
+        return now;
+    }
     #[expect(clippy::disallowed_methods, reason = "the one wall clock read of the chassis, for log lines")]
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
@@ -26,6 +29,9 @@ pub(crate) fn monotonic_ms() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one monotonic clock read of the chassis")]
     fn now() -> Instant {
         Instant::now()
+    }
+    if let Some(now) = crate::clock::virtual_monotonic_ms() {
+        return now;
     }
     static START: LazyLock<Instant> = LazyLock::new(now);
     let start = *START;

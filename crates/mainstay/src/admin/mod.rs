@@ -88,7 +88,7 @@ pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
         tracing::info!(%address, "admin listening");
         Ok::<_, Error>(())
     });
-    let opened = match opened.await {
+    let opened = match crate::clock::real(opened).await {
         Ok(opened) => opened,
         Err(error) => Err(Error::from_any(error)),
     };

@@ -37,7 +37,7 @@ use mainstay_core::{
     time::Now,
 };
 
-use crate::{clock::SystemClock, job::IntoNewJob};
+use crate::{clock, job::IntoNewJob};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -57,7 +57,7 @@ struct Inner {
 impl Client {
     /// A client of this store, on the machine's clock.
     pub fn new(store: Arc<dyn Store>) -> Client {
-        Client::on(store, Arc::new(SystemClock))
+        Client::on(store, clock::current())
     }
 
     /// A client of this store that takes time and chance from `clock`.
@@ -67,7 +67,7 @@ impl Client {
 
     /// A client of a new store in RAM, gone with its last client.
     pub fn memory() -> Client {
-        let clock = Arc::new(SystemClock);
+        let clock = clock::current();
         Client::on(Arc::new(MemoryStore::new(clock.clone())), clock)
     }
 

@@ -1,0 +1,27 @@
+//! Time comes from the machine and from nowhere else.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstay_core::clock::Clock;
+
+use super::SystemClock;
+
+/// What a store that is opened here runs on.
+pub(crate) fn current() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
+/// The time since 1970, if it is virtual here.
+pub(crate) const fn virtual_wall() -> Option<Duration> {
+    None
+}
+
+/// The monotonic clock's milliseconds, if they are virtual here.
+pub(crate) const fn virtual_monotonic_ms() -> Option<u64> {
+    None
+}
+
+/// Awaits something that another thread or the network does.
+pub(crate) async fn real<F: Future>(work: F) -> F::Output {
+    work.await
+}

@@ -1,0 +1,55 @@
+//! Time comes from the machine, or from the virtual clock of the runtime that this thread is running.
+
+use std::{cell::RefCell, sync::Arc, time::Duration};
+
+use mainstay_core::clock::Clock;
+
+use super::SystemClock;
+use crate::testing::VirtualClock;
+
+thread_local! {
+    /// Set while a [`crate::testing::Runtime`] runs on this thread, which polls all its tasks here.
+    static VIRTUAL: RefCell<Option<Arc<VirtualClock>>> = const { RefCell::new(None) };
+}
+
+/// What a store that is opened here runs on.
+pub(crate) fn current() -> Arc<dyn Clock> {
+    match here() {
+        Some(clock) => clock,
+        None => Arc::new(SystemClock),
+    }
+}
+
+/// The time since 1970, if it is virtual here.
+pub(crate) fn virtual_wall() -> Option<Duration> {
+    here().map(|clock| clock.since_epoch())
+}
+
+/// The monotonic clock's milliseconds, if they are virtual here.
+pub(crate) fn virtual_monotonic_ms() -> Option<u64> {
+    here().map(|clock| clock.monotonic_ms())
+}
+
+/// Awaits something that another thread or the network does.
+pub(crate) async fn real<F: Future>(work: F) -> F::Output {
+    if here().is_some() { crate::testing::real(work).await } else { work.await }
+}
+
+/// Makes time virtual on this thread until the guard is dropped.
+pub(crate) fn switch_to(clock: Arc<VirtualClock>) -> Switched {
+    Switched(VIRTUAL.replace(Some(clock)))
+}
+
+/// Puts back what was there before.
+pub(crate) struct Switched(Option<Arc<VirtualClock>>);
+
+impl Drop for Switched {
+    fn drop(&mut self) {
+        VIRTUAL.set(self.0.take());
+    }
+}
+
+fn here() -> Option<Arc<VirtualClock>> {
+    // A thread that is on its way out has the machine's time.
+    VIRTUAL.try_with(|clock| clock.borrow().clone()).ok().flatten()
+}

@@ -1,0 +1,162 @@
+//! The runtime whose time is virtual.
+
+use std::{
+    sync::{Arc, mpsc::sync_channel},
+    time::Duration,
+};
+
+use tokio::{runtime::Builder, task::spawn_blocking, time::timeout};
+
+use super::VirtualClock;
+use crate::secs;
+
+/// A test that has not ended after this much virtual time waits for something that never comes.
+const LIMIT: Duration = secs(7 * 86_400);
+/// How long [`real`] holds the clock at most, in real time.
+const HOLD_LIMIT: Duration = secs(30);
+
+/// Runs `work` on a thread of its own kind: this one, with virtual time. See [`Runtime`].
+///
+/// # Panics
+/// After a week of virtual time, which a test that waits for something that never comes reaches at once.
+pub fn block_on_virtual<F: Future>(work: F) -> F::Output {
+    Runtime::paused().block_on(work)
+}
+
+/// A runtime of one thread whose time stands still while anything can run, and jumps to the next timer when nothing
+/// can. The same program does the same in every run.
+///
+/// Time also stands still while a blocking task runs, and within [`real`]. Other threads and sockets are not waited for
+/// by themselves: time limits fire while they work.
+#[derive(Debug)]
+pub struct Runtime {
+    tokio: tokio::runtime::Runtime,
+    clock: Arc<VirtualClock>,
+    limit: Duration,
+}
+
+impl Runtime {
+    /// A runtime at [`START`](super::START), with seed 0 for chance.
+    pub fn paused() -> Runtime {
+        Runtime::seeded(0)
+    }
+
+    /// The same with another seed.
+    ///
+    /// # Panics
+    /// If the system gives no resources for a runtime.
+    pub fn seeded(seed: u64) -> Runtime {
+        let tokio = Builder::new_current_thread().enable_all().start_paused(true).build();
+        let tokio = tokio.expect("a runtime for a test");
+        let clock = Arc::new(VirtualClock::of(tokio.handle().clone(), seed));
+        Runtime { tokio, clock, limit: LIMIT }
+    }
+
+    /// Changes how much virtual time a test may take. Defaults to a week.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Runtime {
+        self.limit = limit;
+        self
+    }
+
+    /// Its clock, for stores and policies that are given one.
+    pub fn clock(&self) -> Arc<VirtualClock> {
+        self.clock.clone()
+    }
+
+    /// Runs `work` to its end; what it has spawned stays where it is and goes on in the next call.
+    ///
+    /// # Panics
+    /// When the limit is reached.
+    pub fn block_on<F: Future>(&self, work: F) -> F::Output {
+        let _switched = crate::clock::switch_to(self.clock.clone());
+        let limited = self.tokio.block_on(async { timeout(self.limit, work).await });
+        limited.unwrap_or_else(|_| {
+            panic!(
+                "the test has not ended after {:?} of virtual time: it waits for something that never comes",
+                self.limit
+            )
+        })
+    }
+}
+
+/// Awaits something that the network or another thread does: virtual time stands still meanwhile, so that no time
+/// limit fires because the machine is busy. For 30 real seconds at most; then time goes on.
+///
+/// Cancel safe if `work` is.
+pub async fn real<F: Future>(work: F) -> F::Output {
+    // tokio never advances a paused clock while a blocking task runs.
+    let (release, held) = sync_channel::<()>(0);
+    let hold = spawn_blocking(move || held.recv_timeout(HOLD_LIMIT));
+    let out = work.await;
+    drop(release);
+    let _ = hold.await;
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_core::{clock::Clock, time::StoreTime};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+    use crate::{clock, testing::START};
+
+    #[test]
+    fn both_clocks_move_together_and_only_when_nothing_can_run() {
+        block_on_virtual(async {
+            let (clock, began) = (clock::current(), Instant::now());
+            assert_eq!((clock.now().wall, clock.now().store), (START, StoreTime(0)));
+            std::thread::sleep(crate::millis(5));
+            tokio::task::yield_now().await;
+            assert_eq!(clock.now().store, StoreTime(0), "time moved while something could run");
+            clock.sleep_until(StoreTime(86_400_000)).await;
+            assert_eq!(clock.now().wall, START.plus_ms(86_400_000));
+            assert_eq!(began.elapsed(), secs(86_400));
+            assert_eq!(crate::time::wall(), secs(START.0 as u64 / 1000 + 86_400));
+        });
+    }
+
+    #[test]
+    fn threads_beside_it_read_the_same_time() {
+        block_on_virtual(async {
+            let clock = clock::current();
+            sleep(secs(3600)).await;
+            let there = clock.clone();
+            let read = std::thread::spawn(move || there.now()).join().unwrap();
+            assert_eq!(read, clock.now());
+        });
+    }
+
+    #[test]
+    fn time_is_the_machines_again_afterwards() {
+        block_on_virtual(async {});
+        assert!(clock::virtual_wall().is_none());
+        assert_ne!(clock::current().now().wall, START);
+    }
+
+    #[test]
+    #[should_panic(expected = "never comes")]
+    fn a_test_that_waits_forever_fails_at_once() {
+        block_on_virtual(std::future::pending::<()>());
+    }
+
+    #[test]
+    fn no_time_limit_fires_while_the_real_world_is_waited_for() {
+        block_on_virtual(async {
+            let (done, waited) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || {
+                std::thread::sleep(crate::millis(20));
+                done.send(()).unwrap();
+            });
+            timeout(crate::millis(1), real(waited)).await.expect("the limit fired").unwrap();
+        });
+    }
+
+    #[test]
+    fn chance_follows_the_seed() {
+        let draw = |seed| Runtime::seeded(seed).clock().entropy();
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+}

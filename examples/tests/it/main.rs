@@ -1,0 +1,98 @@
+//! Every example prints exactly what it should, and `cargo run --example NAME` needs no flags.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::timeout;
+
+/// What each prints, to the byte. A file in the folder that has no line here fails the test.
+const EXPECTED: &[(&str, &str)] = &[(
+    "graceful_shutdown",
+    "Server running\n\
+     Shutdown initiated\n\
+     In-flight requests drained\n\
+     Server stopped\n",
+)];
+
+/// Long enough for a loaded machine; none takes a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn every_example_prints_exactly_this() {
+    let mut wrong = String::new();
+    for (name, expected) in EXPECTED {
+        let run = tokio::process::Command::new(built(name)).stdin(Stdio::null()).kill_on_drop(true).output();
+        let ran = timeout(PATIENCE, run).await.unwrap_or_else(|_| panic!("{name} does not end"));
+        let ran = ran.unwrap_or_else(|error| panic!("{name} cannot be run: {error}"));
+        let (out, log) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        if out != *expected || !ran.status.success() {
+            wrong += &format!("== {name}: {}\n{out}== instead of\n{expected}== its log\n{log}\n", ran.status);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn no_example_is_forgotten() {
+    let files =
+        std::fs::read_dir(folder()).expect("the folder of the examples").map(|file| file.unwrap().path());
+    let sources = files.filter(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    let found: BTreeSet<_> =
+        sources.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let listed: BTreeSet<_> = EXPECTED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(found, listed, "the folder and the table of expected outputs differ");
+}
+
+#[test]
+fn cargo_run_example_works_at_the_root_without_flags() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(folder().join(".."));
+    let answer = cargo.output().expect("cargo runs");
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    let workspace: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let list = |value: &Value| value.as_array().unwrap().clone();
+
+    // A package is looked into without `-p` if it is a default member.
+    let members = list(&workspace["workspace_default_members"]);
+    let defaults =
+        list(&workspace["packages"]).into_iter().filter(|package| members.contains(&package["id"]));
+    let targets: Vec<Value> = defaults.flat_map(|package| list(&package["targets"])).collect();
+    let of_kind = |kind: &'static str| targets.iter().filter(move |target| target["kind"][0] == kind);
+    for (name, _) in EXPECTED {
+        let found = of_kind("example").filter(|target| target["name"] == *name);
+        let flags: Vec<_> = found.map(|target| target["required-features"].clone()).collect();
+        assert_eq!(flags, [Value::Null], "{name} is found once, and asks for no features");
+    }
+    // And `cargo run -- serve` still means the server.
+    assert_eq!(
+        of_kind("bin").map(|target| target["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["mainstay"]
+    );
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Its executable, which `cargo test` has built beside this test. Built here if somebody asked for this test alone.
+fn built(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("our own path");
+    let target = this.parent().and_then(Path::parent).expect("target/debug/deps");
+    let example = target.join("examples").join(name);
+    let changed = |file: &Path| file.metadata().and_then(|data| data.modified()).ok();
+    if changed(&example) < changed(&folder().join(name).with_extension("rs")) {
+        let cargo = Command::new(env!("CARGO"))
+            .args(["build", "-p", "mainstay-examples", "--example", name])
+            .current_dir(folder())
+            .status();
+        assert!(cargo.is_ok_and(|status| status.success()), "{name} cannot be built");
+    }
+    example
+}
