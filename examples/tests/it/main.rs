@@ -11,13 +11,27 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 /// What each prints, to the byte. A file in the folder that has no line here fails the test.
-const EXPECTED: &[(&str, &str)] = &[(
-    "graceful_shutdown",
-    "Server running\n\
-     Shutdown initiated\n\
-     In-flight requests drained\n\
-     Server stopped\n",
-)];
+const EXPECTED: &[(&str, &str)] = &[
+    (
+        "graceful_shutdown",
+        "Server running\n\
+         Shutdown initiated\n\
+         In-flight requests drained\n\
+         Server stopped\n",
+    ),
+    (
+        "health_checks",
+        "liveness: healthy\n\
+         readiness: ready\n",
+    ),
+    (
+        "production_service",
+        "Service started\n\
+         Processed 5 requests\n\
+         Health: healthy\n\
+         Graceful shutdown complete\n",
+    ),
+];
 
 /// Long enough for a loaded machine; none takes a second.
 const PATIENCE: Duration = Duration::from_secs(60);
