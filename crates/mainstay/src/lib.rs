@@ -66,7 +66,8 @@ pub mod testing;
 mod time;
 pub mod workers;
 
-pub use app::{App, Boot, Ended, Overstayer, Starting};
+pub use app::{App, Boot, Component, Ended, IntoResult, Overstayer, Pool, PoolStatus, Restart};
+pub use app::{Starting, StartingPool};
 pub use client::{Client, CommitBuilder, StoreError};
 pub use clock::SystemClock;
 pub use config::Secret;

@@ -74,9 +74,9 @@ impl<C> Boot<C> {
             tokio::task::spawn_blocking(move || open_with(&url, clock, on_fatal))
         };
         let opened = async { clock::real(opened).await.map_err(Error::from_any)? };
-        let client = self.component("store", opened).within(OPEN_LIMIT).await?;
-        let closing = client.clone();
-        self.on_stop("store", CLOSE_LIMIT, move || async move { closing.store().close(CLOSE_LIMIT).await });
+        let close = |client: Client| async move { client.store().close(CLOSE_LIMIT).await };
+        let opening = self.component("store", opened).within(OPEN_LIMIT);
+        let client = opening.stop(close).stop_within(CLOSE_LIMIT).await?;
         let pinged = client.clone();
         self.check("store", Weight::Critical, move || {
             let store = pinged.store().clone();

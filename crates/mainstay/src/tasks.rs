@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
+use tracing::{Instrument, Span};
 
 use crate::time::{human, monotonic_ms};
 
@@ -39,6 +40,7 @@ struct Entries {
 struct Entry {
     name: Cow<'static, str>,
     location: &'static Location<'static>,
+    span: Span,
     started_ms: u64,
     abort: Option<AbortHandle>,
 }
@@ -51,6 +53,8 @@ pub struct TaskInfo {
     pub name: String,
     /// The source line that spawned it.
     pub location: String,
+    /// The `tracing` span it runs in, with its fields and those around it; `None` if it runs in none.
+    pub span: Option<String>,
     /// How long it has been running.
     pub age: Duration,
 }
@@ -79,7 +83,8 @@ impl TaskSet {
         Self(Arc::new(Inner { runtime, entries: Mutex::default(), empty: Notify::new() }))
     }
 
-    /// Spawns a task. The name and the caller's source line are what a drain report says of it.
+    /// Spawns a task. The name, the caller's source line and the current `tracing` span, in which it runs, are what a
+    /// drain report says of it.
     ///
     /// A set that has been aborted takes no more: the task ends as aborted at once.
     #[track_caller]
@@ -87,27 +92,53 @@ impl TaskSet {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let (name, location) = (name.into(), Location::caller());
-        let id = {
-            let mut entries = self.lock();
-            let id = entries.next;
-            entries.next += 1;
-            let entry = Entry { name: name.clone(), location, started_ms: monotonic_ms(), abort: None };
-            entries.live.insert(id, entry);
-            id
-        };
-        // Entered before the task exists: it leaves the set however it ends, also if it is never polled.
-        let leave = Leave { set: self.clone(), id };
+        let (name, location, span) = (name.into(), Location::caller(), Span::current());
+        let leave = self.enter(name.clone(), location, span.clone());
+        let id = leave.id;
         // The lock must be free here: a runtime on its way out drops the future, and `leave`, inside this call.
-        let handle = self.0.runtime.spawn(async move {
+        let handle = self.0.runtime.spawn(
+            async move {
+                let _leave = leave;
+                let ended = AssertUnwindSafe(future).catch_unwind().await;
+                ended.map_err(|panic| panicked(&name, location, &*panic))
+            }
+            .instrument(span),
+        );
+        self.own(id, handle)
+    }
+
+    /// Runs work that blocks its thread on one that is meant for that, in the current `tracing` span.
+    ///
+    /// It cannot be stopped from outside once it has begun: it is waited for in the drain and named if it overstays,
+    /// and the process ends without it.
+    #[track_caller]
+    pub fn spawn_blocking<T: Send + 'static>(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Task<T> {
+        let (name, location, span) = (name.into(), Location::caller(), Span::current());
+        let leave = self.enter(name.clone(), location, span.clone());
+        let id = leave.id;
+        let handle = self.0.runtime.spawn_blocking(move || {
             let _leave = leave;
-            AssertUnwindSafe(future).catch_unwind().await.map_err(|panic| {
-                let message = panic_message(&*panic);
-                metrics::counter!("mainstay.task.panics").increment(1);
-                tracing::error!(task = %name, %location, panic = %message, "task panicked");
-                TaskError::Panicked(message)
-            })
+            let ended = std::panic::catch_unwind(AssertUnwindSafe(|| span.in_scope(work)));
+            ended.map_err(|panic| panicked(&name, location, &*panic))
         });
+        self.own(id, handle)
+    }
+
+    /// Entered before the task exists: it leaves the set however it ends, also if it is never polled.
+    fn enter(&self, name: Cow<'static, str>, location: &'static Location<'static>, span: Span) -> Leave {
+        let mut entries = self.lock();
+        let id = entries.next;
+        entries.next += 1;
+        let entry = Entry { name, location, span, started_ms: monotonic_ms(), abort: None };
+        entries.live.insert(id, entry);
+        Leave { set: self.clone(), id }
+    }
+
+    fn own<T>(&self, id: u64, handle: JoinHandle<Result<T, TaskError>>) -> Task<T> {
         let mut entries = self.lock();
         if entries.aborted {
             handle.abort();
@@ -138,14 +169,19 @@ impl TaskSet {
     pub fn list(&self) -> Vec<TaskInfo> {
         let now = monotonic_ms();
         let entries = self.lock();
-        let mut live: Vec<_> = entries.live.iter().collect();
-        live.sort_by_key(|(id, _)| **id);
+        let info = |entry: &Entry| TaskInfo {
+            name: entry.name.to_string(),
+            location: entry.location.to_string(),
+            span: None,
+            age: Duration::from_millis(now.saturating_sub(entry.started_ms)),
+        };
+        let mut live: Vec<_> =
+            entries.live.iter().map(|(id, entry)| (*id, info(entry), entry.span.clone())).collect();
+        // Spans are looked up with the lock free: the log's own locks are behind them.
+        drop(entries);
+        live.sort_by_key(|(id, ..)| *id);
         live.into_iter()
-            .map(|(_, entry)| TaskInfo {
-                name: entry.name.to_string(),
-                location: entry.location.to_string(),
-                age: Duration::from_millis(now.saturating_sub(entry.started_ms)),
-            })
+            .map(|(_, info, span)| TaskInfo { span: crate::log::describe(&span), ..info })
             .collect()
     }
 
@@ -200,6 +236,13 @@ impl Drop for Leave {
     }
 }
 
+fn panicked(name: &str, location: &Location<'_>, panic: &(dyn Any + Send)) -> TaskError {
+    let message = panic_message(panic);
+    metrics::counter!("mainstay.task.panics").increment(1);
+    tracing::error!(task = %name, %location, panic = %message, "task panicked");
+    TaskError::Panicked(message)
+}
+
 impl<T> Task<T> {
     /// Aborts the task at its next await point.
     pub fn abort(&self) {
@@ -245,7 +288,11 @@ impl std::fmt::Debug for TaskSet {
 
 impl std::fmt::Display for TaskInfo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "task {} ({}, spawned at {})", self.name, human(self.age), self.location)
+        write!(f, "task {} ({}, spawned at {}", self.name, human(self.age), self.location)?;
+        match &self.span {
+            Some(span) => write!(f, ", in {span})"),
+            None => f.write_str(")"),
+        }
     }
 }
 
@@ -309,6 +356,25 @@ mod tests {
         assert_eq!(stuck.await, Err(TaskError::Aborted));
         assert_eq!(tasks.spawn("late", std::future::pending::<()>()).await, Err(TaskError::Aborted));
         assert!(tasks.drain(secs(1)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn blocking_work_is_in_the_set_until_it_ends_and_its_panic_stays_inside() {
+        let tasks = set();
+        let (open, gate) = std::sync::mpsc::sync_channel::<()>(1);
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        let blocking = tasks.spawn_blocking("hash", move || {
+            let _ = begin.send(());
+            gate.recv().is_ok()
+        });
+        assert_eq!(tasks.list()[0].name, "hash");
+        begun.await.unwrap();
+        tasks.abort();
+        assert_eq!(tasks.len(), 1, "what has begun cannot be aborted");
+        open.send(()).unwrap();
+        assert_eq!(blocking.await, Ok(true));
+        let panicking = set().spawn_blocking("bad", || panic!("oh no"));
+        assert_eq!(panicking.await, Err::<(), _>(TaskError::Panicked("oh no".into())));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What every piece of a running app shares.
 
+use std::error::Error as StdError;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use crate::Result;
 use crate::admin::Admin;
 use crate::client::Client;
 use crate::config::{Effective, Settings};
-use crate::health::Health;
+use crate::health::{Health, Weight};
 use crate::log::LogLevel;
 use crate::shutdown::Shutdown;
 use crate::tasks::{Task, TaskInfo, TaskSet};
@@ -89,6 +91,17 @@ impl Core {
         self.registry().entries.push(entry);
     }
 
+    /// Runs a check in the background.
+    pub fn check<F, Fut, E>(&self, name: String, weight: Weight, check: F)
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let check = self.health.register(name.clone(), weight, check);
+        self.loops.spawn(format!("check {name}"), check);
+    }
+
     pub fn when_ready(&self, hook: BoxFuture<'static, Result<()>>) {
         self.registry().ready.push(hook);
     }
@@ -127,6 +140,6 @@ impl Core {
 
 impl From<TaskInfo> for Overstayer {
     fn from(task: TaskInfo) -> Self {
-        Overstayer::new(format!("task {}", task.name), task.location, task.age)
+        Overstayer::new(format!("task {}", task.name), task.location, task.age).in_span(task.span)
     }
 }

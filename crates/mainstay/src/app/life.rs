@@ -11,7 +11,8 @@ use futures_util::future::{BoxFuture, join_all};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Overstayer;
-use super::boot::{Boot, within};
+use super::boot::Boot;
+use super::component::within;
 use super::core::{Core, Entry};
 use super::notify::notify;
 use super::part::Part;

@@ -1,13 +1,18 @@
 //! The app: one life cycle for everything that lives.
 
+mod background;
 mod boot;
 mod budget;
+mod component;
 mod control;
 mod core;
+mod into_result;
 mod life;
 mod notify;
 mod part;
+mod pool;
 mod report;
+mod restart;
 mod watchdog;
 
 use std::future::Future;
@@ -18,12 +23,16 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use boot::{Boot, Starting};
+pub use boot::Boot;
 pub(crate) use budget::Budget;
+pub use component::{Component, Starting};
 pub(crate) use core::Core;
+pub use into_result::IntoResult;
 pub use part::Overstayer;
 pub(crate) use part::Part;
+pub use pool::{Pool, PoolStatus, StartingPool};
 pub use report::Ended;
+pub use restart::Restart;
 
 use self::control::Control;
 use self::watchdog::Watchdog;

@@ -45,16 +45,26 @@ pub struct Overstayer {
     pub whence: String,
     /// How long it had been running.
     pub age: Duration,
+    /// The `tracing` span it ran in, with its fields and those around it, where that is known.
+    pub span: Option<String>,
 }
 
 impl Overstayer {
     pub(crate) fn new(what: impl Into<String>, whence: impl Into<String>, age: Duration) -> Self {
-        Self { what: what.into(), whence: whence.into(), age }
+        Self { what: what.into(), whence: whence.into(), age, span: None }
+    }
+
+    pub(crate) fn in_span(self, span: Option<String>) -> Self {
+        Self { span, ..self }
     }
 }
 
 impl std::fmt::Display for Overstayer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ({}, {})", self.what, human(self.age), self.whence)
+        write!(f, "{} ({}, {}", self.what, human(self.age), self.whence)?;
+        match &self.span {
+            Some(span) => write!(f, ", in {span})"),
+            None => f.write_str(")"),
+        }
     }
 }

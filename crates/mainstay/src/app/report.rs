@@ -33,7 +33,8 @@ impl Ended {
     /// Says it in the log: one line for each thing that was cut, and one for the whole.
     pub(crate) fn log(&self) {
         for cut in &self.cut {
-            tracing::warn!(what = %cut.what, whence = %cut.whence, age_ms = cut.age.as_millis() as u64, "still running, was cut");
+            let (age_ms, span) = (cut.age.as_millis() as u64, cut.span.as_deref());
+            tracing::warn!(what = %cut.what, whence = %cut.whence, age_ms, span, "still running, was cut");
         }
         let phases: Vec<_> =
             self.phases.iter().map(|(phase, took)| format!("{phase:?} {}", human(*took))).collect();

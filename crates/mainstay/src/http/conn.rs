@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::Delivery;
-use super::flight::{Conn, Entered, Flight, Tracked};
+use super::flight::{Conn, Entered, Flight, RequestSpan, Tracked};
 use super::listener::Door;
 use super::sniff::{Protocol, Replay, sniff};
 use crate::secs;
@@ -126,8 +126,10 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let flight = self.conn.begin(request.method().clone(), request.uri().clone());
+        let span = RequestSpan::default();
+        let flight = self.conn.begin(request.method().clone(), request.uri().clone(), span.clone());
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(span);
         request.extensions_mut().insert(self.conn.peer);
         request.extensions_mut().insert(Delivery::on(self.conn.outgoing.clone()));
         request.extensions_mut().insert(self.door.shutdown.clone());

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Method, Uri};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tracing::Span;
 
 use super::Peer;
 use super::delivery::{LostWithConnection, Outgoing};
@@ -46,6 +47,17 @@ struct Request {
     method: Method,
     uri: Uri,
     since_ms: u64,
+    span: RequestSpan,
+}
+
+/// Where the pipeline leaves the span that a request is handled in. In every request's extensions.
+#[derive(Clone, Default)]
+pub(crate) struct RequestSpan(Arc<OnceLock<Span>>);
+
+impl RequestSpan {
+    pub fn set(&self, span: &Span) {
+        let _ = self.0.set(span.clone());
+    }
 }
 
 impl Flights {
@@ -75,7 +87,9 @@ impl Flights {
             let requests = conn.lock();
             all.extend(requests.iter().map(|request| {
                 let age = millis(now.saturating_sub(request.since_ms));
-                Overstayer::new(format!("{} {}", request.method, request.uri.path()), whence.clone(), age)
+                let what = format!("{} {}", request.method, request.uri.path());
+                let span = request.span.0.get().and_then(crate::log::describe);
+                Overstayer::new(what, whence.clone(), age).in_span(span)
             }));
             if requests.is_empty() && conn.write_blocked.load(Ordering::Relaxed) {
                 all.push(Overstayer::new("response that its client does not take", whence, Duration::ZERO));
@@ -105,9 +119,9 @@ impl Drop for Entered {
 
 impl Conn {
     /// Books a request until the answer's body is done or dropped.
-    pub fn begin(self: &Arc<Self>, method: Method, uri: Uri) -> Flight {
+    pub fn begin(self: &Arc<Self>, method: Method, uri: Uri, span: RequestSpan) -> Flight {
         let id = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms() });
+        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms(), span });
         if id == 0 {
             self.changed.notify_waiters();
         }

@@ -120,7 +120,7 @@ fn pairs(out: &mut String, fields: &Fields) {
 }
 
 impl Value {
-    fn push(&self, out: &mut String) {
+    pub(super) fn push(&self, out: &mut String) {
         let _ = match self {
             Value::Text(text) => write!(out, "{text}"),
             Value::Signed(number) => write!(out, "{number}"),
@@ -148,7 +148,7 @@ fn quoted(out: &mut String, text: &str) {
 }
 
 /// Bare if it is one word, else quoted.
-fn word(out: &mut String, text: &str) {
+pub(super) fn word(out: &mut String, text: &str) {
     let bare = !text.is_empty()
         && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
     if bare { out.push_str(text) } else { quoted(out, text) }

@@ -7,6 +7,7 @@
 mod format;
 mod layer;
 mod levels;
+mod span;
 mod writer;
 
 use std::io::IsTerminal;
@@ -19,6 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 pub use format::Format;
 pub(crate) use levels::Levels;
 pub use levels::LogLevel;
+pub(crate) use span::describe;
 
 /// The process's log: set up once, shared by every app in it.
 #[derive(Clone)]

@@ -17,6 +17,7 @@ use super::body::{self, Limited, Watched};
 use super::id::{self, Deadline, Identity};
 use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal};
+use crate::http::RequestSpan;
 
 /// A service behind the [`Pipeline`].
 #[derive(Debug, Clone)]
@@ -62,6 +63,9 @@ where
     // 2. Identity: before anything that logs.
     let identity = Identity::accept(&mut request);
     let span = guard.enter_span(&identity);
+    if let Some(slot) = request.extensions().get::<RequestSpan>() {
+        slot.set(&span);
+    }
     let uri = request.uri().clone();
     let refuse =
         |refusal: Refusal| (pipeline.refuse)(refusal.request_id(identity.id.as_str()).path(uri.path()));

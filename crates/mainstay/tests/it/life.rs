@@ -12,6 +12,8 @@ use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Raw, app, with_boot, with_router};
 
+// What is started and stopped in order is tested in `components`, loops in `loops`.
+
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn note(log: &Log, text: &str) {
@@ -233,7 +235,7 @@ async fn a_loop_that_panics_stops_the_service_and_a_failure_keeps_its_code() {
         )
         .await;
     assert_eq!(ended.exit_code(), 1);
-    assert!(ended.error.unwrap().to_string().contains("loop bad panicked: oh no"));
+    assert_eq!(ended.error.unwrap().chain(), "loop bad failed: panicked: oh no");
 
     let failing = app(&[("admin_listen", "off")]);
     let shutdown = failing.shutdown();

@@ -2,10 +2,12 @@
 
 mod admin;
 mod call_site;
+mod components;
 mod config;
 mod harness;
 mod http;
 mod life;
+mod loops;
 mod process;
 mod store;
 mod workers;
