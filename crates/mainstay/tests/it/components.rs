@@ -72,9 +72,10 @@ async fn a_stop_that_hangs_is_cut_at_its_own_limit_and_named() {
 /// A component that acquires something and then does what it is told.
 struct HalfWay {
     log: Log,
-    then: fn() -> Then,
+    then: Then,
 }
 
+#[derive(Clone, Copy)]
 enum Then {
     Fail,
     Hang,
@@ -84,7 +85,7 @@ enum Then {
 impl Component for HalfWay {
     async fn start(&self) -> Result<()> {
         self.log.lock().unwrap().push("acquired".into());
-        match (self.then)() {
+        match self.then {
             Then::Fail => Err("no".into()),
             Then::Hang => pending().await,
             Then::Go => Ok(()),
@@ -99,11 +100,11 @@ impl Component for HalfWay {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_start_had_acquired_is_released_however_the_start_ended() {
-    let rows: [(fn() -> Then, _, Option<ErrorKind>); 4] = [
-        (|| Then::Go, secs(60), None),
-        (|| Then::Fail, secs(60), Some(ErrorKind::Other)),
-        (|| Then::Hang, secs(60), Some(ErrorKind::Interrupted)),
-        (|| Then::Hang, secs(2), Some(ErrorKind::TimedOut)),
+    let rows = [
+        (Then::Go, secs(60), None),
+        (Then::Fail, secs(60), Some(ErrorKind::Other)),
+        (Then::Hang, secs(60), Some(ErrorKind::Interrupted)),
+        (Then::Hang, secs(2), Some(ErrorKind::TimedOut)),
     ];
     for (then, limit, kind) in rows {
         let log = Log::default();

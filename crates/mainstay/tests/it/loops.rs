@@ -117,7 +117,8 @@ async fn runs_that_last_end_a_row_of_failures() {
                     let run = counted.fetch_add(1, Ordering::Relaxed);
                     async move {
                         // Every second run lasts.
-                        let lasting = tokio::time::sleep(if run % 2 == 0 { secs(11) } else { secs(1) });
+                        let lasting =
+                            tokio::time::sleep(if run.is_multiple_of(2) { secs(11) } else { secs(1) });
                         shutdown.unless_cancelled(lasting).await;
                         Err::<(), _>("again")
                     }
