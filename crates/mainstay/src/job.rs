@@ -10,9 +10,12 @@ use mainstay_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::client::{Client, StoreError};
+use crate::{
+    client::{Client, StoreError},
+    context::Context,
+};
 
-/// A kind of work. The type is the payload; the constants say what it is called and where it goes.
+/// A kind of work. An enqueue takes the [`Context`] along, but for its deadline, and every attempt runs in it. The type is the payload; the constants say what it is called and where it goes.
 pub trait Job: Serialize + DeserializeOwned + Send + 'static {
     /// Names the kind for the worker that picks a handler: 1–256 bytes, unique within the service.
     const KIND: &'static str;
@@ -156,7 +159,9 @@ impl IntoNewJob for JobBuilder {
             return Err(StoreError::invalid("kind", "has 1 to 256 bytes"));
         }
         let payload = self.payload.map_err(|error| StoreError::invalid("payload", error))?;
-        let body = JobBody { tags: self.tags, ..JobBody::new(&self.kind, &payload) };
+        let mut body = JobBody { tags: self.tags, ..JobBody::new(&self.kind, &payload) };
+        // What the attempt will be found by, and go on with.
+        Context::current().put_into(&mut body);
         Ok(NewJob {
             id: self.id.unwrap_or_else(|| client.new_id(&queue)),
             caller_id: self.id.is_some(),

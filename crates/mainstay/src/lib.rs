@@ -31,6 +31,7 @@
 //! - [`App`] runs a service; [`Boot`] is what its `boot` registers things with. [`Ended`] says how it went.
 //! - [`shutdown`]: the phases of the end, and the handle that shows them.
 //! - [`tasks`]: the owner of every spawned task.
+//! - [`context`]: what travels with a request to tasks, jobs, calls and log lines.
 //! - [`config`]: defaults < file < variables < flags, checked all at once.
 //! - [`health`]: background checks and probes.
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
@@ -49,6 +50,7 @@ mod app;
 pub mod client;
 mod clock;
 pub mod config;
+pub mod context;
 mod error;
 pub mod health;
 #[cfg(feature = "http")]
@@ -71,6 +73,7 @@ pub use app::{Starting, StartingPool};
 pub use client::{Client, CommitBuilder, StoreError};
 pub use clock::SystemClock;
 pub use config::Secret;
+pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
 pub use health::Weight;
 pub use job::{Job, JobBuilder, JobError};

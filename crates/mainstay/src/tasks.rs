@@ -7,7 +7,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinHandle};
 use tracing::{Instrument, Span};
 
+use crate::context::Context;
 use crate::time::{human, monotonic_ms};
 
 /// Spawns tasks and owns them: each has a name, is isolated when it panics, is waited for in the drain and
@@ -40,6 +41,7 @@ struct Entries {
 struct Entry {
     name: Cow<'static, str>,
     location: &'static Location<'static>,
+    context: Context,
     span: Span,
     started_ms: u64,
     abort: Option<AbortHandle>,
@@ -53,7 +55,7 @@ pub struct TaskInfo {
     pub name: String,
     /// The source line that spawned it.
     pub location: String,
-    /// The `tracing` span it runs in, with its fields and those around it; `None` if it runs in none.
+    /// The context and the `tracing` spans it runs in, with their fields; `None` if it runs in none.
     pub span: Option<String>,
     /// How long it has been running.
     pub age: Duration,
@@ -83,8 +85,9 @@ impl TaskSet {
         Self(Arc::new(Inner { runtime, entries: Mutex::default(), empty: Notify::new() }))
     }
 
-    /// Spawns a task. The name, the caller's source line and the current `tracing` span, in which it runs, are what a
-    /// drain report says of it.
+    /// Spawns a task. The name, the caller's source line, the [`Context`] and the current `tracing` span, in both of
+    /// which it runs, are what a drain report says of it. Work that may outlive whoever asked for it takes a deadline
+    /// of its own with [`Context::detach`].
     ///
     /// A set that has been aborted takes no more: the task ends as aborted at once.
     #[track_caller]
@@ -96,18 +99,16 @@ impl TaskSet {
         let leave = self.enter(name.clone(), location, span.clone());
         let id = leave.id;
         // The lock must be free here: a runtime on its way out drops the future, and `leave`, inside this call.
-        let handle = self.0.runtime.spawn(
-            async move {
-                let _leave = leave;
-                let ended = AssertUnwindSafe(future).catch_unwind().await;
-                ended.map_err(|panic| panicked(&name, location, &*panic))
-            }
-            .instrument(span),
-        );
+        let work = async move {
+            let _leave = leave;
+            let ended = AssertUnwindSafe(future).catch_unwind().await;
+            ended.map_err(|panic| panicked(&name, location, &*panic))
+        };
+        let handle = self.0.runtime.spawn(Context::current().scope(work.instrument(span)));
         self.own(id, handle)
     }
 
-    /// Runs work that blocks its thread on one that is meant for that, in the current `tracing` span.
+    /// Runs work that blocks its thread on one that is meant for that, in the current [`Context`] and `tracing` span.
     ///
     /// It cannot be stopped from outside once it has begun: it is waited for in the drain and named if it overstays,
     /// and the process ends without it.
@@ -120,7 +121,9 @@ impl TaskSet {
         let (name, location, span) = (name.into(), Location::caller(), Span::current());
         let leave = self.enter(name.clone(), location, span.clone());
         let id = leave.id;
+        let context = Context::current();
         let handle = self.0.runtime.spawn_blocking(move || {
+            let _in = context.enter();
             let _leave = leave;
             let ended = std::panic::catch_unwind(AssertUnwindSafe(|| span.in_scope(work)));
             ended.map_err(|panic| panicked(&name, location, &*panic))
@@ -133,7 +136,8 @@ impl TaskSet {
         let mut entries = self.lock();
         let id = entries.next;
         entries.next += 1;
-        let entry = Entry { name, location, span, started_ms: monotonic_ms(), abort: None };
+        let context = Context::current();
+        let entry = Entry { name, location, context, span, started_ms: monotonic_ms(), abort: None };
         entries.live.insert(id, entry);
         Leave { set: self.clone(), id }
     }
@@ -175,13 +179,19 @@ impl TaskSet {
             span: None,
             age: Duration::from_millis(now.saturating_sub(entry.started_ms)),
         };
-        let mut live: Vec<_> =
-            entries.live.iter().map(|(id, entry)| (*id, info(entry), entry.span.clone())).collect();
+        let live = entries
+            .live
+            .iter()
+            .map(|(id, entry)| (*id, info(entry), (entry.context.clone(), entry.span.clone())));
+        let mut live: Vec<_> = live.collect();
         // Spans are looked up with the lock free: the log's own locks are behind them.
         drop(entries);
         live.sort_by_key(|(id, ..)| *id);
         live.into_iter()
-            .map(|(_, info, span)| TaskInfo { span: crate::log::describe(&span), ..info })
+            .map(|(_, info, (context, span))| TaskInfo {
+                span: crate::log::describe(&context, &span),
+                ..info
+            })
             .collect()
     }
 
@@ -263,7 +273,7 @@ impl<T> Task<T> {
 impl<T> Future for Task<T> {
     type Output = Result<T, TaskError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|joined| match joined {
             Ok(outcome) => outcome,
             Err(error) => match error.try_into_panic() {

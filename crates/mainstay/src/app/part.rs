@@ -45,7 +45,7 @@ pub struct Overstayer {
     pub whence: String,
     /// How long it had been running.
     pub age: Duration,
-    /// The `tracing` span it ran in, with its fields and those around it, where that is known.
+    /// The context and the `tracing` spans it ran in, with their fields, where that is known.
     pub span: Option<String>,
 }
 

@@ -34,6 +34,7 @@ pub(crate) use effective::to_json;
 pub use effective::{Effective, Loaded};
 pub use loader::Loader;
 pub use problems::{Problem, Problems};
+pub(crate) use secret::REDACTED;
 pub use secret::Secret;
 pub use settings::Settings;
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 
 use axum::Router;
 use axum::body::Body;
@@ -18,9 +18,10 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::Delivery;
-use super::flight::{Conn, Entered, Flight, RequestSpan, Tracked};
+use super::flight::{Conn, Entered, Flight, Tracked};
 use super::listener::Door;
 use super::sniff::{Protocol, Replay, sniff};
+use crate::context::Context;
 use crate::secs;
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
@@ -126,10 +127,10 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let span = RequestSpan::default();
-        let flight = self.conn.begin(request.method().clone(), request.uri().clone(), span.clone());
+        let context = Context::from_headers(request.headers());
+        let flight = self.conn.begin(request.method().clone(), request.uri().clone(), context.clone());
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(span);
+        request.extensions_mut().insert(context);
         request.extensions_mut().insert(self.conn.peer);
         request.extensions_mut().insert(Delivery::on(self.conn.outgoing.clone()));
         request.extensions_mut().insert(self.door.shutdown.clone());
@@ -152,7 +153,7 @@ pin_project_lite::pin_project! {
 impl Future for Answer {
     type Output = Result<Response<Tracked>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.route.poll(cx));
         let upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;

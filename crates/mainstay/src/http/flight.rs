@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use http::{Method, Uri};
@@ -15,6 +15,7 @@ use tracing::Span;
 use super::Peer;
 use super::delivery::{LostWithConnection, Outgoing};
 use crate::app::Overstayer;
+use crate::context::Context;
 use crate::millis;
 use crate::time::monotonic_ms;
 
@@ -47,17 +48,7 @@ struct Request {
     method: Method,
     uri: Uri,
     since_ms: u64,
-    span: RequestSpan,
-}
-
-/// Where the pipeline leaves the span that a request is handled in. In every request's extensions.
-#[derive(Clone, Default)]
-pub(crate) struct RequestSpan(Arc<OnceLock<Span>>);
-
-impl RequestSpan {
-    pub fn set(&self, span: &Span) {
-        let _ = self.0.set(span.clone());
-    }
+    context: Context,
 }
 
 impl Flights {
@@ -88,7 +79,7 @@ impl Flights {
             all.extend(requests.iter().map(|request| {
                 let age = millis(now.saturating_sub(request.since_ms));
                 let what = format!("{} {}", request.method, request.uri.path());
-                let span = request.span.0.get().and_then(crate::log::describe);
+                let span = crate::log::describe(&request.context, &Span::none());
                 Overstayer::new(what, whence.clone(), age).in_span(span)
             }));
             if requests.is_empty() && conn.write_blocked.load(Ordering::Relaxed) {
@@ -119,9 +110,9 @@ impl Drop for Entered {
 
 impl Conn {
     /// Books a request until the answer's body is done or dropped.
-    pub fn begin(self: &Arc<Self>, method: Method, uri: Uri, span: RequestSpan) -> Flight {
+    pub fn begin(self: &Arc<Self>, method: Method, uri: Uri, context: Context) -> Flight {
         let id = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms(), span });
+        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms(), context });
         if id == 0 {
             self.changed.notify_waiters();
         }
@@ -202,7 +193,7 @@ impl Body for Tracked {
 
     fn poll_frame(
         self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         self.project().body.poll_frame(cx)
     }

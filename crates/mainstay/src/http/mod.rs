@@ -24,5 +24,4 @@ pub use api_error::ApiError;
 pub use boot::Http;
 pub use delivery::Delivery;
 pub use extract::Peer;
-pub(crate) use flight::RequestSpan;
 pub(crate) use listener::{Door, Limits, accept};

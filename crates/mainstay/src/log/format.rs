@@ -1,12 +1,13 @@
 //! How a line looks.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::config::Secret;
+use crate::context::FieldValue;
 use crate::time::rfc3339;
 
 /// The format of log lines.
@@ -26,17 +27,7 @@ pub enum Format {
     Pretty,
 }
 
-/// A field's value.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
-    Text(String),
-    Signed(i64),
-    Unsigned(u64),
-    Float(f64),
-    Bool(bool),
-}
-
-pub(super) type Fields = Vec<(&'static str, Value)>;
+pub(super) type Fields = Vec<(Cow<'static, str>, FieldValue)>;
 
 /// What a line is made from.
 pub(super) struct Record<'a> {
@@ -69,7 +60,10 @@ impl Format {
                 pairs(&mut out, record.fields);
             }
             Format::Plain => {
-                let _ = write!(out, "{} {}", record.level, one_line(record.message));
+                out.push_str(record.level.as_str());
+                if !record.message.is_empty() {
+                    let _ = write!(out, " {}", one_line(record.message));
+                }
                 pairs(&mut out, record.fields);
             }
             Format::Pretty => {
@@ -97,13 +91,13 @@ fn json(out: &mut String, record: &Record<'_>) {
     for (name, value) in record.fields {
         out.push(',');
         // A field may not overwrite what every line has.
-        let taken = matches!(*name, "ts" | "level" | "target" | "msg");
-        quoted(out, &if taken { format!("field_{name}") } else { (*name).to_owned() });
+        let taken = matches!(&**name, "ts" | "level" | "target" | "msg");
+        quoted(out, &if taken { format!("field_{name}") } else { name.to_string() });
         out.push(':');
         match value {
-            Value::Text(text) => quoted(out, text),
-            Value::Float(number) if !number.is_finite() => quoted(out, &number.to_string()),
-            other => other.push(out),
+            FieldValue::Text(text) => quoted(out, text),
+            FieldValue::Float(number) if !number.is_finite() => quoted(out, &number.to_string()),
+            other => push(out, other),
         }
     }
     out.push('}');
@@ -113,33 +107,21 @@ fn pairs(out: &mut String, fields: &Fields) {
     for (name, value) in fields {
         let _ = write!(out, " {name}=");
         match value {
-            Value::Text(text) => word(out, text),
-            other => other.push(out),
+            FieldValue::Text(text) => word(out, text),
+            other => push(out, other),
         }
     }
 }
 
-impl Value {
-    pub(super) fn push(&self, out: &mut String) {
-        let _ = match self {
-            Value::Text(text) => write!(out, "{text}"),
-            Value::Signed(number) => write!(out, "{number}"),
-            Value::Unsigned(number) => write!(out, "{number}"),
-            Value::Float(number) => write!(out, "{number}"),
-            Value::Bool(flag) => write!(out, "{flag}"),
-        };
-    }
-
-    /// Hides the text of fields whose name says that it is a secret. (`token` is not one of them: a fencing token
-    /// is a number, and no secret.)
-    pub(super) fn redacted(self, name: &str) -> Self {
-        const SECRET: [&str; 8] =
-            ["password", "passwd", "secret", "authorization", "api_key", "auth_token", "bearer", "cookie"];
-        match self {
-            Value::Text(_) if SECRET.contains(&name) => Value::Text(Secret::new(()).to_string()),
-            other => other,
-        }
-    }
+pub(super) fn push(out: &mut String, value: &FieldValue) {
+    let _ = match value {
+        FieldValue::Text(text) => write!(out, "{text}"),
+        FieldValue::Signed(number) => write!(out, "{number}"),
+        FieldValue::Unsigned(number) => write!(out, "{number}"),
+        // With its point, so that a reader sees that it is one: `10.0`.
+        FieldValue::Float(number) => write!(out, "{number:?}"),
+        FieldValue::Bool(flag) => write!(out, "{flag}"),
+    };
 }
 
 fn quoted(out: &mut String, text: &str) {
@@ -189,7 +171,7 @@ mod tests {
 
     #[test]
     fn each_format_writes_one_line() {
-        let fields = || vec![("n", Value::Unsigned(7)), ("s", Value::Text("a b".into()))];
+        let fields = || vec![("n".into(), FieldValue::Unsigned(7)), ("s".into(), FieldValue::from("a b"))];
         for (format, expected) in [
             (
                 Format::Json,
@@ -206,14 +188,14 @@ mod tests {
     #[test]
     fn a_message_cannot_forge_a_line() {
         for format in [Format::Json, Format::Logfmt, Format::Plain, Format::Pretty] {
-            let text = line(format, "a\nERROR b", vec![("k", Value::Text("c\nd".into()))]);
+            let text = line(format, "a\nERROR b", vec![("k".into(), "c\nd".into())]);
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");
         }
     }
 
     #[test]
     fn a_field_cannot_replace_what_every_line_has() {
-        let text = line(Format::Json, "hi", vec![("level", Value::Text("fake".into()))]);
+        let text = line(Format::Json, "hi", vec![("level".into(), "fake".into())]);
         assert!(text.contains(r#""level":"info""#) && text.contains(r#""field_level":"fake""#), "{text}");
     }
 }

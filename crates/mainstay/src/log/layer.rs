@@ -1,5 +1,6 @@
 //! The `tracing` layer that turns events into lines.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -8,11 +9,13 @@ use tracing::span::{Attributes, Id, Record as SpanRecord};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::layer::Context;
+use tracing_subscriber::layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::format::{Fields, Format, Record, Value};
+use super::format::{Fields, Format, Record};
 use super::levels::LogLevel;
+use crate::config::REDACTED;
+use crate::context::{Context, FieldValue};
 use crate::time::wall;
 
 /// Writes every wanted event to `sink` as one line.
@@ -39,7 +42,7 @@ where
         if self.level.now().wants(meta) { Interest::always() } else { Interest::never() }
     }
 
-    fn enabled(&self, meta: &Metadata<'_>, _: Context<'_, S>) -> bool {
+    fn enabled(&self, meta: &Metadata<'_>, _: layer::Context<'_, S>) -> bool {
         self.level.now().wants(meta)
     }
 
@@ -47,7 +50,7 @@ where
         Some(self.level.now().highest())
     }
 
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, cx: Context<'_, S>) {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, cx: layer::Context<'_, S>) {
         let mut collect = Collect::default();
         attributes.record(&mut collect);
         if let Some(span) = cx.span(id) {
@@ -55,7 +58,7 @@ where
         }
     }
 
-    fn on_record(&self, id: &Id, values: &SpanRecord<'_>, cx: Context<'_, S>) {
+    fn on_record(&self, id: &Id, values: &SpanRecord<'_>, cx: layer::Context<'_, S>) {
         let Some(span) = cx.span(id) else { return };
         let mut extensions = span.extensions_mut();
         let fields = extensions.remove::<Fields>().unwrap_or_default();
@@ -64,12 +67,13 @@ where
         extensions.insert(collect.fields);
     }
 
-    fn on_event(&self, event: &Event<'_>, cx: Context<'_, S>) {
+    fn on_event(&self, event: &Event<'_>, cx: layer::Context<'_, S>) {
         let mut collect = Collect::default();
         // Outermost first: what an inner span or the event says about the same name replaces it.
+        Context::peek(|context| context.each_line_field(&mut |name, value| collect.put(name, value)));
         for span in cx.event_scope(event).into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(fields) = span.extensions().get::<Fields>() {
-                fields.iter().for_each(|(name, value)| collect.put(name, value.clone()));
+                fields.iter().for_each(|(name, value)| collect.put(name.clone(), value.clone()));
             }
         }
         event.record(&mut collect);
@@ -85,6 +89,10 @@ where
     }
 }
 
+/// A field of this name is hidden. (`token` is not one of them: a fencing token is a number, and no secret.)
+const SECRET: [&str; 8] =
+    ["password", "passwd", "secret", "authorization", "api_key", "auth_token", "bearer", "cookie"];
+
 #[derive(Default)]
 struct Collect {
     message: String,
@@ -92,8 +100,11 @@ struct Collect {
 }
 
 impl Collect {
-    fn put(&mut self, name: &'static str, value: Value) {
-        let value = value.redacted(name);
+    fn put(&mut self, name: impl Into<Cow<'static, str>>, value: impl Into<FieldValue>) {
+        let (name, mut value) = (name.into(), value.into());
+        if SECRET.contains(&&*name) {
+            value = REDACTED.into();
+        }
         match self.fields.iter_mut().find(|(known, _)| *known == name) {
             Some((_, old)) => *old = value,
             None => self.fields.push((name, value)),
@@ -106,7 +117,7 @@ impl Visit for Collect {
         if field.name() == "message" {
             self.message = format!("{value:?}");
         } else {
-            self.put(field.name(), Value::Text(format!("{value:?}")));
+            self.put(field.name(), format!("{value:?}"));
         }
     }
 
@@ -114,24 +125,24 @@ impl Visit for Collect {
         if field.name() == "message" {
             self.message = value.to_owned();
         } else {
-            self.put(field.name(), Value::Text(value.to_owned()));
+            self.put(field.name(), value);
         }
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field.name(), Value::Signed(value));
+        self.put(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field.name(), Value::Unsigned(value));
+        self.put(field.name(), value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field.name(), Value::Float(value));
+        self.put(field.name(), value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field.name(), Value::Bool(value));
+        self.put(field.name(), value);
     }
 }
 

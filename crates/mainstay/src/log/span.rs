@@ -1,4 +1,4 @@
-//! A span in words, for reports.
+//! Where something runs, in words: for reports.
 
 use std::fmt::Write as _;
 
@@ -6,13 +6,22 @@ use tracing::{Span, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::format::{Fields, Value};
+use super::format::{Fields, push, word};
+use crate::context::{Context, FieldValue};
 
-/// `request{request_id=7f3a method=GET}:import{file=a.csv}`: the span with those around it, the outermost first, with
-/// their fields as they are now. `None` for no span, or where nobody wants it.
-///
+/// `request_id=7f3a user=7, import{file=a.csv}:parse`: the context's fields, then the span with those around it, the
+/// outermost first, with their fields as they are now. `None` for neither, or where nobody wants the span.
+pub(crate) fn describe(context: &Context, span: &Span) -> Option<String> {
+    let mut out = String::new();
+    context.each_line_field(&mut |name, value| pair(&mut out, &name, &value));
+    if let Some(spans) = spans(span) {
+        let _ = write!(out, "{}{spans}", if out.is_empty() { "" } else { ", " });
+    }
+    (!out.is_empty()).then_some(out)
+}
+
 /// Under a subscriber that is not ours only the span's own name is known.
-pub(crate) fn describe(span: &Span) -> Option<String> {
+fn spans(span: &Span) -> Option<String> {
     let name = span.metadata()?.name();
     let known = span.with_subscriber(|(id, dispatch)| {
         let registry = dispatch.downcast_ref::<Registry>()?;
@@ -23,18 +32,19 @@ pub(crate) fn describe(span: &Span) -> Option<String> {
 }
 
 fn one<'a, R: Subscriber + LookupSpan<'a>>(span: &SpanRef<'a, R>) -> String {
-    let mut out = span.name().to_owned();
-    let extensions = span.extensions();
-    let Some(fields) = extensions.get::<Fields>().filter(|fields| !fields.is_empty()) else { return out };
-    for (n, (name, value)) in fields.iter().enumerate() {
-        let _ = write!(out, "{}{name}=", if n == 0 { '{' } else { ' ' });
-        match value {
-            Value::Text(text) => super::format::word(&mut out, text),
-            other => other.push(&mut out),
-        }
+    let mut fields = String::new();
+    if let Some(all) = span.extensions().get::<Fields>() {
+        all.iter().for_each(|(name, value)| pair(&mut fields, name, value));
     }
-    out.push('}');
-    out
+    if fields.is_empty() { span.name().to_owned() } else { format!("{}{{{fields}}}", span.name()) }
+}
+
+fn pair(out: &mut String, name: &str, value: &FieldValue) {
+    let _ = write!(out, "{}{name}=", if out.is_empty() { "" } else { " " });
+    match value {
+        FieldValue::Text(text) => word(out, text),
+        other => push(out, other),
+    }
 }
 
 #[cfg(test)]
@@ -42,6 +52,7 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+    use crate::context::RequestId;
     use crate::log::{Format, Levels, LogLevel, layer::Lines};
 
     #[test]
@@ -52,9 +63,14 @@ mod tests {
             let outer = tracing::info_span!("request", id = "7f 3a", late = tracing::field::Empty);
             let inner = outer.in_scope(|| tracing::info_span!("import"));
             outer.record("late", 3);
-            assert_eq!(describe(&inner).as_deref(), Some(r#"request{id="7f 3a" late=3}:import"#));
-            assert_eq!(describe(&tracing::debug_span!("unwanted")), None);
+            let (none, unwanted) = (Context::default(), tracing::debug_span!("unwanted"));
+            assert_eq!(describe(&none, &inner).as_deref(), Some(r#"request{id="7f 3a" late=3}:import"#));
+            assert_eq!(describe(&none, &unwanted), None);
+            let context = none.with_request_id(RequestId::parse("r-1").unwrap()).with_field("user", 7);
+            assert_eq!(describe(&context, &unwanted).as_deref(), Some("request_id=r-1 user=7"));
+            let all = describe(&context, &inner).unwrap();
+            assert_eq!(all, r#"request_id=r-1 user=7, request{id="7f 3a" late=3}:import"#);
         });
-        assert_eq!(describe(&Span::none()), None);
+        assert_eq!(describe(&Context::default(), &Span::none()), None);
     }
 }

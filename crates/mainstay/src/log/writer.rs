@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::Level;
 
-use super::format::{Format, Record, Value};
+use super::format::{Format, Record};
 use crate::time::wall;
 
 /// Lines that may wait: bounds the queue's own memory.
@@ -113,7 +113,7 @@ fn run(format: Format, mut out: impl Write, lines: &Receiver<Message>, shared: &
 }
 
 fn confession(format: Format, dropped: u64) -> Vec<u8> {
-    let fields = vec![("dropped", Value::Unsigned(dropped))];
+    let fields = vec![("dropped".into(), dropped.into())];
     let message = "log lines were dropped because the output was too slow";
     format.line(
         &Record { at: wall(), level: Level::WARN, target: "mainstay::log", message, fields: &fields },

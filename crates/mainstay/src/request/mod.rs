@@ -1,10 +1,9 @@
-//! The pipeline every request goes through: identity, outcome, limits, panic guard.
+//! The pipeline every request goes through: outcome, context, limits, panic guard.
 //!
 //! It is a tower layer, so any axum router can have it (`router.layer(Pipeline::default())`); `b.http(…)` puts it
 //! there by itself.
 
 mod body;
-mod id;
 mod outcome;
 mod refusal;
 mod service;
@@ -13,7 +12,6 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 
-pub use id::{Deadline, RequestId, Trace};
 pub use outcome::Outcome;
 pub use refusal::Refusal;
 pub use service::Piped;

@@ -3,9 +3,8 @@
 use axum::extract::MatchedPath;
 use http::{Method, Request, StatusCode};
 use tokio::time::Instant;
-use tracing::Span;
 
-use super::id::Identity;
+use crate::context::Context;
 use crate::http::Peer;
 use crate::shutdown::Shutdown;
 
@@ -53,14 +52,14 @@ pub(super) struct Guard {
     path: String,
     peer: Option<Peer>,
     shutdown: Option<Shutdown>,
-    span: Span,
+    context: Context,
     status: Option<StatusCode>,
     outcome: Option<Outcome>,
     sent: bool,
 }
 
 impl Guard {
-    pub fn begin<B>(request: &Request<B>) -> Self {
+    pub fn begin<B>(request: &Request<B>, context: Context) -> Self {
         metrics::gauge!("http.server.active_requests").increment(1);
         let extensions = request.extensions();
         Self {
@@ -70,18 +69,16 @@ impl Guard {
             path: request.uri().path().to_owned(),
             peer: extensions.get().copied(),
             shutdown: extensions.get().cloned(),
-            span: Span::none(),
+            context,
             status: None,
             outcome: None,
             sent: false,
         }
     }
 
-    /// The span in which the request is handled: its fields stand on every line logged there.
-    pub fn enter_span(&mut self, identity: &Identity) -> Span {
-        let trace_id = format_args!("{:032x}", identity.trace.trace_id);
-        self.span = tracing::info_span!("request", request_id = %identity.id, %trace_id, method = %self.method, route = self.route());
-        self.span.clone()
+    /// The context in which the request is handled.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
     /// The outcome is not what the status says.
@@ -148,16 +145,17 @@ impl Drop for Guard {
         let (path, took_ms, outcome_text) =
             (self.path.as_str(), took.as_micros() as f64 / 1000.0, outcome.as_str());
         let peer = self.peer.map(|peer| tracing::field::display(peer.addr));
-        let _in = self.span.enter();
+        let _in = self.context.enter();
+        let (method, route) = (self.method(), self.route());
         match outcome {
             Outcome::Ok | Outcome::ClientError => {
-                tracing::debug!(target: "mainstay::access", path, status, took_ms, outcome = outcome_text, peer, "request");
+                tracing::debug!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");
             }
             Outcome::ClientGone => {
-                tracing::info!(target: "mainstay::access", path, status, took_ms, outcome = outcome_text, peer, "request");
+                tracing::info!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");
             }
             _ => {
-                tracing::warn!(target: "mainstay::access", path, status, took_ms, outcome = outcome_text, peer, "request");
+                tracing::warn!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{self, Poll};
 
 use axum::body::Body;
 use axum::response::Response;
@@ -11,13 +11,11 @@ use futures_util::FutureExt;
 use http::{Request, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
-use tracing::Instrument;
 
 use super::body::{self, Limited, Watched};
-use super::id::{self, Deadline, Identity};
 use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal};
-use crate::http::RequestSpan;
+use crate::context::{Context, RequestId};
 
 /// A service behind the [`Pipeline`].
 #[derive(Debug, Clone)]
@@ -41,7 +39,7 @@ where
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
@@ -54,21 +52,24 @@ where
 }
 
 /// Outer to inner.
-async fn pass<S>(pipeline: Pipeline, mut inner: S, mut request: Request<Body>) -> Result<Response, S::Error>
+async fn pass<S>(pipeline: Pipeline, mut inner: S, request: Request<Body>) -> Result<Response, S::Error>
 where
     S: Service<Request<Body>, Response = Response>,
 {
-    // 1. Outcome: outermost, so that it knows how it ended whatever happens below, also when this future is dropped.
-    let mut guard = Guard::begin(&request);
-    // 2. Identity: before anything that logs.
-    let identity = Identity::accept(&mut request);
-    let span = guard.enter_span(&identity);
-    if let Some(slot) = request.extensions().get::<RequestSpan>() {
-        slot.set(&span);
+    // 1. Context: before anything that logs; the listener has read it from the headers. The time limit is the caller's
+    // or ours, the earlier.
+    let known = request.extensions().get().cloned();
+    let mut context: Context = known.unwrap_or_else(|| Context::from_headers(request.headers()));
+    if let Some(limit) = pipeline.time_limit {
+        context = context.with_time_limit(limit);
     }
+    // 2. Outcome: it knows how it ended whatever happens below, also when this future is dropped.
+    let mut guard = Guard::begin(&request, context.clone());
     let uri = request.uri().clone();
-    let refuse =
-        |refusal: Refusal| (pipeline.refuse)(refusal.request_id(identity.id.as_str()).path(uri.path()));
+    let refuse = |refusal: Refusal| {
+        let id = context.request_id().map_or("", RequestId::as_str);
+        (pipeline.refuse)(refusal.request_id(id).path(uri.path()))
+    };
 
     // 3. Body limit: a body that says that it is too long is refused before any work.
     let answered = if let Some(refusal) = too_long(&request, pipeline.body_limit) {
@@ -79,21 +80,18 @@ where
         Ok(refuse(refusal))
     } else {
         let request = request.map(|body| Limited::new(body, pipeline.body_limit, pipeline.body_timeout));
-        // 4. Time limit: the caller's or ours, the earlier.
-        let deadline = id::deadline(&request, pipeline.time_limit);
-        let mut request = request.map(Body::new);
-        if let Some(at) = deadline {
-            request.extensions_mut().insert(Deadline(at));
-        }
-        // 5. Panic guard: innermost, so that a panic is an answer and an outcome like any other. The call itself is
-        // inside, because a handler may panic before its first await.
+        let request = request.map(Body::new);
+        // 4. Panic guard, so that a panic is an answer and an outcome like any other. The call itself is inside,
+        // because a handler may panic before its first await.
         let handled = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-        match within(deadline, handled.instrument(span.clone())).await {
+        // 5. Time limit.
+        match within(context.deadline(), context.scope(handled)).await {
             Some(Ok(answer)) => answer,
             Some(Err(panic)) => {
                 guard.ends_as(Outcome::Panicked);
                 let message = crate::tasks::panic_message(&*panic);
-                span.in_scope(|| tracing::error!(panic = %message, "handler panicked"));
+                let _in = context.enter();
+                tracing::error!(panic = %message, "handler panicked");
                 let refusal =
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here");
                 Ok(refuse(refusal.unknown_outcome()))
@@ -107,7 +105,7 @@ where
         }
     };
     answered.map(|mut response: Response| {
-        identity.stamp(response.headers_mut());
+        context.stamp(response.headers_mut());
         guard.answered(response.status());
         // The outcome is known when the body has been sent.
         response.map(|body| Body::new(Watched::new(body, guard)))

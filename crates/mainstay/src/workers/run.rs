@@ -17,6 +17,7 @@ use tokio::{
 use super::{JobContext, handler::Handler, running::RunningJobs, running::Slip};
 use crate::{
     client::{Client, StoreError},
+    context::Context,
     job::{Ending, JobError, ms},
     secs,
     shutdown::Shutdown,
@@ -85,7 +86,9 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         let (slip, stopped) = self.running.enter(&grant, kind.clone());
         let key = slip.key;
         let pool = self.clone();
-        let task = tasks.spawn(format!("job {} {kind}", grant.id), async move {
+        let name = format!("job {} {kind}", grant.id);
+        let _in = attempt_context(&grant, &kind).enter();
+        let task = tasks.spawn(name, async move {
             // The slot is free again when the attempt has been settled.
             let _slot = slot;
             pool.attempt(grant, kind, slip, stopped).await;
@@ -105,18 +108,23 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         let outcome = match (self.handlers.get(&*kind), &grant.body) {
             (Some(handler), Some(body)) => {
                 let cx = JobContext::new(self.state.clone(), self.client.clone(), grant.clone(), stopped);
-                let work = async { handler.call(&body.payload, cx).await };
                 let limit = grant.policy.timeout_ms.map(Duration::from_millis).or(self.limit);
+                // The handler's alone: the settle after it has its own time.
+                let context = match limit {
+                    Some(limit) => Context::current().with_time_limit(limit),
+                    None => Context::current(),
+                };
+                let work = context.scope(async { handler.call(&body.payload, cx).await });
                 self.guarded(work, limit, slip.key).await
             }
             _ => {
-                tracing::warn!(job.id = %id, kind = %kind, "no handler for this kind; given back");
+                tracing::warn!("no handler for this kind; given back");
                 Outcome::Release { delay_ms: ms(UNKNOWN_KIND_DELAY) }
             }
         };
         self.measure(&kind, &outcome, began.elapsed());
         if let Outcome::Fail { error, .. } = &outcome {
-            tracing::warn!(job.id = %id, kind = %kind, attempt = grant.attempt, error = %error.message, "job failed");
+            tracing::warn!(error = %error.message, "job failed");
         }
         self.settle(Settle { id, lease, outcome, repeat_is_ok: true }).await;
         slip.settled();
@@ -170,18 +178,17 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
 
     /// Settles until the store answers. A job whose settle is never answered is taken over when its lease ends.
     async fn settle(&self, settle: Settle) {
-        let id = settle.id;
         for n in 1..=SETTLE_TRIES {
             match self.client.apply(Op::Settle(settle.clone())).await {
                 Ok(_) => return,
                 Err(error) if matches!(error.reason(), Some(Reason::LeaseLost | Reason::NotFound(_))) => {
                     metrics::counter!("mainstay.workers.leases_lost").increment(1);
-                    tracing::warn!(job.id = %id, "the lease was lost before the attempt ended; its outcome is void");
+                    tracing::warn!("the lease was lost before the attempt ended; its outcome is void");
                     return;
                 }
                 Err(error) if n < SETTLE_TRIES && retryable(&error) => sleep(STORE_PAUSE * n).await,
                 Err(error) => {
-                    tracing::error!(job.id = %id, %error, "cannot settle; the job will be offered again");
+                    tracing::error!(%error, "cannot settle; the job will be offered again");
                     return;
                 }
             }
@@ -200,6 +207,14 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         metrics::histogram!("mainstay.job.duration", "kind" => kind, "outcome" => outcome)
             .record(took.as_secs_f64());
     }
+}
+
+/// What the job carries, and which job it is: on every line of the attempt.
+fn attempt_context(grant: &Grant, kind: &str) -> Context {
+    let context = grant.body.as_deref().map_or_else(Context::new, Context::of_job);
+    context.set("job.id", grant.id.to_string());
+    context.set("job.kind", kind);
+    context.with_attempt(grant.attempt)
 }
 
 fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {

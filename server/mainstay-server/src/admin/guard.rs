@@ -5,10 +5,11 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use http::{Method, StatusCode, header};
+use mainstay::context::{Context, RequestId};
 use mainstay::core::access::{AuditRecord, ScopeKind};
 use mainstay::core::op::{Commit, Op};
 use mainstay::core::store::Batch;
-use mainstay::request::{Refusal, RequestId};
+use mainstay::request::Refusal;
 use mainstay_api::{Code, Problem};
 
 use crate::api::{Api, error};
@@ -22,8 +23,9 @@ pub(super) fn guarded(router: Router, api: Api) -> Router {
 
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
-    let id = request.extensions().get::<RequestId>().map_or(String::new(), ToString::to_string);
-    let refused = |problem| error::answer(problem, uri.path(), &id);
+    let context = Context::current();
+    let id = context.request_id().map_or("", RequestId::as_str);
+    let refused = |problem| error::answer(problem, uri.path(), id);
     let (parts, body) = request.into_parts();
     if let Err(problem) = api.origins.admit(&parts) {
         return refused(problem);
@@ -51,13 +53,13 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     let action = audited(&parts.method, uri.path());
     let response = next.run(Request::from_parts(parts, body)).await;
     if let Some(action) = action.filter(|_| response.status().is_success()) {
-        record(&api, &caller, action, &id).await;
+        record(&api, &caller, action, id).await;
     }
     match response.extensions().get::<Refusal>() {
         Some(refusal) => {
             let mut refusal = refusal.clone();
             refusal.path = Some(uri.path().to_owned());
-            refusal.request_id = Some(id);
+            refusal.request_id = Some(id.to_owned());
             error::refuse(refusal)
         }
         None => response,
@@ -105,6 +107,6 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn answer(problem: Problem, request: &Request) -> Response {
-    let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
-    error::answer(problem, request.uri().path(), id)
+    let context = Context::current();
+    error::answer(problem, request.uri().path(), context.request_id().map_or("", RequestId::as_str))
 }

@@ -11,12 +11,11 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError};
+use mainstay::context::{Context, RequestId};
 use mainstay::core::op::{Commit, Committed, Failure, Op, Reply};
 use mainstay::core::store::Batch;
 use mainstay::http::{Delivery, Peer};
-use mainstay::request::{Deadline, RequestId, Trace};
 use mainstay_api::{Code, FieldError, Place, Problem};
-use tokio::time::Instant;
 
 use super::error::{self, Shape};
 use super::{Api, Input};
@@ -32,7 +31,7 @@ pub(crate) struct Call {
     pub parts: Parts,
     pub body: Bytes,
     params: Option<RawPathParams>,
-    deadline: Option<Instant>,
+    context: Context,
 }
 
 /// Makes an axum handler of one that takes a [`Call`].
@@ -47,18 +46,17 @@ where
         let handler = handler.clone();
         Box::pin(async move {
             let uri = request.uri().clone();
-            let id = request.extensions().get::<RequestId>().cloned();
             let origins = api.clone();
             let (mut parts, body) = request.into_parts();
             let shown_to = match origins.origins.admit(&parts) {
                 Ok(shown_to) => shown_to,
-                Err(problem) => return failed(problem, &uri, id.as_ref()),
+                Err(problem) => return failed(problem, &uri),
             };
             let answer = async {
                 let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
                 handler(Call::accept(api, parts, params, body).await?).await
             };
-            let mut response = answer.await.unwrap_or_else(|problem| failed(problem, &uri, id.as_ref()));
+            let mut response = answer.await.unwrap_or_else(|problem| failed(problem, &uri));
             if let Some(origin) = shown_to {
                 response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
                 response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
@@ -68,8 +66,9 @@ where
     }
 }
 
-fn failed(problem: Problem, uri: &http::Uri, id: Option<&RequestId>) -> Response {
-    error::answer(problem, uri.path(), id.map_or("", RequestId::as_str))
+fn failed(problem: Problem, uri: &http::Uri) -> Response {
+    let context = Context::current();
+    error::answer(problem, uri.path(), context.request_id().map_or("", RequestId::as_str))
 }
 
 impl Call {
@@ -88,8 +87,7 @@ impl Call {
             })?;
         }
         let body = read(body).await?;
-        let deadline = parts.extensions.get::<Deadline>().map(|deadline| deadline.0);
-        Ok(Call { api, caller, parts, body, params, deadline })
+        Ok(Call { api, caller, parts, body, params, context: Context::current() })
     }
 
     /// Begins to read what is asked.
@@ -108,12 +106,12 @@ impl Call {
 
     /// The request's id, as in the logs.
     pub fn request_id(&self) -> &str {
-        self.parts.extensions.get::<RequestId>().map_or("", RequestId::as_str)
+        self.context.request_id().map_or("", RequestId::as_str)
     }
 
     /// The caller's trace, if they sent one, as whoever continues it is to send it.
     pub fn traceparent(&self) -> Option<String> {
-        let trace = self.parts.extensions.get::<Trace>()?;
+        let trace = self.context.trace()?;
         trace.parent_id.is_some().then(|| trace.to_string())
     }
 
@@ -133,7 +131,7 @@ impl Call {
 
     /// How long the caller will wait, if they said.
     fn left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.context.remaining()
     }
 
     /// Applies commits, each atomic and standing alone, with one durability point for all.

@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::{StatusCode, header};
-use mainstay::request::RequestId;
+use mainstay::context::{Context, RequestId};
 use mainstay_api::{Code, Problem};
 
 pub(crate) use self::asset::Asset;
@@ -51,6 +51,6 @@ async fn wrong_method(request: Request) -> Response {
 }
 
 fn problem(problem: Problem, request: &Request) -> Response {
-    let id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
-    error::answer(problem, request.uri().path(), id)
+    let context = Context::current();
+    error::answer(problem, request.uri().path(), context.request_id().map_or("", RequestId::as_str))
 }

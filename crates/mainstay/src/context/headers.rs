@@ -1,0 +1,95 @@
+//! A context in the headers of HTTP.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Baggage, Context, Criticality, RequestId, Trace, TraceState};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+const CRITICALITY: HeaderName = HeaderName::from_static("x-criticality");
+
+/// Beyond a day nobody waits; and the sum must not overflow.
+const LONGEST_WAIT_MS: u64 = 86_400_000;
+
+impl Context {
+    /// The context of a request, as its caller gave it: `x-request-id`, `traceparent`, `tracestate`, `baggage`,
+    /// `x-request-timeout-ms`, `x-criticality`. What is missing or not valid is as if it had not been sent: a new
+    /// request id, a new trace, no deadline.
+    pub fn from_headers(headers: &HeaderMap) -> Self {
+        let one = |name| sole(headers, name);
+        let mut context = Self::default()
+            .with_request_id(one(REQUEST_ID).and_then(RequestId::parse).unwrap_or_else(RequestId::new));
+        // The state is worth nothing without its parent.
+        context = match one(TRACEPARENT).and_then(Trace::continuing) {
+            Some(trace) => {
+                let state = joined(headers, TRACESTATE).and_then(|text| TraceState::parse(&text));
+                context.with_trace(trace).with_trace_state(state.unwrap_or_default())
+            }
+            None => context.with_trace(Trace::root()),
+        };
+        if let Some(baggage) = joined(headers, BAGGAGE).and_then(|text| Baggage::parse(&text)) {
+            context = context.with_baggage(baggage);
+        }
+        if let Some(criticality) = one(CRITICALITY).and_then(Criticality::parse) {
+            context = context.with_criticality(criticality);
+        }
+        match one(TIMEOUT).and_then(|text| text.parse::<u64>().ok()) {
+            Some(ms) => context.with_time_limit(Duration::from_millis(ms.min(LONGEST_WAIT_MS))),
+            None => context,
+        }
+    }
+
+    /// Writes itself into the headers of an outgoing request. What is there already stays.
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        let mut put = |name: HeaderName, value: Option<HeaderValue>| {
+            if let Some(value) = value {
+                headers.entry(name).or_insert(value);
+            }
+        };
+        put(REQUEST_ID, self.request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok()));
+        put(TRACEPARENT, self.trace().and_then(|trace| HeaderValue::from_str(&trace.to_string()).ok()));
+        put(TRACESTATE, self.trace_state().as_str().and_then(|state| HeaderValue::from_str(state).ok()));
+        if !self.baggage().is_empty() {
+            put(BAGGAGE, HeaderValue::from_str(&self.baggage().to_string()).ok());
+        }
+        if self.criticality() != Criticality::default() {
+            put(CRITICALITY, Some(HeaderValue::from_static(self.criticality().as_str())));
+        }
+        let left = self.remaining().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        put(TIMEOUT, left.map(HeaderValue::from));
+    }
+
+    /// Tells the caller of a request by what it can be found.
+    pub(crate) fn stamp(&self, headers: &mut HeaderMap) {
+        let id = self.request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
+        let trace = self.trace().and_then(|trace| HeaderValue::from_str(&trace.to_string()).ok());
+        for (name, value) in [(REQUEST_ID, id), (TRACEPARENT, trace)] {
+            if let Some(value) = value {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// A header that may stand there once only: two that differ are two answers to one question.
+fn sole(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next()?;
+    if all.next().is_some() { None } else { first.to_str().ok() }
+}
+
+/// A header that is a list, which may stand in several lines.
+fn joined(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    let mut all = headers.get_all(name).iter();
+    let mut text = all.next()?.to_str().ok()?.to_owned();
+    for more in all {
+        text.push(',');
+        text.push_str(more.to_str().ok()?);
+    }
+    Some(text)
+}
