@@ -9,5 +9,6 @@ mod http;
 mod life;
 mod loops;
 mod process;
+mod readme;
 mod store;
 mod workers;
