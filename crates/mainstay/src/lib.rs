@@ -36,6 +36,7 @@
 //! - [`health`]: background checks and probes.
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
 //! - `testing` (feature): virtual time for tests.
+//! - [`queue`]: one bounded queue, with a rule for when it is full.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
 
 #![warn(clippy::unwrap_used)]
@@ -57,6 +58,7 @@ pub mod health;
 pub mod http;
 pub mod job;
 pub mod log;
+pub mod queue;
 #[cfg(feature = "http")]
 pub mod request;
 pub mod shutdown;

@@ -32,6 +32,7 @@ pub(crate) fn install() {
 
 /// All metrics as Prometheus text, as `/metrics` of the admin listener answers them.
 pub fn render() -> String {
+    crate::queue::observe();
     PROMETHEUS.get().map(PrometheusHandle::render).unwrap_or_default()
 }
 
@@ -40,6 +41,7 @@ pub(crate) async fn upkeep() {
     let mut tick = tokio::time::interval(secs(5));
     loop {
         tick.tick().await;
+        crate::queue::observe();
         if let Some(handle) = PROMETHEUS.get() {
             handle.run_upkeep();
         }

@@ -9,6 +9,7 @@ mod http;
 mod life;
 mod loops;
 mod process;
+mod queue;
 mod readme;
 mod store;
 mod workers;

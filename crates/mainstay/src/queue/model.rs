@@ -1,0 +1,200 @@
+//! The state under a model checker: loom runs every interleaving of a few threads (up to three preemptions) over the
+//! same source, compiled over loom's lock.
+
+#![allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "the same source over another lock; the model uses what it needs"
+)]
+
+#[path = "lanes.rs"]
+mod lanes;
+#[path = "line.rs"]
+mod line;
+#[path = "state.rs"]
+mod state;
+mod sync {
+    pub(super) use loom::sync::{Mutex, MutexGuard};
+}
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use loom::future::block_on;
+use loom::sync::Arc;
+use loom::thread;
+
+use self::state::{Core, Denied, Load};
+
+type Queue = Arc<Core<u32>>;
+
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+fn queue(capacity: usize) -> Queue {
+    Arc::new(Core::new(Load { items: capacity, weight: u64::MAX }))
+}
+
+async fn send(queue: &Core<u32>, item: u32) -> Result<(), Denied> {
+    match queue.offer(0, 0, item, |_| {}) {
+        Err((Denied::Full, item)) => {
+            queue.reserve(0).await?;
+            queue.fill(0, 0, 0, item, |_| {}).map_err(|(denied, _)| denied)
+        }
+        other => other.map_err(|(denied, _)| denied),
+    }
+}
+
+async fn receive(queue: &Core<u32>, held: &mut usize) -> Option<u32> {
+    let mut wait = queue.wait();
+    let mut got = None;
+    poll_fn(|cx| wait.poll_take(held, 1, |_| true, |item| got = Some(item), &mut Vec::new(), cx)).await;
+    got
+}
+
+/// Polls once and drops it: a future that is cancelled wherever it is.
+fn poll_and_drop<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn what_waiting_senders_send_arrives_in_order() {
+    check(|| {
+        let queue = queue(1);
+        let sender = queue.clone();
+        let sending = thread::spawn(move || {
+            block_on(async {
+                for item in 0..3 {
+                    send(&sender, item).await.unwrap();
+                }
+            });
+            sender.remove_sender();
+        });
+        let mut held = 0;
+        let got: Vec<_> = block_on(async {
+            let mut got = Vec::new();
+            while let Some(item) = receive(&queue, &mut held).await {
+                got.push(item);
+            }
+            got
+        });
+        assert_eq!(got, [0, 1, 2]);
+        sending.join().unwrap();
+    });
+}
+
+#[test]
+fn a_place_that_a_cancelled_sender_got_goes_to_the_next() {
+    check(|| {
+        let queue = queue(1);
+        queue.offer(0, 0, 1, |_| {}).unwrap();
+        let (cancelled, patient) = (queue.clone(), queue.clone());
+        let cancelling = thread::spawn(move || {
+            // In line, perhaps called, perhaps not: gone in any case.
+            if let Some(got) = poll_and_drop(cancelled.reserve(0)) {
+                got.unwrap();
+                cancelled.give_back(0);
+            }
+        });
+        let waiting = thread::spawn(move || block_on(send(&patient, 2)).unwrap());
+        let mut held = 0;
+        assert_eq!(block_on(receive(&queue, &mut held)), Some(1));
+        assert_eq!(block_on(receive(&queue, &mut held)), Some(2));
+        cancelling.join().unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn an_item_that_a_cancelled_receiver_was_called_for_goes_to_the_next() {
+    check(|| {
+        let queue = queue(2);
+        queue.add_receiver();
+        let (cancelled, patient) = (queue.clone(), queue.clone());
+        let cancelling = thread::spawn(move || {
+            let mut held = 0;
+            let got = poll_and_drop(receive(&cancelled, &mut held)).flatten();
+            cancelled.remove_receiver(held);
+            got
+        });
+        let waiting = thread::spawn(move || {
+            let mut held = 0;
+            let got = block_on(receive(&patient, &mut held));
+            patient.remove_receiver(held);
+            got
+        });
+        // The last item ends whoever is left.
+        queue.offer(0, 0, 1, |_| {}).unwrap();
+        queue.close();
+        let got = [cancelling.join().unwrap(), waiting.join().unwrap()];
+        assert_eq!(got.into_iter().flatten().collect::<Vec<_>>(), [1]);
+    });
+}
+
+#[test]
+fn a_send_that_meets_a_close_is_refused_or_received() {
+    check(|| {
+        let queue = queue(1);
+        queue.offer(0, 0, 1, |_| {}).unwrap();
+        let (sender, closer) = (queue.clone(), queue.clone());
+        let sending = thread::spawn(move || block_on(send(&sender, 2)));
+        let closing = thread::spawn(move || closer.close());
+        let mut held = 0;
+        let got: Vec<_> = block_on(async {
+            let mut got = Vec::new();
+            while let Some(item) = receive(&queue, &mut held).await {
+                got.push(item);
+            }
+            got
+        });
+        closing.join().unwrap();
+        match sending.join().unwrap() {
+            Ok(()) => assert_eq!(got, [1, 2]),
+            Err(denied) => assert_eq!((denied, got), (Denied::Closed, vec![1])),
+        }
+    });
+}
+
+#[test]
+fn a_waiting_sender_is_refused_when_the_queue_closes() {
+    check(|| {
+        let queue = queue(1);
+        queue.offer(0, 0, 1, |_| {}).unwrap();
+        let sender = queue.clone();
+        let sending = thread::spawn(move || block_on(send(&sender, 2)));
+        queue.close();
+        assert_eq!(sending.join().unwrap(), Err(Denied::Closed));
+        assert_eq!(queue.sweep(), [1]);
+    });
+}
+
+#[test]
+fn idleness_is_seen_when_the_last_item_is_done() {
+    check(|| {
+        let queue = queue(2);
+        // Another one stays, so that the end of this one is not the end of the queue.
+        queue.add_receiver();
+        queue.offer(0, 0, 1, |_| {}).unwrap();
+        let receiver = queue.clone();
+        let receiving = thread::spawn(move || {
+            let mut held = 0;
+            assert_eq!(block_on(receive(&receiver, &mut held)), Some(1));
+            receiver.remove_receiver(held);
+        });
+        block_on(async {
+            let mut wait = queue.idle();
+            poll_fn(|cx| wait.poll_idle(cx)).await;
+        });
+        let view = queue.view();
+        assert_eq!((view.depth, view.busy), (0, 0));
+        receiving.join().unwrap();
+    });
+}

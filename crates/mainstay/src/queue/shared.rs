@@ -1,0 +1,130 @@
+//! What both ends of a queue share: its state, its rules, its metrics.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::meter::Meter;
+use super::state::{Core, Denied, Load};
+use super::{Overflow, Plan, Refused, SendError, Sent};
+
+pub(super) struct Shared<T> {
+    pub(super) name: String,
+    pub(super) core: Core<Entry<T>>,
+    pub(super) plan: Plan<T>,
+    pub(super) meter: Arc<Meter>,
+}
+
+/// An item with what the queue knows of it.
+pub(super) struct Entry<T> {
+    item: T,
+    /// When it came in, of a sample.
+    since: Option<Instant>,
+    expires: Option<Instant>,
+}
+
+/// An item on its way in.
+pub(super) struct Incoming<T> {
+    entry: Entry<T>,
+    lane: u8,
+    pub(super) weight: u64,
+}
+
+impl<T> Shared<T> {
+    pub fn new(name: String, plan: Plan<T>) -> Self {
+        let meter = Meter::of(&name);
+        let core = Core::new(Load { items: plan.capacity, weight: plan.max_bytes });
+        Self { name, core, plan, meter }
+    }
+
+    pub fn incoming(&self, item: T) -> Incoming<T> {
+        let plan = &self.plan;
+        let weight = plan.weigh.as_ref().map_or(0, |weigh| weigh(&item));
+        let lane = plan.priority.as_ref().map_or(0, |priority| priority(&item));
+        let lives_until = plan.time_to_live.map(|limit| Instant::now() + limit);
+        let expires = plan.expires.as_ref().and_then(|at| at(&item)).into_iter().chain(lives_until).min();
+        Incoming { entry: Entry { item, since: None, expires }, lane, weight }
+    }
+
+    /// Takes an item now or, in a queue that waits, says that there is no room.
+    pub fn admit(&self, incoming: Incoming<T>) -> Result<Sent<T>, NotTaken<T>> {
+        let Incoming { entry, lane, weight } = incoming;
+        let back = |(denied, entry)| (denied, Incoming { entry, lane, weight });
+        if self.plan.overflow == Overflow::DropOldest {
+            let evicted = self.core.force(lane, weight, entry, stamp).map_err(back)?;
+            self.meter.dropped_oldest(evicted.len());
+            return Ok(Sent::evicting(evicted.into_iter().map(|entry| entry.item).collect()));
+        }
+        match self.core.offer(lane, weight, entry, stamp) {
+            Ok(()) => Ok(Sent::at_once()),
+            Err((Denied::Full, entry)) if self.plan.overflow == Overflow::DropNewest => {
+                self.meter.dropped_newest();
+                Ok(Sent::evicting(vec![entry.item]))
+            }
+            Err(refused) => Err(back(refused)),
+        }
+    }
+
+    /// Puts an item into reserved room.
+    pub fn fill(&self, reserved: u64, incoming: Incoming<T>) -> Result<(), SendError<T>> {
+        let Incoming { entry, lane, weight } = incoming;
+        let filled = self.core.fill(reserved, lane, weight, entry, stamp);
+        filled.map_err(|(denied, entry)| self.refuse(entry.item, denied.into()))
+    }
+
+    pub fn refuse(&self, item: T, refused: Refused) -> SendError<T> {
+        self.meter.refused(refused);
+        SendError::new(item, refused)
+    }
+
+    /// Says of an entry whether it is still of use. Reads the clock only where entries can expire.
+    pub fn live(&self) -> impl Fn(&Entry<T>) -> bool + use<T> {
+        let plan = &self.plan;
+        let expire = plan.expires.is_some() || plan.time_to_live.is_some();
+        let done_by = expire.then(|| Instant::now() + plan.service_time);
+        move |entry| match (done_by, entry.expires) {
+            (Some(done_by), Some(expires)) => done_by < expires,
+            _ => true,
+        }
+    }
+
+    /// What to do with entries that nobody needs any more.
+    pub fn expired(&self, entries: &mut Vec<Entry<T>>) {
+        if entries.is_empty() {
+            return;
+        }
+        self.meter.expired(entries.len());
+        for entry in entries.drain(..) {
+            if let Some(hook) = &self.plan.on_expired {
+                hook(entry.item);
+            }
+        }
+    }
+
+    /// An entry that a receiver got.
+    pub fn delivered(&self, entry: Entry<T>) -> T {
+        if let Some(since) = entry.since {
+            self.meter.waited(since.elapsed());
+        }
+        entry.item
+    }
+}
+
+/// An item that was not taken, and why.
+pub(super) type NotTaken<T> = (Denied, Incoming<T>);
+
+impl<T> Incoming<T> {
+    pub fn into_item(self) -> T {
+        self.entry.item
+    }
+}
+
+impl<T> Entry<T> {
+    pub fn into_item(self) -> T {
+        self.item
+    }
+}
+
+fn stamp<T>(entry: &mut Entry<T>) {
+    entry.since = Some(Instant::now());
+}
