@@ -37,6 +37,7 @@
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
 //! - `testing` (feature): virtual time for tests.
 //! - [`queue`]: one bounded queue, with a rule for when it is full.
+//! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
 
 #![warn(clippy::unwrap_used)]
@@ -58,6 +59,7 @@ pub mod health;
 pub mod http;
 pub mod job;
 pub mod log;
+pub mod policy;
 pub mod queue;
 #[cfg(feature = "http")]
 pub mod request;
@@ -80,6 +82,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use health::Weight;
 pub use job::{Job, JobBuilder, JobError};
 pub use mainstay_core as core;
+pub use policy::{Policies, Policy};
 pub use shutdown::Shutdown;
 pub use tasks::TaskSet;
 pub use time::{millis, secs};

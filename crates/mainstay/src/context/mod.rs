@@ -235,6 +235,11 @@ impl Context {
         }
     }
 
+    /// Deadline and attempt of the current context, without cloning it.
+    pub(crate) fn current_limits() -> (Option<Instant>, u32) {
+        scope::peek(|context| (context.deadline(), context.attempt()))
+    }
+
     /// Everything that stands on a log line: request id, trace id, the attempt from the second on, then free fields.
     pub(crate) fn each_line_field(&self, visit: &mut dyn FnMut(Cow<'static, str>, FieldValue)) {
         let Some(known) = self.known() else { return };

@@ -8,6 +8,7 @@ mod harness;
 mod http;
 mod life;
 mod loops;
+mod policy;
 mod process;
 mod queue;
 mod readme;
