@@ -313,3 +313,17 @@ async fn the_wrapped_function_keeps_its_signature() {
     assert_eq!(failed.kind(), io::ErrorKind::PermissionDenied);
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_contexts_deadline_and_attempt_hold_for_its_calls() {
+    use mainstay::Context;
+    let target = target(plain());
+    let late = Context::new().with_time_limit(millis(50));
+    let failed = late.scope(target.run(|_| fails_after(1_000))).await.unwrap_err();
+    assert!(matches!(failed, PolicyError::TimedOut { limit: Limit::Total, .. }), "{failed:?}");
+    let failed = late.scope(async { target.run(|_| fails_after(1_000)).await }).await.unwrap_err();
+    assert!(matches!(failed, PolicyError::Refused { by: Refusal::Deadline, .. }), "{failed:?}");
+    let retrying = Context::new().with_attempt(2);
+    let failed = retrying.scope(async { target.run(|_| fails_after(1)).await }).await.unwrap_err();
+    assert!(matches!(failed, PolicyError::Failed { why: GaveUp::RetryOfRetry, .. }), "{failed:?}");
+}
