@@ -30,6 +30,7 @@
 //! # Contents
 //! - [`App`] runs a service; [`Boot`] is what its `boot` registers things with. [`Ended`] says how it went.
 //! - [`shutdown`]: the phases of the end, and the handle that shows them.
+//! - [`streams`]: event streams and WebSockets that end when the service does.
 //! - [`tasks`]: the owner of every spawned task.
 //! - [`context`]: what travels with a request to tasks, jobs, calls and log lines.
 //! - [`config`]: defaults < file < variables < flags, checked all at once.
@@ -65,6 +66,7 @@ pub mod queue;
 pub mod request;
 pub mod shutdown;
 pub mod store;
+pub mod streams;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]

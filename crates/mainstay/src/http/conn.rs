@@ -9,7 +9,7 @@ use std::task::{self, Poll, ready};
 use axum::Router;
 use axum::body::Body;
 use axum::routing::future::RouteFuture;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -45,6 +45,9 @@ pub(super) async fn serve(mut stream: TcpStream, entered: Entered, door: Arc<Doo
                 .serve_connection(io, service)
                 .with_upgrades();
             http1_until_drained(pin!(served), &door.shutdown, &conn).await;
+            if conn.upgrade.has_begun() {
+                conn.upgrade.over().await;
+            }
         }
         Protocol::Http2 => {
             let served = http2::Builder::new(Streams(door.tasks.clone()))
@@ -136,7 +139,8 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
         request.extensions_mut().insert(self.door.shutdown.clone());
         let mut router: Router = self.door.router.clone();
         let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());
-        Answer { route: router.call(request), flight: Some(flight), shutdown }
+        let connect = request.method() == Method::CONNECT;
+        Answer { route: router.call(request), flight: Some(flight), shutdown, connect }
     }
 }
 
@@ -146,7 +150,9 @@ pin_project_lite::pin_project! {
         #[pin]
         route: RouteFuture<Infallible>,
         flight: Option<Flight>,
+        // Of HTTP/1.1 only.
         shutdown: Option<Shutdown>,
+        connect: bool,
     }
 }
 
@@ -156,11 +162,15 @@ impl Future for Answer {
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Ok(mut response) = ready!(this.route.poll(cx));
-        let upgrade = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        if !upgrade && this.shutdown.as_ref().is_some_and(Shutdown::is_draining) {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let Some(mut flight) = this.flight.take() else { return Poll::Pending }; // polled after its end
+        if let Some(shutdown) = this.shutdown {
+            let status = response.status();
+            if status == StatusCode::SWITCHING_PROTOCOLS || *this.connect && status.is_success() {
+                flight.upgrades();
+            } else if shutdown.is_draining() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
         }
-        let Some(flight) = this.flight.take() else { return Poll::Pending }; // polled after its end
         Poll::Ready(Ok(response.map(|body| Tracked::new(body, flight))))
     }
 }

@@ -14,6 +14,7 @@ use tracing::Span;
 
 use super::Peer;
 use super::delivery::{LostWithConnection, Outgoing};
+use super::upgrade::Upgrade;
 use crate::app::Overstayer;
 use crate::context::Context;
 use crate::millis;
@@ -37,8 +38,12 @@ pub(crate) struct Conn {
     requests: Mutex<Vec<Request>>,
     begun: AtomicU64,
     write_blocked: AtomicBool,
+    /// An answer is to be written.
+    unflushed: AtomicBool,
     /// Answers that are on their way out.
     pub outgoing: Arc<Outgoing>,
+    /// Of HTTP/1.1 to something else.
+    pub upgrade: Upgrade,
     /// Notified when the first request begins, and when the last one in flight ends.
     changed: Notify,
 }
@@ -49,6 +54,8 @@ struct Request {
     uri: Uri,
     since_ms: u64,
     context: Context,
+    /// Its answer has been taken to be written; it stays in the books until that is out.
+    answered: bool,
 }
 
 impl Flights {
@@ -59,7 +66,9 @@ impl Flights {
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
             write_blocked: AtomicBool::new(false),
+            unflushed: AtomicBool::new(false),
             outgoing: Arc::default(),
+            upgrade: Upgrade::default(),
             changed: Notify::new(),
         });
         self.lock().insert(conn.id, conn.clone());
@@ -76,15 +85,13 @@ impl Flights {
         for conn in conns {
             let whence = format!("from {} to {}", conn.peer.addr, conn.peer.local);
             let requests = conn.lock();
-            all.extend(requests.iter().map(|request| {
+            let blocked = conn.write_blocked.load(Ordering::Relaxed);
+            all.extend(requests.iter().filter(|request| blocked || !request.answered).map(|request| {
                 let age = millis(now.saturating_sub(request.since_ms));
                 let what = format!("{} {}", request.method, request.uri.path());
                 let span = crate::log::describe(&request.context, &Span::none());
                 Overstayer::new(what, whence.clone(), age).in_span(span)
             }));
-            if requests.is_empty() && conn.write_blocked.load(Ordering::Relaxed) {
-                all.push(Overstayer::new("response that its client does not take", whence, Duration::ZERO));
-            }
         }
         all
     }
@@ -112,11 +119,11 @@ impl Conn {
     /// Books a request until the answer's body is done or dropped.
     pub fn begin(self: &Arc<Self>, method: Method, uri: Uri, context: Context) -> Flight {
         let id = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms(), context });
+        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms(), context, answered: false });
         if id == 0 {
             self.changed.notify_waiters();
         }
-        Flight { conn: self.clone(), id }
+        Flight { conn: self.clone(), id, upgrades: false }
     }
 
     /// Resolves when the connection has carried a request.
@@ -134,14 +141,34 @@ impl Conn {
     pub async fn quiet(&self) {
         loop {
             let changed = self.changed.notified();
-            if !self.lock().is_empty() {
+            if self.is_busy() {
                 changed.await;
                 continue;
             }
             tokio::time::sleep(LINGER).await;
-            if self.lock().is_empty() && !self.write_blocked.load(Ordering::Relaxed) {
+            if !self.is_busy() && !self.write_blocked.load(Ordering::Relaxed) {
                 return;
             }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.lock().iter().any(|request| !request.answered)
+    }
+
+    /// What was to be written is out.
+    pub fn flushed(&self) {
+        self.outgoing.flushed();
+        if self.unflushed.swap(false, Ordering::Relaxed) {
+            self.lock().retain(|request| !request.answered);
+        }
+    }
+
+    /// The stream has been dropped: a request that changed the protocol ends with it.
+    pub fn stream_is_gone(&self) {
+        if self.upgrade.has_begun() {
+            self.lock().clear();
+            self.upgrade.stream_is_gone();
         }
     }
 
@@ -158,14 +185,28 @@ impl Conn {
 pub(crate) struct Flight {
     conn: Arc<Conn>,
     id: u64,
+    /// It changes the protocol: in flight until the stream is gone.
+    upgrades: bool,
+}
+
+impl Flight {
+    pub fn upgrades(&mut self) {
+        self.upgrades = true;
+        self.conn.upgrade.begin();
+    }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
+        if self.upgrades {
+            return;
+        }
         let mut requests = self.conn.lock();
-        requests.retain(|request| request.id != self.id);
-        let last = requests.is_empty();
+        let own = requests.iter_mut().find(|request| request.id == self.id);
+        own.into_iter().for_each(|request| request.answered = true);
+        let last = requests.iter().all(|request| request.answered);
         drop(requests);
+        self.conn.unflushed.store(true, Ordering::Relaxed);
         if last {
             self.conn.changed.notify_waiters();
         }

@@ -5,6 +5,9 @@
 //! losing a request; when the drain begins the listener closes and requests in flight finish; what overstays is cut
 //! and named. Idle connections and half-sent heads never hold it up.
 //!
+//! A connection that changes its protocol (a WebSocket) is in flight until its stream is dropped; [`crate::streams`]
+//! has what tells it, and event streams, that the service is about to end.
+//!
 //! A request whose client is gone is dropped where it awaits: its handler does not run to its end. What must be
 //! finished belongs into [`Boot::tasks`](crate::Boot::tasks) or a job.
 //!
@@ -19,6 +22,8 @@ mod extract;
 mod flight;
 mod listener;
 mod sniff;
+mod sse;
+mod upgrade;
 
 pub use api_error::ApiError;
 pub use boot::Http;

@@ -58,9 +58,16 @@ pub(super) struct Replay {
     pub conn: Arc<Conn>,
 }
 
+impl Drop for Replay {
+    fn drop(&mut self) {
+        self.conn.stream_is_gone();
+    }
+}
+
 impl AsyncRead for Replay {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.conn.upgrade.may_read(cx)?;
         let left = &this.seen.bytes[this.seen.at..this.seen.len];
         if left.is_empty() {
             let read = Pin::new(&mut this.stream).poll_read(cx, buf);
@@ -80,6 +87,7 @@ impl AsyncRead for Replay {
 impl AsyncWrite for Replay {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.conn.upgrade.may_write(cx)?;
         let written = Pin::new(&mut this.stream).poll_write(cx, bytes);
         this.conn.set_write_blocked(written.is_pending());
         written
@@ -91,6 +99,7 @@ impl AsyncWrite for Replay {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.conn.upgrade.may_write(cx)?;
         let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
         this.conn.set_write_blocked(written.is_pending());
         written
@@ -102,10 +111,11 @@ impl AsyncWrite for Replay {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.conn.upgrade.may_write(cx)?;
         // hyper flushes when it has written all it has: whatever answer it has taken is out then.
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            this.conn.outgoing.flushed();
+            this.conn.flushed();
         }
         flushed
     }

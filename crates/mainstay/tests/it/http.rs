@@ -22,10 +22,10 @@ fn hello() -> Router {
     Router::new().route("/", get(|| async { "hello" }))
 }
 
-type H2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
+pub type H2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
 
 /// An HTTP/2 connection by prior knowledge, and when it has ended.
-async fn http2(to: std::net::SocketAddr) -> (H2, tokio::sync::oneshot::Receiver<bool>) {
+pub async fn http2(to: std::net::SocketAddr) -> (H2, tokio::sync::oneshot::Receiver<bool>) {
     let io = TokioIo::new(TcpStream::connect(to).await.unwrap());
     let (client, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -34,7 +34,7 @@ async fn http2(to: std::net::SocketAddr) -> (H2, tokio::sync::oneshot::Receiver<
     (client, end)
 }
 
-async fn h2_get(client: &mut H2, path: &str) -> Result<String, hyper::Error> {
+pub async fn h2_get(client: &mut H2, path: &str) -> Result<String, hyper::Error> {
     let request = hyper::Request::get(format!("http://x{path}")).body(Empty::new()).unwrap();
     let response = client.send_request(request).await?;
     Ok(String::from_utf8_lossy(&response.into_body().collect().await?.to_bytes()).into_owned())

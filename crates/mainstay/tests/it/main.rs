@@ -4,6 +4,7 @@ mod admin;
 mod call_site;
 mod components;
 mod config;
+mod failures;
 mod harness;
 mod http;
 mod life;

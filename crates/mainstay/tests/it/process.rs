@@ -30,26 +30,26 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-struct Service {
-    child: Child,
+pub struct Service {
+    pub child: Child,
     out: Lines<BufReader<ChildStdout>>,
     log: Lines<BufReader<ChildStderr>>,
     logged: String,
 }
 
-struct Exit {
-    code: Option<i32>,
-    took: Duration,
-    stderr: String,
-    stdout: String,
+pub struct Exit {
+    pub code: Option<i32>,
+    pub took: Duration,
+    pub stderr: String,
+    pub stdout: String,
 }
 
 impl Service {
-    fn spawn(variables: &[(&str, &str)]) -> Self {
+    pub fn spawn(variables: &[(&str, &str)]) -> Self {
         Self::run(Command::new(example("service")), variables)
     }
 
-    fn run(mut command: Command, variables: &[(&str, &str)]) -> Self {
+    pub fn run(mut command: Command, variables: &[(&str, &str)]) -> Self {
         let mut child = command
             .env("SERVICE_ADMIN_LISTEN", "127.0.0.1:0")
             .env("SERVICE_LOG_FORMAT", "plain")
@@ -64,12 +64,12 @@ impl Service {
         Self { child, out, log, logged: String::new() }
     }
 
-    async fn line(&mut self) -> String {
+    pub async fn line(&mut self) -> String {
         timeout(PATIENCE, self.out.next_line()).await.expect("a line in time").unwrap().expect("a line")
     }
 
     /// Waits until the log says so.
-    async fn logs(&mut self, text: &str) {
+    pub async fn logs(&mut self, text: &str) {
         let reading = async {
             while let Some(line) = self.log.next_line().await.unwrap() {
                 self.logged.push_str(&line);
@@ -83,7 +83,7 @@ impl Service {
         timeout(PATIENCE, reading).await.expect("a log line in time");
     }
 
-    async fn up(&mut self) -> (SocketAddr, SocketAddr) {
+    pub async fn up(&mut self) -> (SocketAddr, SocketAddr) {
         let line = self.line().await;
         let (api, admin) = line.split_once(' ').unwrap();
         let (api, admin) = (api.parse().unwrap(), admin.parse().unwrap());
@@ -92,12 +92,12 @@ impl Service {
         (api, admin)
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().unwrap() as i32).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
-    async fn exit(mut self) -> Exit {
+    pub async fn exit(mut self) -> Exit {
         let began = Instant::now();
         let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
         let took = began.elapsed();
@@ -115,12 +115,12 @@ impl Service {
 }
 
 /// Waits until the readiness probe answers so; signals are asynchronous.
-async fn readiness(admin: SocketAddr, status: u16) {
+pub async fn readiness(admin: SocketAddr, status: u16) {
     let asking = async { while get(admin, "/readyz").await.status != status {} };
     timeout(PATIENCE, asking).await.expect("readiness changes in time");
 }
 
-async fn draining(admin: SocketAddr) {
+pub async fn draining(admin: SocketAddr) {
     readiness(admin, 503).await;
 }
 
