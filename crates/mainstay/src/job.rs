@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     client::{Client, StoreError},
     context::Context,
+    policy::Later,
 };
 
 /// A kind of work. An enqueue takes the [`Context`] along, but for its deadline, and every attempt runs in it. The type is the payload; the constants say what it is called and where it goes.
@@ -178,13 +179,16 @@ impl IntoNewJob for JobBuilder {
 
 /// How a handler says no. Any error becomes a retry by the job's policy, so `?` just works.
 ///
+/// A [`PolicyError`](crate::policy::PolicyError) that knows when to come back puts the job off for that time; if the
+/// call was only refused, without spending an attempt.
+///
 /// It does not implement [`std::error::Error`], because it is made from every one that does.
 #[derive(Debug)]
 pub struct JobError(pub(crate) Ending);
 
 #[derive(Debug)]
 pub(crate) enum Ending {
-    Retry { kind: Option<String>, message: String },
+    Retry { kind: Option<String>, message: String, after: Option<Duration> },
     Permanent { message: String },
     Snooze(Duration),
     Cancel,
@@ -193,7 +197,7 @@ pub(crate) enum Ending {
 impl JobError {
     /// The attempt failed; try again by the job's policy.
     pub fn retry(message: impl Into<String>) -> JobError {
-        JobError(Ending::Retry { kind: None, message: message.into() })
+        JobError(Ending::Retry { kind: None, message: message.into(), after: None })
     }
 
     /// The attempt failed and trying again is useless: the job becomes a dead letter.
@@ -215,15 +219,24 @@ impl JobError {
 impl<E: std::error::Error> From<E> for JobError {
     fn from(error: E) -> JobError {
         let mut message = error.to_string();
+        let mut later = None;
         let mut cause = error.source();
         while let Some(error) = cause {
+            later = later.or(error.downcast_ref::<Later>());
             message.push_str(": ");
             message.push_str(&error.to_string());
             cause = error.source();
         }
+        if let Some(Later { after, attempted: false }) = later {
+            return JobError::snooze(*after);
+        }
         let kind = std::any::type_name::<E>();
         let kind = kind.rsplit("::").next().unwrap_or(kind);
-        JobError(Ending::Retry { kind: Some(kind.to_owned()), message })
+        JobError(Ending::Retry {
+            kind: Some(kind.to_owned()),
+            message,
+            after: later.map(|later| later.after),
+        })
     }
 }
 

@@ -31,6 +31,13 @@ const EXPECTED: &[(&str, &str)] = &[
          Health: healthy\n\
          Graceful shutdown complete\n",
     ),
+    (
+        "retry_backoff",
+        "Attempt 1 failed\n\
+         Attempt 2 failed\n\
+         Attempt 3 succeeded\n\
+         Result: ok\n",
+    ),
 ];
 
 /// Long enough for a loaded machine; none takes a second.

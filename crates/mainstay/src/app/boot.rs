@@ -11,6 +11,7 @@ use super::part::Part;
 use crate::config::{Effective, Settings};
 use crate::health::Weight;
 use crate::log::LogLevel;
+use crate::policy::Policies;
 use crate::shutdown::Shutdown;
 use crate::tasks::TaskSet;
 use crate::{Error, Result};
@@ -72,6 +73,11 @@ impl<C> Boot<C> {
     /// How far the service is on its way out.
     pub fn shutdown(&self) -> Shutdown {
         self.core.shutdown.clone()
+    }
+
+    /// What the service calls: its targets by name, under the setting `policies`.
+    pub fn policies(&self) -> Policies {
+        self.core.policies.clone()
     }
 
     /// The chassis' own configuration.

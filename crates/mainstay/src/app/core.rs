@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::config::{Effective, Settings};
 use crate::health::{Health, Weight};
 use crate::log::LogLevel;
+use crate::policy::Policies;
 use crate::shutdown::Shutdown;
 use crate::tasks::{Task, TaskInfo, TaskSet};
 
@@ -34,6 +35,8 @@ pub(crate) struct Core {
     pub loops: TaskSet,
     pub health: Health,
     pub admin: Admin,
+    /// What the service calls, with the state that all callers share.
+    pub policies: Policies,
     /// The store that was opened last: what workers take jobs from unless told otherwise.
     pub store: Mutex<Option<Client>>,
     registry: Mutex<Registry>,
@@ -74,6 +77,8 @@ impl Core {
             name: given.name,
             // Refused before, if it does not fit.
             budget: Budget::plan(&given.settings).unwrap_or_default(),
+            // Refused before, if one is wrong.
+            policies: Policies::new(given.settings.policies.clone()).unwrap_or_default(),
             settings: given.settings,
             values: given.values,
             level: given.level,

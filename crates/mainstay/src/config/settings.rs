@@ -1,10 +1,13 @@
 //! The chassis' own keys.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Problems;
 use crate::app::Budget;
 use crate::log::{Format, Levels};
+use crate::policy::Policy;
 
 /// The keys every service has, whatever its own configuration is.
 ///
@@ -43,6 +46,9 @@ pub struct Settings {
     pub body_timeout_ms: u64,
     /// The longest request body. Defaults to 16 MiB.
     pub max_body_bytes: usize,
+    /// How calls to others are protected, by the name of the target; `default` is for those without their own. See
+    /// [`Policy`].
+    pub policies: BTreeMap<String, Policy>,
 }
 
 impl Default for Settings {
@@ -62,6 +68,7 @@ impl Default for Settings {
             header_timeout_ms: 30_000,
             body_timeout_ms: 60_000,
             max_body_bytes: 16 << 20,
+            policies: BTreeMap::new(),
         }
     }
 }
@@ -84,6 +91,7 @@ impl Settings {
             "header_timeout_ms",
             "body_timeout_ms",
             "max_body_bytes",
+            "policies",
         ];
         KEYS.contains(&key)
     }
@@ -112,6 +120,9 @@ impl Settings {
             if value == 0 {
                 problems.add(key, "must be at least 1");
             }
+        }
+        for (name, policy) in &self.policies {
+            policy.validate(&format!("policies.{name}."), problems);
         }
         if self.admin_address().is_some_and(|address| !address.contains(':')) {
             problems.add("admin_listen", "must be HOST:PORT or `off`");

@@ -1,7 +1,7 @@
 //! One call: attempts until it has worked or there is a reason to stop.
 
-use std::cell::Cell;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -125,7 +125,8 @@ impl<'t, C> Call<'t, C> {
         let may_repeat = self.idempotent.unwrap_or(idempotent);
         let until = total.map(|total| now + total);
         let until = until.into_iter().chain(self.deadline).min();
-        let made = Cell::new(0);
+        // Atomic only because futures are sent about: nobody shares it.
+        let made = AtomicU32::new(0);
         let mut previous = Duration::ZERO;
         // The last attempt that was made: what is answered when the next one is refused.
         let mut last: Option<Failure<T, E>> = None;
@@ -146,15 +147,18 @@ impl<'t, C> Call<'t, C> {
                 Ended::Refused((by, wait)) => {
                     let Some(last) = last else { return Err(refused(shared, (by, wait))) };
                     shared.tell(Event::Refused { by });
-                    return self.give_up(last, made.get(), GaveUp::Refused(by), Some(wait));
+                    return self.give_up(last, made.load(Ordering::Relaxed), GaveUp::Refused(by), Some(wait));
                 }
             };
             now = Instant::now();
-            let delay = match self.again(&failure, may_repeat, made.get(), previous, until, now) {
-                Ok(delay) => delay,
-                Err((why, later)) => return self.give_up(failure, made.get(), why, later),
-            };
-            shared.tell(Event::Retry { number: made.get() + 1, delay });
+            let delay =
+                match self.again(&failure, may_repeat, made.load(Ordering::Relaxed), previous, until, now) {
+                    Ok(delay) => delay,
+                    Err((why, later)) => {
+                        return self.give_up(failure, made.load(Ordering::Relaxed), why, later);
+                    }
+                };
+            shared.tell(Event::Retry { number: made.load(Ordering::Relaxed) + 1, delay });
             previous = delay;
             last = Some(failure);
             if !delay.is_zero() {
@@ -168,7 +172,12 @@ impl<'t, C> Call<'t, C> {
                 }
                 (Err((by, wait)), Some(failure)) => {
                     shared.tell(Event::Refused { by });
-                    return self.give_up(failure, made.get(), GaveUp::Refused(by), Some(wait));
+                    return self.give_up(
+                        failure,
+                        made.load(Ordering::Relaxed),
+                        GaveUp::Refused(by),
+                        Some(wait),
+                    );
                 }
                 (Err(refusal), None) => return Err(refused(shared, refusal)),
             };
@@ -238,13 +247,13 @@ impl<'t, C> Call<'t, C> {
 struct Trial<'c, C> {
     shared: &'c Shared,
     until: Option<Instant>,
-    made: &'c Cell<u32>,
+    made: &'c AtomicU32,
     judge: &'c C,
 }
 
 impl<C> Trial<'_, C> {
     fn attempt(&self, terms: &Terms, now: Instant) -> Attempt {
-        let number = self.made.get() + 1;
+        let number = self.made.load(Ordering::Relaxed) + 1;
         Attempt { number, deadline: self.end(terms, now).0 }
     }
 
@@ -286,7 +295,7 @@ impl<C> Trial<'_, C> {
                 self.shared.tell(Event::WouldRefuse { by });
             }
         }
-        self.made.set(self.made.get() + 1);
+        self.made.fetch_add(1, Ordering::Relaxed);
         let (at, limit) = self.end(&terms, now);
         match Within::new(operation, at).await {
             Some(outcome) => {
@@ -340,7 +349,7 @@ impl<C> Trial<'_, C> {
         }
         let now = Instant::now();
         // Waiting in the bulkhead is no slowness of the target; a second place would make it worse.
-        let begun = self.made.get() >= attempt.number;
+        let begun = self.made.load(Ordering::Relaxed) >= attempt.number;
         let hedge = if begun && self.shared.take(ATTEMPT, now) { self.shared.admit(now).ok() } else { None };
         let Some(terms) = hedge else {
             self.shared.tell(Event::HedgeRefused);

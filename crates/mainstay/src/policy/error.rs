@@ -148,6 +148,15 @@ impl<E> PolicyError<E> {
         }
     }
 
+    /// What the policy did, without the operation's error.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::TimedOut { why, .. } => format!("no answer in time: {why}"),
+            Self::Failed { why, .. } => why.to_string(),
+            Self::Refused { by, .. } => by.to_string(),
+        }
+    }
+
     /// When to come back, if that is known.
     pub fn later(&self) -> Option<&Later> {
         match self {

@@ -24,7 +24,7 @@ pub(super) type Watcher = Box<dyn Fn(&str, Event) + Send + Sync>;
 #[derive(Clone)]
 pub struct Target {
     pub(super) shared: Arc<Shared>,
-    pub(super) in_job: bool,
+    pub(crate) in_job: bool,
 }
 
 pub(super) struct Shared {

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::client::{Client, StoreError};
+use crate::policy::{Policies, Target};
 
 /// A running job's surroundings. Dereferences to the state the workers were made with. Cheap to clone.
 #[derive(Clone)]
@@ -24,16 +25,34 @@ struct Inner {
     client: Client,
     grant: Grant,
     stop: watch::Receiver<bool>,
+    policies: Policies,
 }
 
 impl<S> JobContext<S> {
-    pub(super) fn new(state: S, client: Client, grant: Grant, stop: watch::Receiver<bool>) -> Self {
-        JobContext { state, inner: Arc::new(Inner { client, grant, stop }) }
+    pub(super) fn new(
+        state: S,
+        client: Client,
+        grant: Grant,
+        stop: watch::Receiver<bool>,
+        policies: Policies,
+    ) -> Self {
+        JobContext { state, inner: Arc::new(Inner { client, grant, stop, policies }) }
     }
 
     /// The store the job came from.
     pub fn store(&self) -> &Client {
         &self.inner.client
+    }
+
+    /// Something that the job calls, under the service's policy for it: the setting `policies.NAME`, or the default.
+    ///
+    /// Short waits between attempts are waited for; one that is longer than the policy's `reschedule_above_ms`, and
+    /// an open breaker, end the attempt with an error that puts the job off for that time, so that no worker's slot
+    /// waits.
+    pub fn policy(&self, name: &str) -> Target {
+        let mut target = self.inner.policies.target(name);
+        target.in_job = true;
+        target
     }
 
     /// The job's id.

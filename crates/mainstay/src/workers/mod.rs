@@ -53,6 +53,7 @@ pub struct Workers<S> {
     lease: Duration,
     limit: Option<Duration>,
     name: Option<String>,
+    guards: HashMap<String, String>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Workers<S> {
@@ -67,6 +68,7 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             lease: secs(30),
             limit: None,
             name: None,
+            guards: HashMap::new(),
         }
     }
 
@@ -107,6 +109,15 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         self
     }
 
+    /// Runs attempts of this kind under the service's policy of this name: its rate, breaker, bulkhead and attempt time
+    /// limit. Its retries are the job's own. A job that the policy refuses is put off without spending an attempt.
+    ///
+    /// Mind the policy's `attempt_ms`, which is 10 s unless said otherwise.
+    pub fn policy(mut self, kind: impl Into<String>, name: impl Into<String>) -> Self {
+        self.guards.insert(kind.into(), name.into());
+        self
+    }
+
     /// What the store shows as the claimer. Defaults to the app's name with the process id.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -137,7 +148,19 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
                 "workers of {queues:?} have no handler: add one with `.on(handler)`"
             )));
         }
+        let policies = boot.policies();
+        let mut guards = HashMap::new();
+        for (kind, target) in self.guards {
+            if !self.handlers.contains_key(&kind) {
+                return Err(Error::config(format!(
+                    "policy `{target}` for kind `{kind}`, which has no handler"
+                )));
+            }
+            guards.insert(kind, policies.target(&target));
+        }
         Ok(WorkersPart::new(run::Pool {
+            policies,
+            guards,
             client,
             queues,
             worker,

@@ -19,6 +19,7 @@ use crate::{
     client::{Client, StoreError},
     context::Context,
     job::{Ending, JobError, ms},
+    policy::{Policies, PolicyError, Target},
     secs,
     shutdown::Shutdown,
     tasks::TaskSet,
@@ -48,6 +49,9 @@ pub(super) struct Pool<S> {
     pub(super) limit: Option<Duration>,
     pub(super) shutdown: Shutdown,
     pub(super) running: RunningJobs,
+    pub(super) policies: Policies,
+    /// What an attempt of a kind goes through, by kind.
+    pub(super) guards: HashMap<String, Target>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Pool<S> {
@@ -107,14 +111,25 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         let began = tokio::time::Instant::now();
         let outcome = match (self.handlers.get(&*kind), &grant.body) {
             (Some(handler), Some(body)) => {
-                let cx = JobContext::new(self.state.clone(), self.client.clone(), grant.clone(), stopped);
+                let cx = JobContext::new(
+                    self.state.clone(),
+                    self.client.clone(),
+                    grant.clone(),
+                    stopped,
+                    self.policies.clone(),
+                );
                 let limit = grant.policy.timeout_ms.map(Duration::from_millis).or(self.limit);
                 // The handler's alone: the settle after it has its own time.
                 let context = match limit {
                     Some(limit) => Context::current().with_time_limit(limit),
                     None => Context::current(),
                 };
-                let work = context.scope(async { handler.call(&body.payload, cx).await });
+                let work = context.scope(async {
+                    match self.guards.get(&*kind) {
+                        Some(target) => guard(target, || handler.call(&body.payload, cx)).await,
+                        None => handler.call(&body.payload, cx).await,
+                    }
+                });
                 self.guarded(work, limit, slip.key).await
             }
             _ => {
@@ -163,7 +178,11 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         match ended {
             Ok(Ok(Ok(result))) => Outcome::Complete { result },
             Ok(Ok(Err(JobError(ending)))) => match ending {
-                Ending::Retry { kind, message } => failed(kind.as_deref(), message, Retry::Auto),
+                Ending::Retry { kind, message, after } => failed(
+                    kind.as_deref(),
+                    message,
+                    after.map_or(Retry::Auto, |after| Retry::After(ms(after))),
+                ),
                 Ending::Permanent { message } => failed(None, message, Retry::Never),
                 Ending::Snooze(delay) => Outcome::Release { delay_ms: ms(delay) },
                 Ending::Cancel => Outcome::Cancel,
@@ -215,6 +234,29 @@ fn attempt_context(grant: &Grant, kind: &str) -> Context {
     context.set("job.id", grant.id.to_string());
     context.set("job.kind", kind);
     context.with_attempt(grant.attempt)
+}
+
+/// One attempt under a policy. Trying again is the job's own business, so the policy never does.
+async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
+    target: &Target,
+    attempt: impl FnOnce() -> Fut,
+) -> Result<T, JobError> {
+    let mut attempt = Some(attempt);
+    let call = target.call().idempotent(false).upstream_retries(0);
+    let ended = call.run(|_| {
+        let attempt = attempt.take();
+        async move {
+            match attempt {
+                Some(attempt) => attempt().await,
+                None => Err(JobError::retry("the policy began the attempt twice; this is a bug of mainstay")),
+            }
+        }
+    });
+    ended.await.map_err(|error| match error {
+        PolicyError::Failed { error, .. } => error,
+        PolicyError::Refused { later: Some(later), .. } => JobError::snooze(later.after),
+        error => JobError::retry(error.told()),
+    })
 }
 
 fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {

@@ -4,6 +4,7 @@ mod budget;
 mod call;
 mod hedge;
 mod jitter;
+mod jobs;
 mod registry;
 
 use std::io;
