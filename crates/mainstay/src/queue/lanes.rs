@@ -1,14 +1,13 @@
 //! Entries by priority, first in first out within each.
 
-use std::collections::VecDeque;
-
+use super::blocks::Blocks;
 use super::state::Load;
 
 /// How many priorities there are.
 pub(super) const LANES: usize = 10;
 
 pub(super) struct Lanes<E> {
-    lanes: [VecDeque<(u64, E)>; LANES],
+    lanes: [Blocks<(u64, E)>; LANES],
     weights: [u64; LANES],
     /// Bit `n` is set while lane `n` holds something.
     occupied: u16,
@@ -17,7 +16,7 @@ pub(super) struct Lanes<E> {
 
 impl<E> Lanes<E> {
     pub fn new() -> Self {
-        Self { lanes: std::array::from_fn(|_| VecDeque::new()), weights: [0; LANES], occupied: 0, len: 0 }
+        Self { lanes: std::array::from_fn(|_| Blocks::new()), weights: [0; LANES], occupied: 0, len: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -31,7 +30,7 @@ impl<E> Lanes<E> {
     /// At the end of its lane; a priority beyond the last counts as the last.
     pub fn push(&mut self, lane: u8, weight: u64, entry: E) {
         let lane = usize::from(lane).min(LANES - 1);
-        self.lanes[lane].push_back((weight, entry));
+        self.lanes[lane].push((weight, entry));
         self.weights[lane] += weight;
         self.occupied |= 1 << lane;
         self.len += 1;
@@ -51,12 +50,12 @@ impl<E> Lanes<E> {
     /// What [`evict`](Self::evict) could make room of, all told.
     pub fn evictable(&self, lane: u8) -> Load {
         let from = usize::from(lane).min(LANES - 1);
-        let items = self.lanes[from..].iter().map(VecDeque::len).sum();
+        let items = self.lanes[from..].iter().map(Blocks::len).sum();
         Load { items, weight: self.weights[from..].iter().sum() }
     }
 
     fn take(&mut self, lane: usize) -> Option<(u64, E)> {
-        let (weight, entry) = self.lanes.get_mut(lane)?.pop_front()?;
+        let (weight, entry) = self.lanes.get_mut(lane)?.pop()?;
         self.weights[lane] -= weight;
         if self.lanes[lane].is_empty() {
             self.occupied &= !(1 << lane);

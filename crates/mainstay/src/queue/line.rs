@@ -135,6 +135,7 @@ pub(super) struct Wakes {
 }
 
 impl Wakes {
+    #[inline]
     pub fn add(&mut self, waker: Option<Waker>) {
         if self.first.is_none() {
             self.first = waker;
@@ -152,6 +153,7 @@ impl Wakes {
 }
 
 impl Drop for Wakes {
+    #[inline]
     fn drop(&mut self) {
         if let Some(waker) = self.first.take() {
             waker.wake();

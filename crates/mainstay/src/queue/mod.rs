@@ -36,10 +36,11 @@
 //! tokio's cooperative scheduling: draining a full queue does not starve other tasks.
 //!
 //! # Metrics
-//! `mainstay.queue.depth`, `.capacity`, `.bytes` and `.waiting` (gauges, set by [`observe`]), `.wait` (seconds an item
-//! spent inside; the first ones of a nearly empty queue and then every sixteenth), `.waits` (sends that had to wait),
+//! `mainstay.queue.depth`, `.capacity`, `.bytes` and `.waiting` (gauges, set by [`observe`]), `.wait` (seconds inside, of
+//! every sixteenth item), `.waits` (sends that had to wait),
 //! `.refused` and `.dropped` with a `reason`; all by `queue`. They are registered when a queue is opened.
 
+mod blocks;
 mod drain;
 mod error;
 mod lanes;

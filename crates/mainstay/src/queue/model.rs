@@ -7,6 +7,8 @@
     reason = "the same source over another lock; the model uses what it needs"
 )]
 
+#[path = "blocks.rs"]
+mod blocks;
 #[path = "lanes.rs"]
 mod lanes;
 #[path = "line.rs"]

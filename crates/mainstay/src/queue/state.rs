@@ -294,6 +294,7 @@ impl<E> Core<E> {
     }
 }
 
+#[inline]
 fn fits(used: Load, more: Load, limit: Load) -> bool {
     used.items + more.items <= limit.items
         && used.weight.checked_add(more.weight).is_some_and(|weight| weight <= limit.weight)
@@ -329,7 +330,7 @@ impl<E> State<E> {
 
     fn insert(&mut self, lane: u8, weight: u64, mut entry: E, mark: impl FnOnce(&mut E), wakes: &mut Wakes) {
         // A clock read for each would cost as much as all the rest.
-        if self.sent.is_multiple_of(16) || self.lanes.len() < 4 {
+        if self.sent.is_multiple_of(16) {
             mark(&mut entry);
         }
         self.sent += 1;
