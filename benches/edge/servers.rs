@@ -28,7 +28,7 @@ pub async fn bare(listener: TcpListener) {
 
 /// hyper with axum's router: what the chassis adds to.
 pub async fn axum(listener: TcpListener) {
-    let router = routes();
+    let router = routes().with_state(()); // as axum::serve does
     accept(listener, |stream| {
         let service = TowerToHyperService::new(router.clone());
         async move {

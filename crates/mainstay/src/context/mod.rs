@@ -44,7 +44,7 @@ mod trace;
 mod trace_state;
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -72,6 +72,8 @@ struct Inner {
     /// Where this one was derived from: its fields come first.
     origin: Context,
     fields: Mutex<Fields>,
+    /// See [`Context::limited`].
+    limit: OnceLock<Instant>,
 }
 
 #[derive(Clone, Default)]
@@ -126,7 +128,8 @@ impl Context {
 
     /// When whoever asked stops waiting.
     pub fn deadline(&self) -> Option<Instant> {
-        self.known()?.deadline
+        let inner = self.0.as_deref()?;
+        inner.known.deadline.into_iter().chain(inner.limit.get().copied()).min()
     }
 
     /// How long whoever asked will go on waiting; zero if they have stopped. `None`: no deadline.
@@ -190,6 +193,17 @@ impl Context {
         self.with_deadline(Instant::now() + limit)
     }
 
+    /// The same context with a time limit, for all that share it: the pipeline's, set before anybody reads it. A
+    /// context that has one already is derived from.
+    #[cfg(feature = "http")]
+    pub(crate) fn limited(self, limit: Duration) -> Self {
+        let at = Instant::now() + limit;
+        match &self.0 {
+            Some(inner) if inner.limit.set(at).is_ok() => self,
+            _ => self.with_deadline(at),
+        }
+    }
+
     /// With this criticality.
     #[must_use]
     pub fn with_criticality(self, criticality: Criticality) -> Self {
@@ -224,13 +238,16 @@ impl Context {
     fn with(mut self, change: impl FnOnce(&mut Known)) -> Self {
         match self.0.as_mut().and_then(Arc::get_mut) {
             Some(inner) => {
+                let deadlines = inner.known.deadline.into_iter().chain(inner.limit.take());
+                inner.known.deadline = deadlines.min();
                 change(&mut inner.known);
                 self
             }
             None => {
                 let mut known = self.known().cloned().unwrap_or_default();
+                known.deadline = self.deadline();
                 change(&mut known);
-                Self(Some(Arc::new(Inner { known, origin: self, fields: Mutex::default() })))
+                Self(Some(Arc::new(Inner { known, origin: self, ..Inner::default() })))
             }
         }
     }

@@ -136,6 +136,8 @@ impl Listener {
             Some(pipeline) => plan.router.layer(pipeline),
             None => plan.router,
         };
+        // Built now; a router that may still be given a state builds its routes anew for every request.
+        let router = router.with_state(());
         let door = Arc::new(Door {
             router,
             shutdown: core.shutdown.clone(),

@@ -4,6 +4,7 @@
 //! there by itself.
 
 mod body;
+mod meters;
 mod outcome;
 mod refusal;
 mod service;

@@ -1,9 +1,12 @@
 //! How a request ended: exactly one truthful answer, as a metric and an access log line.
 
+use std::sync::Arc;
+
 use axum::extract::MatchedPath;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
 
+use super::meters::{Meters, Series};
 use crate::context::Context;
 use crate::http::Peer;
 use crate::shutdown::Shutdown;
@@ -46,10 +49,10 @@ impl Outcome {
 /// Follows a request; says how it ended when it is dropped, whoever drops it.
 pub(super) struct Guard {
     began: Instant,
+    meters: Arc<Meters>,
     method: Method,
-    /// The route's pattern, never the path: scanners try a hundred thousand paths, and each label is a series.
     route: Option<MatchedPath>,
-    path: String,
+    uri: Uri,
     peer: Option<Peer>,
     shutdown: Option<Shutdown>,
     context: Context,
@@ -59,14 +62,15 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub fn begin<B>(request: &Request<B>, context: Context) -> Self {
-        metrics::gauge!("http.server.active_requests").increment(1);
+    pub fn begin<B>(request: &Request<B>, meters: Arc<Meters>, context: Context) -> Self {
+        meters.active().increment(1);
         let extensions = request.extensions();
         Self {
             began: Instant::now(),
+            meters,
             method: request.method().clone(),
             route: extensions.get().cloned(),
-            path: request.uri().path().to_owned(),
+            uri: request.uri().clone(),
             peer: extensions.get().copied(),
             shutdown: extensions.get().cloned(),
             context,
@@ -74,6 +78,11 @@ impl Guard {
             outcome: None,
             sent: false,
         }
+    }
+
+    /// What was asked for.
+    pub fn path(&self) -> &str {
+        self.uri.path()
     }
 
     /// The context in which the request is handled.
@@ -130,23 +139,16 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        metrics::gauge!("http.server.active_requests").decrement(1);
+        self.meters.active().decrement(1);
         let (took, outcome) = (self.began.elapsed(), self.verdict());
+        let (method, route) = (self.method(), self.route());
         let status = self.status.map_or(0, |status| status.as_u16());
-        let labels = [
-            ("http.request.method", self.method().to_owned()),
-            ("http.route", self.route().to_owned()),
-            // Without an answer there is no status; 499 is what proxies say of a client that left.
-            ("http.response.status_code", if status == 0 { "499".to_owned() } else { status.to_string() }),
-            ("outcome", outcome.as_str().to_owned()),
-        ];
-        metrics::histogram!("http.server.request.duration", &labels).record(took.as_secs_f64());
+        self.meters.ended(Series { method, route: route.into(), status, outcome }, took);
 
         let (path, took_ms, outcome_text) =
-            (self.path.as_str(), took.as_micros() as f64 / 1000.0, outcome.as_str());
+            (self.uri.path(), took.as_micros() as f64 / 1000.0, outcome.as_str());
         let peer = self.peer.map(|peer| tracing::field::display(peer.addr));
         let _in = self.context.enter();
-        let (method, route) = (self.method(), self.route());
         match outcome {
             Outcome::Ok | Outcome::ClientError => {
                 tracing::debug!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");

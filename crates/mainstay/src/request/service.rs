@@ -1,74 +1,80 @@
 //! The steps, in their order.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{self, Poll};
 
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::FutureExt;
 use http::{Request, StatusCode};
+use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use super::body::{self, Limited, Watched};
+use super::meters::Meters;
 use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal};
 use crate::context::{Context, RequestId};
 
-/// A service behind the [`Pipeline`].
+/// A service behind the [`Pipeline`]. All clones are one.
 #[derive(Debug, Clone)]
-pub struct Piped<S> {
+pub struct Piped<S>(Arc<Shared<S>>);
+
+#[derive(Debug)]
+struct Shared<S> {
     pipeline: Pipeline,
+    meters: Arc<Meters>,
+    /// Cloned for each request.
     inner: S,
 }
 
 impl<S> Piped<S> {
     pub(super) fn new(pipeline: Pipeline, inner: S) -> Self {
-        Self { pipeline, inner }
+        Self(Arc::new(Shared { pipeline, meters: Arc::default(), inner }))
     }
 }
 
 impl<S> Service<Request<Body>> for Piped<S>
 where
-    S: Service<Request<Body>, Response = Response> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     type Response = Response;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), S::Error>> {
+        // What is inside is waited for within the request, where the time limit counts.
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The one that was polled ready is the one to call.
-        let ready = self.inner.clone();
-        let inner = std::mem::replace(&mut self.inner, ready);
-        Box::pin(pass(self.pipeline.clone(), inner, request))
+        Box::pin(pass(self.0.clone(), request))
     }
 }
 
 /// Outer to inner.
-async fn pass<S>(pipeline: Pipeline, mut inner: S, request: Request<Body>) -> Result<Response, S::Error>
+async fn pass<S>(shared: Arc<Shared<S>>, request: Request<Body>) -> Result<Response, S::Error>
 where
-    S: Service<Request<Body>, Response = Response>,
+    S: Service<Request<Body>, Response = Response> + Clone,
 {
+    let pipeline = &shared.pipeline;
     // 1. Context: before anything that logs; the listener has read it from the headers. The time limit is the caller's
     // or ours, the earlier.
     let known = request.extensions().get().cloned();
     let mut context: Context = known.unwrap_or_else(|| Context::from_headers(request.headers()));
     if let Some(limit) = pipeline.time_limit {
-        context = context.with_time_limit(limit);
+        context = context.limited(limit);
     }
     // 2. Outcome: it knows how it ended whatever happens below, also when this future is dropped.
-    let mut guard = Guard::begin(&request, context.clone());
-    let uri = request.uri().clone();
-    let refuse = |refusal: Refusal| {
+    let mut guard = Guard::begin(&request, shared.meters.clone(), context.clone());
+    let refuse = |guard: &Guard, refusal: Refusal| {
         let id = context.request_id().map_or("", RequestId::as_str);
-        (pipeline.refuse)(refusal.request_id(id).path(uri.path()))
+        (pipeline.refuse)(refusal.request_id(id).path(guard.path()))
     };
 
     // 3. Body limit: a body that says that it is too long is refused before any work.
@@ -77,13 +83,17 @@ where
         if !request.headers().contains_key(http::header::EXPECT) {
             body::discard(request.into_body(), pipeline.body_limit).await;
         }
-        Ok(refuse(refusal))
+        Ok(refuse(&guard, refusal))
     } else {
-        let request = request.map(|body| Limited::new(body, pipeline.body_limit, pipeline.body_timeout));
-        let request = request.map(Body::new);
+        let request = request.map(|body| limited(body, pipeline));
         // 4. Panic guard, so that a panic is an answer and an outcome like any other. The call itself is inside,
         // because a handler may panic before its first await.
-        let handled = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
+        let mut inner = shared.inner.clone();
+        let handled = async move {
+            poll_fn(|cx| inner.poll_ready(cx)).await?;
+            inner.call(request).await
+        };
+        let handled = AssertUnwindSafe(handled).catch_unwind();
         // 5. Time limit.
         match within(context.deadline(), context.scope(handled)).await {
             Some(Ok(answer)) => answer,
@@ -94,13 +104,13 @@ where
                 tracing::error!(panic = %message, "handler panicked");
                 let refusal =
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here");
-                Ok(refuse(refusal.unknown_outcome()))
+                Ok(refuse(&guard, refusal.unknown_outcome()))
             }
             None => {
                 guard.ends_as(Outcome::TimedOut);
                 let refusal =
                     Refusal::new(StatusCode::GATEWAY_TIMEOUT, "deadline-exceeded", "the time limit passed");
-                Ok(refuse(refusal.unknown_outcome()))
+                Ok(refuse(&guard, refusal.unknown_outcome()))
             }
         }
     };
@@ -110,6 +120,14 @@ where
         // The outcome is known when the body has been sent.
         response.map(|body| Body::new(Watched::new(body, guard)))
     })
+}
+
+fn limited(body: Body, pipeline: &Pipeline) -> Body {
+    // Most requests have none.
+    if body.is_end_stream() {
+        return body;
+    }
+    Body::new(Limited::new(body, pipeline.body_limit, pipeline.body_timeout))
 }
 
 fn too_long(request: &Request<Body>, limit: usize) -> Option<Refusal> {
