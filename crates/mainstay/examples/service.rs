@@ -14,6 +14,7 @@
 
 use std::convert::Infallible;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -52,7 +53,15 @@ async fn boot(b: &mut Boot<Config>) -> Result<()> {
         b.component("hanging", std::future::pending::<Result<()>>()).await?;
     }
     misbehave(b).await?;
-    let http = b.http(&b.config.listen, routes(b.tasks()));
+    let greeting = Arc::new(Mutex::new(b.config.greeting.clone()));
+    let greet = greeting.clone();
+    let changed = move |config: Arc<Config>| {
+        *greet.lock().unwrap_or_else(PoisonError::into_inner) = config.greeting.clone();
+        std::future::ready(())
+    };
+    b.on_reload("greeting", changed).applies(["greeting"]);
+    let greeting = get(async move || greeting.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    let http = b.http(&b.config.listen, routes(b.tasks()).route("/greeting", greeting));
     let admin = b.admin_address();
     b.on_ready(async move {
         let admin = admin.map(|address| address.to_string()).unwrap_or_default();

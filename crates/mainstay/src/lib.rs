@@ -75,7 +75,7 @@ mod time;
 pub mod workers;
 
 pub use app::{App, Boot, Component, Ended, IntoResult, Overstayer, Pool, PoolStatus, Restart};
-pub use app::{Starting, StartingPool};
+pub use app::{OnReload, Reload, Reloaded, Starting, StartingPool};
 pub use client::{Client, CommitBuilder, StoreError};
 pub use clock::SystemClock;
 pub use config::Secret;

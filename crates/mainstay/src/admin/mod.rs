@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::app::Core;
-use crate::http::{Door, Limits, accept};
+use crate::http::{Door, Limits, accept, bind};
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
 use crate::{Error, Result, millis, secs};
@@ -64,6 +63,18 @@ impl Admin {
     }
 }
 
+/// Before there is any other thread.
+pub(crate) fn adopt_passed_sockets() {
+    crate::http::adopt();
+}
+
+/// Says which sockets were passed for nothing.
+pub(crate) fn warn_of_unused_sockets() {
+    for socket in crate::http::unused() {
+        tracing::warn!(%socket, "the service manager has passed a socket that nothing listens on");
+    }
+}
+
 /// Binds and serves the admin listener on `control`, if there is to be one.
 pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
     let Some(listen) = core.settings.admin_address().map(str::to_owned) else { return Ok(()) };
@@ -74,8 +85,8 @@ pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
     let _ = core.admin.tasks.set(tasks.clone());
     // Bound where it is served: a socket belongs to the runtime that registered it.
     let opened = control.spawn("admin listener", async move {
-        let listener = TcpListener::bind(&listen).await?;
-        let address = listener.local_addr()?;
+        let bound = bind(&listen).await?;
+        let address = bound.listener.local_addr()?;
         let _ = core.admin.address.set(address);
         let door = Door {
             router,
@@ -84,7 +95,7 @@ pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
             flights: Arc::default(),
             limits: Limits { connections: 256, header_timeout: secs(10) },
         };
-        tasks.spawn("admin accept", accept(listener, Arc::new(door)));
+        tasks.spawn("admin accept", accept(bound, Arc::new(door)));
         tracing::info!(%address, "admin listening");
         Ok::<_, Error>(())
     });

@@ -19,3 +19,7 @@ pub(crate) async fn open(_: &Arc<Core>, _: &TaskSet) -> Result<()> {
 }
 
 pub(crate) async fn close(_: &Core, _: Duration) {}
+
+pub(crate) fn adopt_passed_sockets() {}
+
+pub(crate) fn warn_of_unused_sockets() {}

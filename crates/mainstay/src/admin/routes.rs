@@ -93,7 +93,7 @@ async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Respo
 }
 
 async fn config(State(core): State<Arc<Core>>) -> Response {
-    json(StatusCode::OK, &to_json(&core.values))
+    json(StatusCode::OK, &to_json(&core.values_now()))
 }
 
 fn json(status: StatusCode, body: &Value) -> Response {

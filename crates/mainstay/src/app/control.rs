@@ -1,12 +1,13 @@
 //! The thread that answers when the main runtime does not: signals, probes, administration.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::shutdown::Shutdown;
 use crate::tasks::TaskSet;
@@ -41,14 +42,22 @@ impl Control {
         &self.tasks
     }
 
-    /// Installs the handlers of SIGTERM and SIGINT; they are in place when this returns. The third demand ends the
-    /// process at once, with `last` as the last thing done.
-    pub fn handle_signals(&self, shutdown: Shutdown, last: impl Fn() + Send + Sync + 'static) -> Result<()> {
+    /// Installs the handlers of SIGTERM, SIGINT and SIGHUP; they are in place when this returns. The third demand ends
+    /// the process at once, with `last` as the last thing done. SIGHUP notifies `reload`.
+    pub fn handle_signals(
+        &self,
+        shutdown: Shutdown,
+        reload: Arc<Notify>,
+        last: impl Fn() + Send + Sync + 'static,
+    ) -> Result<()> {
         let (installed, done) = sync_channel(1);
         self.tasks.spawn("signals", async move {
-            let streams =
-                signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-            let (term, int) = match streams {
+            let streams = || {
+                let [term, int, hup] =
+                    [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+                Ok::<_, std::io::Error>((term?, int?, hup?))
+            };
+            let (term, int, mut hup) = match streams() {
                 Ok(streams) => streams,
                 Err(error) => {
                     let _ = installed.send(Err(error));
@@ -56,7 +65,12 @@ impl Control {
                 }
             };
             let _ = installed.send(Ok(()));
-            listen(term, int, &shutdown, &last).await;
+            let hangups = async {
+                while hup.recv().await.is_some() {
+                    reload.notify_one()
+                }
+            };
+            tokio::join!(listen(term, int, &shutdown, &last), hangups);
         });
         match done.recv() {
             Ok(installed) => installed.map_err(|e| Error::from(e).context("cannot install signal handlers")),

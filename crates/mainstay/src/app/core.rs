@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use super::part::Part;
+use super::reload::Reloads;
 use super::{Budget, Overstayer};
 use crate::Result;
 use crate::admin::Admin;
@@ -25,8 +26,10 @@ pub(crate) struct Core {
     pub name: String,
     pub settings: Settings,
     pub budget: Budget,
-    /// The effective configuration, for `GET /admin/config`.
+    /// The effective configuration as it was at the start.
     pub values: Vec<Effective>,
+    /// As it is now, for `GET /admin/config`.
+    values_now: Mutex<Arc<Vec<Effective>>>,
     pub level: LogLevel,
     pub shutdown: Shutdown,
     /// Work: waited for in the drain.
@@ -37,6 +40,7 @@ pub(crate) struct Core {
     pub admin: Admin,
     /// What the service calls, with the state that all callers share.
     pub policies: Policies,
+    pub reloads: Reloads,
     /// The store that was opened last: what workers take jobs from unless told otherwise.
     pub store: Mutex<Option<Client>>,
     registry: Mutex<Registry>,
@@ -80,6 +84,7 @@ impl Core {
             // Refused before, if one is wrong.
             policies: Policies::new(given.settings.policies.clone()).unwrap_or_default(),
             settings: given.settings,
+            values_now: Mutex::new(Arc::new(given.values.clone())),
             values: given.values,
             level: given.level,
             health: Health::new(given.shutdown.clone()),
@@ -87,6 +92,7 @@ impl Core {
             tasks: TaskSet::on(given.runtime.clone()),
             loops: TaskSet::on(given.runtime),
             admin: Admin::default(),
+            reloads: Reloads::default(),
             store: Mutex::default(),
             registry: Mutex::default(),
         })
@@ -132,6 +138,21 @@ impl Core {
         let mut all: Vec<_> = self.parts().iter().flat_map(|part| part.in_flight()).collect();
         all.extend(self.tasks.list().into_iter().map(Overstayer::from));
         all
+    }
+
+    #[cfg(feature = "http")]
+    pub fn values_now(&self) -> Arc<Vec<Effective>> {
+        self.values_now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These keys have taken their new values.
+    pub fn values_changed(&self, fresh: &[Effective], keys: &[String]) {
+        let mut now = self.values_now.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = now.iter().filter(|value| !keys.contains(&value.key));
+        let comes = fresh.iter().filter(|value| keys.contains(&value.key));
+        let mut all: Vec<_> = stays.chain(comes).cloned().collect();
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        *now = Arc::new(all);
     }
 
     pub fn last_store(&self) -> Option<Client> {

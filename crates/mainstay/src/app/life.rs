@@ -52,6 +52,7 @@ where
         Ok(()) => {
             core.shutdown.advance(Phase::Running);
             notify("READY=1");
+            crate::admin::warn_of_unused_sockets();
             let took_ms = began.elapsed().as_millis() as u64;
             tracing::info!(app = %core.name, took_ms, "ready");
             core.shutdown.demanded(1).await;

@@ -11,6 +11,7 @@ mod life;
 mod notify;
 mod part;
 mod pool;
+mod reload;
 mod report;
 mod restart;
 mod watchdog;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 pub use boot::Boot;
 pub(crate) use budget::Budget;
@@ -31,6 +33,7 @@ pub use into_result::IntoResult;
 pub use part::Overstayer;
 pub(crate) use part::Part;
 pub use pool::{Pool, PoolStatus, StartingPool};
+pub use reload::{OnReload, Reload, Reloaded};
 pub use report::Ended;
 pub use restart::Restart;
 
@@ -47,24 +50,24 @@ use crate::{Error, Result, admin, telemetry};
 /// `C` is the service's configuration; it follows from the `boot` that is run.
 pub struct App<C> {
     name: String,
-    loader: Loader<C>,
+    loader: Arc<Loader<C>>,
     shutdown: Shutdown,
 }
 
 impl<C> App<C>
 where
-    C: Serialize + DeserializeOwned + Default,
+    C: Serialize + DeserializeOwned + Default + Send + Sync + 'static,
 {
     /// An app of this name, which in capitals is the prefix of its variables (`SHOP_GRACE_MS`).
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { loader: Loader::new(&name), name, shutdown: Shutdown::new() }
+        Self { loader: Arc::new(Loader::new(&name)), name, shutdown: Shutdown::new() }
     }
 
     /// Reads the configuration with this loader, which may know of a file, flags and rules.
     #[must_use]
     pub fn config(mut self, loader: Loader<C>) -> Self {
-        self.loader = loader;
+        self.loader = Arc::new(loader);
         self
     }
 
@@ -135,11 +138,13 @@ where
     where
         B: AsyncFnOnce(&mut Boot<C>) -> Result<()>,
     {
+        admin::adopt_passed_sockets();
         // First of all, so that a signal that comes while we start is not the end of us.
         let control = Control::start()?;
         let log_slot = Arc::new(OnceLock::<Log>::new());
         let last = log_slot.clone();
-        control.handle_signals(self.shutdown.clone(), move || {
+        let reload = Arc::new(Notify::new());
+        control.handle_signals(self.shutdown.clone(), reload.clone(), move || {
             if let Some(log) = last.get() {
                 log.flush(millis(100));
             }
@@ -159,6 +164,8 @@ where
         let runtime = builder.build().map_err(|e| Error::from(e).context("cannot start the runtime"))?;
         let (core, config) = self.assemble(loaded, &log, runtime.handle().clone());
         arm_watchdog(&core)?;
+        control.tasks().spawn("reload", reload::on_request(Arc::downgrade(&core), reload));
+        control.tasks().spawn("signs of life", notify::watchdog(core.health.clone()));
 
         let ended = runtime.block_on(async {
             let ended = match admin::open(&core, control.tasks()).await {
@@ -191,6 +198,8 @@ where
             shutdown: self.shutdown.clone(),
             runtime,
         });
+        let loader = self.loader.clone();
+        core.reloads.prepare(loaded.prints, move || Ok(reload::Fresh::new(loader.load()?)));
         (core, loaded.config)
     }
 }

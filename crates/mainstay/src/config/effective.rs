@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::Prints;
 use super::secret::mask_url;
 use super::tree::{self, Setting};
 use super::{Settings, Source};
@@ -21,6 +22,8 @@ pub struct Loaded<C> {
     pub values: Vec<Effective>,
     /// What is worth saying but no reason to refuse, such as an unknown variable.
     pub warnings: Vec<String>,
+    /// To tell what has changed when it is read again.
+    pub(crate) prints: Prints,
 }
 
 /// One value of the effective configuration.
@@ -61,7 +64,7 @@ pub(super) fn effective<C: Serialize>(config: &C, settings: &Settings, given: &[
     out
 }
 
-fn object(value: Result<Value, serde_json::Error>) -> Map<String, Value> {
+pub(super) fn object(value: Result<Value, serde_json::Error>) -> Map<String, Value> {
     match value {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::apply::{Base, apply};
 use super::effective::{Loaded, effective};
 use super::nearest::nearest;
+use super::prints::prints;
 use super::secret::{REDACTED, revealing};
 use super::tree::{self, Given, Path, Setting};
 use super::{Problems, Settings, Source, file};
@@ -112,7 +113,8 @@ impl<C: Serialize + DeserializeOwned + Default> Loader<C> {
             values.iter().find(|value| value.key == key).map_or(Source::Default, |value| value.source.clone())
         });
         if problems.is_empty() {
-            Ok(Loaded { config, settings, values, warnings })
+            let prints = prints(&config, &settings);
+            Ok(Loaded { config, settings, values, warnings, prints })
         } else {
             Err(problems.warned(warnings))
         }

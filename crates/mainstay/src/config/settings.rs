@@ -30,7 +30,7 @@ pub struct Settings {
     pub stop_ms: Option<u64>,
     /// How long writing out metrics, spans and logs may take. Defaults to 3,000.
     pub flush_ms: Option<u64>,
-    /// Address of probes, metrics and administration; `off` for none. Defaults to `127.0.0.1:6248`.
+    /// Address of probes, metrics and administration, `HOST:PORT` or `fd:NAME`; `off` for none. Defaults to `127.0.0.1:6248`.
     pub admin_listen: String,
     /// `json`, `logfmt`, `plain`, `pretty`, or `auto`: `pretty` on a terminal, else `json`. Defaults to `auto`.
     pub log_format: Format,
@@ -125,7 +125,7 @@ impl Settings {
             policy.validate(&format!("policies.{name}."), problems);
         }
         if self.admin_address().is_some_and(|address| !address.contains(':')) {
-            problems.add("admin_listen", "must be HOST:PORT or `off`");
+            problems.add("admin_listen", "must be HOST:PORT, fd:NAME or `off`");
         }
     }
 }

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::future::BoxFuture;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::flight::Flights;
-use super::{Door, Limits, accept};
+use super::{Door, Limits, accept, bind};
+use crate::Result;
 use crate::app::{Boot, Core, Overstayer, Part};
 use crate::health::Health;
 use crate::request::Pipeline;
 use crate::tasks::TaskSet;
-use crate::{Error, Result};
 
 impl<C> Boot<C> {
-    /// Serves `router` on `listen` (`HOST:PORT`; port 0 takes a free one), behind the request [`Pipeline`]. It begins
+    /// Serves `router` on `listen` (`HOST:PORT`, where port 0 takes a free one; or `fd:NAME`, a socket that the service
+    /// manager has passed under that name), behind the request [`Pipeline`]. It begins
     /// to listen in its place in the order, once `boot` has returned.
     pub fn http(&self, listen: impl Display, router: Router) -> Http {
         let settings = &self.core.settings;
@@ -128,10 +128,9 @@ impl Listener {
     async fn open(&self) -> Result<()> {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(plan), Some(core)) = (plan, self.core.upgrade()) else { return Ok(()) };
-        let bound = TcpListener::bind(&self.listen).await;
-        let listener =
-            bound.map_err(|e| Error::from(e).context(format!("cannot listen on {}", self.listen)))?;
-        let address = listener.local_addr()?;
+        let bound = bind(&self.listen).await;
+        let bound = bound.map_err(|error| error.context(format!("cannot listen on {}", self.listen)))?;
+        let address = bound.listener.local_addr()?;
         let router = match plan.pipeline {
             Some(pipeline) => plan.router.layer(pipeline),
             None => plan.router,
@@ -145,7 +144,7 @@ impl Listener {
             flights: self.flights.clone(),
             limits: plan.limits,
         });
-        self.tasks.spawn("http listener", accept(listener, door));
+        self.tasks.spawn("http listener", accept(bound, door));
         self.address.send_replace(Some(address));
         tracing::info!(%address, "listening");
         Ok(())

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::Peer;
 use super::conn::serve;
 use super::flight::Flights;
+use super::passed::Bound;
 use crate::millis;
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
@@ -41,7 +42,8 @@ pub(crate) struct Limits {
 const EXHAUSTED: Duration = millis(100);
 
 /// Accepts until the drain begins; the listener is closed when this returns.
-pub(crate) async fn accept(listener: TcpListener, door: Arc<Door>) {
+pub(crate) async fn accept(bound: Bound, door: Arc<Door>) {
+    let Bound { listener, passed } = bound;
     let slots = Arc::new(Semaphore::new(door.limits.connections.min(Semaphore::MAX_PERMITS)));
     let mut exhausted = false;
     let draining = door.shutdown.reached(Phase::Draining);
@@ -72,6 +74,9 @@ pub(crate) async fn accept(listener: TcpListener, door: Arc<Door>) {
                 sleep(EXHAUSTED).await;
             }
         }
+    }
+    if passed {
+        return; // whoever waits in the backlog is served by the next instance
     }
     // Clients whose connection the kernel has accepted for us already would otherwise be reset.
     while let Ok(slot) = slots.clone().try_acquire_owned()

@@ -13,5 +13,7 @@ mod policy;
 mod process;
 mod queue;
 mod readme;
+mod reload;
 mod store;
+mod systemd;
 mod workers;

@@ -34,7 +34,7 @@ pub struct Service {
     pub child: Child,
     out: Lines<BufReader<ChildStdout>>,
     log: Lines<BufReader<ChildStderr>>,
-    logged: String,
+    pub logged: String,
 }
 
 pub struct Exit {

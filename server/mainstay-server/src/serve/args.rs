@@ -17,7 +17,7 @@ pub struct ServeArgs {
     /// Where jobs are kept: `memory:` or `sqlite:PATH` [default: sqlite:./mainstay.db]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
-    /// Address of the API; port 0 takes a free one [default: 127.0.0.1:6246]
+    /// Address of the API; port 0 takes a free one, fd:NAME a socket that was passed [default: 127.0.0.1:6246]
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub listen: Option<String>,
     /// Address of probes, metrics and administration, or `off` [default: 127.0.0.1:6247]
@@ -104,10 +104,13 @@ impl ServeArgs {
 
 /// What clap refuses here is exit code 2; what only the configuration as a whole can refuse is 78.
 fn address(text: &str) -> Result<String, String> {
+    if text.strip_prefix("fd:").is_some_and(|name| !name.is_empty()) {
+        return Ok(text.to_owned());
+    }
     let port = text.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port));
     match port.map(str::parse::<u16>) {
         Some(Ok(_)) => Ok(text.to_owned()),
-        _ => Err("must be HOST:PORT, such as 127.0.0.1:6246 or [::1]:0".to_owned()),
+        _ => Err("must be HOST:PORT, such as 127.0.0.1:6246 or [::1]:0, or fd:NAME".to_owned()),
     }
 }
 
@@ -136,10 +139,10 @@ mod tests {
 
     #[test]
     fn ill_typed_flags_are_refused_by_their_reader() {
-        for good in ["127.0.0.1:0", "[::1]:6246", "localhost:80"] {
+        for good in ["127.0.0.1:0", "[::1]:6246", "localhost:80", "fd:api", "fd:3"] {
             assert!(address(good).is_ok(), "{good}");
         }
-        for bad in ["", "6246", ":6246", "localhost", "localhost:http", "a:70000"] {
+        for bad in ["", "fd:", "6246", ":6246", "localhost", "localhost:http", "a:70000"] {
             assert!(address(bad).is_err(), "{bad}");
         }
         assert!(address_or_off("off").is_ok());

@@ -1,6 +1,5 @@
 //! Putting the server together.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,11 +102,9 @@ async fn refuse_open_door(key: &str, listen: &str) -> Result<()> {
     if key == "admin_listen" && (listen.trim().is_empty() || listen == "off") {
         return Ok(());
     }
-    let resolved = tokio::net::lookup_host(listen).await;
-    let addresses: Vec<SocketAddr> = match resolved {
-        Ok(addresses) => addresses.collect(),
-        Err(error) => return Err(Error::config(format!("{key}: cannot resolve `{listen}`: {error}"))),
-    };
+    let addresses = mainstay::http::resolve(listen)
+        .await
+        .map_err(|error| Error::config(format!("{key}: cannot resolve `{listen}`: {}", error.chain())))?;
     match addresses.iter().find(|address| !address.ip().is_loopback()) {
         None => Ok(()),
         Some(address) => Err(Error::config(format!(
