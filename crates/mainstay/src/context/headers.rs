@@ -11,6 +11,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const RETRIES: HeaderName = HeaderName::from_static("x-retry-attempt");
 const CRITICALITY: HeaderName = HeaderName::from_static("x-criticality");
 
 /// Beyond a day nobody waits; and the sum must not overflow.
@@ -18,7 +20,8 @@ const LONGEST_WAIT_MS: u64 = 86_400_000;
 
 impl Context {
     /// The context of a request, as its caller gave it: `x-request-id`, `traceparent`, `tracestate`, `baggage`,
-    /// `x-request-timeout-ms`, `x-criticality`. What is missing or not valid is as if it had not been sent: a new
+    /// `x-request-timeout-ms`, `grpc-timeout` (the earlier of both), `x-criticality`, `x-retry-attempt` (retries made
+    /// before this one, so that nobody retries a retry). What is missing or not valid is as if it had not been sent: a new
     /// request id, a new trace, no deadline.
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let one = |name| sole(headers, name);
@@ -38,7 +41,12 @@ impl Context {
         if let Some(criticality) = one(CRITICALITY).and_then(Criticality::parse) {
             context = context.with_criticality(criticality);
         }
-        match one(TIMEOUT).and_then(|text| text.parse::<u64>().ok()) {
+        if let Some(retries) = one(RETRIES).and_then(|text| text.parse::<u16>().ok()).filter(|n| *n > 0) {
+            context = context.with_attempt(u32::from(retries) + 1);
+        }
+        let ms = one(TIMEOUT).and_then(|text| text.parse::<u64>().ok());
+        let grpc = one(GRPC_TIMEOUT).and_then(grpc_timeout_ms);
+        match ms.into_iter().chain(grpc).min() {
             Some(ms) => context.with_time_limit(Duration::from_millis(ms.min(LONGEST_WAIT_MS))),
             None => context,
         }
@@ -73,6 +81,24 @@ impl Context {
                 headers.insert(name, value);
             }
         }
+    }
+}
+
+/// At most eight digits and a unit (gRPC over HTTP2, "Timeout"), in milliseconds.
+fn grpc_timeout_ms(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(n * 3_600_000),
+        "M" => Some(n * 60_000),
+        "S" => Some(n * 1_000),
+        "m" => Some(n),
+        "u" => Some(n / 1_000),
+        "n" => Some(n / 1_000_000),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use mainstay_core::{ErrorKind as StoreErrorKind, op::Reason};
 use serde_json::json;
 
 use crate::StoreError;
+use crate::policy::Later;
 
 /// What a handler answers when it cannot do its work. Made by `?` from any error: a store's answer keeps its
 /// meaning (a full queue is 429, one that is down 503), everything else is a 500 whose cause is in the log only.
@@ -19,6 +20,8 @@ pub struct ApiError {
     status: StatusCode,
     detail: String,
     retry_after: Option<u32>,
+    /// Whoever called should not try again at once: we have, or we shed load.
+    no_retry: bool,
     /// For the log.
     cause: Option<String>,
 }
@@ -26,18 +29,33 @@ pub struct ApiError {
 impl ApiError {
     /// An answer with this status, and words for the caller.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> ApiError {
-        ApiError { status, detail: detail.into(), retry_after: None, cause: None }
+        ApiError { status, detail: detail.into(), retry_after: None, no_retry: false, cause: None }
     }
 }
 
 impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApiError {
     fn from(error: E) -> ApiError {
+        let later = of_policy(&error);
         let cause = crate::Error::from_any(Box::new(error) as Box<dyn std::error::Error + Send + Sync>);
-        let known = find_store_error(&cause).map(of_store);
+        let known = find_store_error(&cause).map(of_store).or(later);
         let unknown =
             || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "something went wrong here; it is logged");
         ApiError { cause: Some(cause.chain()), ..known.unwrap_or_else(unknown) }
     }
+}
+
+/// Something that we call asks to be left alone, or a policy has given up on it.
+fn of_policy(error: &(dyn std::error::Error + 'static)) -> Option<ApiError> {
+    let later: &Later = error.downcast_ref().or_else(|| error.source()?.downcast_ref())?;
+    let seconds = later.after.as_millis().div_ceil(1_000);
+    Some(ApiError {
+        retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
+        no_retry: true,
+        ..ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "something that this needs cannot take more now; try again",
+        )
+    })
 }
 
 fn find_store_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
@@ -81,6 +99,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.no_retry {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

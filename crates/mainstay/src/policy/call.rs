@@ -103,6 +103,11 @@ impl<'t, C> Call<'t, C> {
         self
     }
 
+    #[cfg(feature = "http")]
+    pub(super) fn upstream(&self) -> u32 {
+        self.upstream
+    }
+
     /// Makes the call; see [`Target::run`].
     ///
     /// # Errors

@@ -29,6 +29,7 @@
 //! - [`Policy`] is data: from TOML, JSON or code. [`Policies`] is a service's registry of [`Target`]s, the state that
 //!   all callers of a target share. [`Target::run`] makes a call.
 //! - [`Verdict`] is what an outcome means; [`Classified`] errors know theirs, [`Classify`] judges those that do not.
+//! - `PolicyLayer` sends HTTP requests under a policy, in any tower stack (feature `http`).
 //! - [`PolicyError`] is why there is no value. [`Event`] is every decision, for metrics and watchers.
 //! - [`retry`] and [`retried`] are retries alone, for a function without a target.
 
@@ -42,6 +43,8 @@ mod chance;
 mod data;
 mod error;
 mod event;
+#[cfg(feature = "http")]
+mod layer;
 mod policies;
 mod rate;
 mod retry;
@@ -55,6 +58,8 @@ pub use call::{Attempt, Call};
 pub use data::{BreakerRules, BudgetRules, BulkheadRules, Hedge, Jitter, Policy, Rate, Retry};
 pub use error::{GaveUp, Later, Limit, PolicyError, Refusal};
 pub use event::Event;
+#[cfg(feature = "http")]
+pub use layer::{ByStatus, Policed, PolicyLayer, ReplayBody};
 pub use policies::Policies;
 pub use retry::{retried, retry};
 pub use target::Target;

@@ -5,6 +5,7 @@ mod call;
 mod hedge;
 mod jitter;
 mod jobs;
+mod layer;
 mod registry;
 
 use std::io;

@@ -1,0 +1,226 @@
+//! A policy as a tower layer for clients of HTTP.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use tower::{Layer, Service};
+
+use super::{Attempt, Classified, Classify, PolicyError, Target, Verdict};
+use crate::millis;
+
+const RETRIES: HeaderName = HeaderName::from_static("x-retry-attempt");
+const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Sends requests under a target's policy.
+///
+/// A request is tried again (or hedged) only if its method may be repeated, or it has an `Idempotency-Key`, and its
+/// body can be had twice ([`ReplayBody`]). Each attempt says in `x-retry-attempt` how many were made before it, and
+/// in `x-request-timeout-ms` (`grpc-timeout` for gRPC) how long it will be waited for. Responses are judged
+/// [`ByStatus`].
+///
+/// Each attempt waits until the service is ready, within its time limit: the layer itself is always ready.
+///
+/// ```
+/// # use mainstay::policy::{Policy, PolicyLayer, Target};
+/// # use tower::{ServiceBuilder, service_fn};
+/// # let http = service_fn(|_: http::Request<String>| async { Ok::<_, std::io::Error>(http::Response::new(())) });
+/// # let _runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+/// let payments = Target::new("payments", Policy::default())?;
+/// let client = ServiceBuilder::new().layer(PolicyLayer::new(payments)).service(http);
+/// # let _ = client;
+/// # Ok::<_, mainstay::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PolicyLayer<J = ByStatus> {
+    target: Target,
+    judge: J,
+}
+
+/// A service behind a [`PolicyLayer`].
+#[derive(Debug, Clone)]
+pub struct Policed<S, J = ByStatus> {
+    inner: S,
+    target: Target,
+    judge: J,
+}
+
+/// Judges responses by their status, and errors by what they say of themselves.
+///
+/// 408, 425, 429, 500, 502, 503 and 504 may pass, with `Retry-After` (in seconds) if there is one. With
+/// `x-should-retry: false` they mean [`Verdict::Overloaded`]: whoever answered has tried, or sheds load. Other 4xx
+/// and 5xx stay.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ByStatus;
+
+/// Bodies that may be had twice.
+pub trait ReplayBody: Sized {
+    /// The same body again; `None` if it can be read only once.
+    fn replay(&self) -> Option<Self>;
+}
+
+impl PolicyLayer {
+    /// Requests to this target.
+    pub fn new(target: Target) -> Self {
+        Self { target, judge: ByStatus }
+    }
+}
+
+impl<J> PolicyLayer<J> {
+    /// Judges outcomes with this.
+    pub fn judge<K>(self, judge: K) -> PolicyLayer<K> {
+        PolicyLayer { target: self.target, judge }
+    }
+}
+
+impl<S, J: Clone> Layer<S> for PolicyLayer<J> {
+    type Service = Policed<S, J>;
+
+    fn layer(&self, inner: S) -> Policed<S, J> {
+        Policed { inner, target: self.target.clone(), judge: self.judge.clone() }
+    }
+}
+
+impl<S, J, B, R> Service<Request<B>> for Policed<S, J>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    J: Classify<Response<R>, S::Error> + Clone + Send + Sync + 'static,
+    B: ReplayBody + Send + 'static,
+    R: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = PolicyError<S::Error>;
+    type Future = BoxFuture<'static, Result<Response<R>, PolicyError<S::Error>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // Waiting for the service belongs to the attempt, and under its time limit: each makes its own clone ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (service, target, judge) = (self.inner.clone(), self.target.clone(), self.judge.clone());
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let mut body = Some(body);
+            let repeatable = may_repeat(&head.method, &head.headers)
+                && body.as_ref().is_some_and(|body| body.replay().is_some());
+            let mut call = target.call().judge(judge);
+            if !repeatable {
+                call = call.idempotent(false);
+            }
+            let upstream = call.upstream();
+            call.run(move |attempt| {
+                let again = if repeatable { body.as_ref().and_then(ReplayBody::replay) } else { body.take() };
+                let mut request = again.map(|body| Request::from_parts(head.clone(), body));
+                if let Some(request) = &mut request {
+                    stamp(request.headers_mut(), attempt, upstream);
+                }
+                let mut service = service.clone();
+                async move {
+                    let Some(request) = request else {
+                        // Only a body that cannot be repeated is gone, and then there is one attempt.
+                        return std::future::pending().await;
+                    };
+                    poll_fn(|cx| service.poll_ready(cx)).await?;
+                    service.call(request).await
+                }
+            })
+            .await
+        })
+    }
+}
+
+/// RFC 9110, 9.2.2; and what a key makes so.
+fn may_repeat(method: &Method, headers: &HeaderMap) -> bool {
+    method.is_idempotent() || headers.contains_key(IDEMPOTENCY_KEY)
+}
+
+/// Tells the target which attempt it is and how long it is waited for: a little less than that, so that its answer
+/// arrives in time.
+fn stamp(headers: &mut HeaderMap, attempt: Attempt, upstream: u32) {
+    let retries = upstream + attempt.number() - 1;
+    if retries > 0 {
+        headers.insert(RETRIES, HeaderValue::from(retries));
+    }
+    let Some(left) = attempt.remaining() else { return };
+    let left = left - (left / 10).min(millis(50));
+    let ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    let earlier = |own: Option<&HeaderValue>| own.and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
+    let ms = earlier(headers.get(TIMEOUT)).map_or(ms, |own| own.min(ms));
+    headers.insert(TIMEOUT, HeaderValue::from(ms));
+    let grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    if grpc && !headers.contains_key(GRPC_TIMEOUT) {
+        // At most eight digits (gRPC over HTTP2, "Timeout").
+        if let Ok(value) = HeaderValue::from_str(&format!("{}m", ms.min(99_999_999))) {
+            headers.insert(GRPC_TIMEOUT, value);
+        }
+    }
+}
+
+impl<R, E: Classified> Classify<Response<R>, E> for ByStatus {
+    fn classify(&self, outcome: Result<&Response<R>, &E>) -> Verdict {
+        let response = match outcome {
+            Ok(response) => response,
+            Err(error) => return error.verdict(),
+        };
+        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        match response.status() {
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT => match header(SHOULD_RETRY) {
+                Some("false") => Verdict::Overloaded,
+                _ => match header(header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok()) {
+                    Some(seconds) => Verdict::RetryAfter(Duration::from_secs(seconds)),
+                    None => Verdict::Retry,
+                },
+            },
+            status if status.is_client_error() || status.is_server_error() => Verdict::Permanent,
+            _ => Verdict::Ok,
+        }
+    }
+}
+
+macro_rules! replayed_by_clone {
+    ($($body:ty),*) => {
+        $(impl ReplayBody for $body {
+            fn replay(&self) -> Option<Self> {
+                Some(self.clone())
+            }
+        })*
+    };
+}
+replayed_by_clone!(
+    (),
+    String,
+    &'static str,
+    Bytes,
+    http_body_util::Full<Bytes>,
+    http_body_util::Empty<Bytes>
+);
+
+impl<E> ReplayBody for http_body_util::combinators::BoxBody<Bytes, E> {
+    fn replay(&self) -> Option<Self> {
+        None
+    }
+}
+
+/// Only the empty one: a stream is read once.
+impl ReplayBody for axum::body::Body {
+    fn replay(&self) -> Option<Self> {
+        http_body::Body::is_end_stream(self).then(axum::body::Body::empty)
+    }
+}

@@ -1,0 +1,227 @@
+//! The policy as a tower layer.
+
+use std::future::{Ready, ready};
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use mainstay::policy::{GaveUp, Policy, PolicyError, PolicyLayer, Retry};
+use mainstay::{millis, secs};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use super::{plain, target, transient};
+
+/// What arrived.
+type Seen = Arc<Mutex<Vec<(HeaderMap, String)>>>;
+
+/// Answers `status` until `good_after` requests were seen; writes down what arrives.
+fn server(
+    good_after: usize,
+    status: u16,
+) -> (
+    impl Service<Request<String>, Response = Response<()>, Error = io::Error, Future: Send> + Clone + Send,
+    Seen,
+) {
+    let seen = Seen::default();
+    let written = seen.clone();
+    let service = service_fn(move |request: Request<String>| {
+        let (head, body) = request.into_parts();
+        let mut seen = written.lock().unwrap();
+        seen.push((head.headers, body));
+        let status = if seen.len() > good_after { 200 } else { status };
+        ready(Ok(Response::builder().status(status).body(()).unwrap()))
+    });
+    (service, seen)
+}
+
+fn request(method: Method) -> Request<String> {
+    Request::builder().method(method).uri("/").body("body".to_owned()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_that_may_pass_is_tried_again_with_the_whole_body() {
+    let (service, seen) = server(2, 503);
+    let client = PolicyLayer::new(target(plain())).layer(service);
+    let answer = client.oneshot(request(Method::PUT)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let seen = seen.lock().unwrap();
+    assert!(seen.iter().all(|(_, body)| body == "body"));
+    let header = |name: &str| {
+        seen.iter().map(|(h, _)| h.get(name).map(|v| v.to_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(header("x-retry-attempt"), [None, Some("1".into()), Some("2".into())]);
+    let left: Vec<u64> =
+        header("x-request-timeout-ms").into_iter().map(|ms| ms.unwrap().parse().unwrap()).collect();
+    assert_eq!(left, [9_950, 9_950, 9_950], "of the attempt, with a margin for the answer's way");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_repeated_is_sent_once() {
+    for (request, sent) in [
+        (request(Method::POST), 1),
+        (request(Method::PATCH), 1),
+        (request(Method::GET), 3),
+        (Request::post("/").header("idempotency-key", "k").body(String::new()).unwrap(), 3),
+    ] {
+        let (service, seen) = server(9, 503);
+        let client = PolicyLayer::new(target(plain())).layer(service);
+        let answer = client.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 503, "the last answer is the answer");
+        assert_eq!(seen.lock().unwrap().len(), sent);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_can_be_read_once_is_sent_once() {
+    let count = Arc::new(Mutex::new(0));
+    let counting = count.clone();
+    let service = service_fn(move |_: Request<Body>| {
+        *counting.lock().unwrap() += 1;
+        ready(Err::<Response<()>, _>(transient()))
+    });
+    let client = PolicyLayer::new(target(plain())).layer(service);
+    let failed = client.clone().oneshot(Request::put("/").body(Body::from("stream")).unwrap()).await;
+    assert!(matches!(failed, Err(PolicyError::Failed { why: GaveUp::NotIdempotent, .. })));
+    assert_eq!(*count.lock().unwrap(), 1);
+    let failed = client.oneshot(Request::get("/").body(Body::empty()).unwrap()).await;
+    assert!(matches!(failed, Err(PolicyError::Failed { why: GaveUp::Attempts, .. })));
+    assert_eq!(*count.lock().unwrap(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_that_stay_are_not_tried_again() {
+    for (status, header, sent) in
+        [(404, "", 1), (501, "", 1), (503, "false", 1), (503, "true", 3), (429, "", 3)]
+    {
+        let seen = Arc::new(Mutex::new(0));
+        let counting = seen.clone();
+        let service = service_fn(move |_: Request<()>| {
+            *counting.lock().unwrap() += 1;
+            let mut answer = Response::builder().status(status);
+            if !header.is_empty() {
+                answer = answer.header("x-should-retry", header);
+            }
+            ready(Ok::<_, io::Error>(answer.body(()).unwrap()))
+        });
+        let client = PolicyLayer::new(target(plain())).layer(service);
+        client.oneshot(Request::new(())).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), sent, "{status} {header}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_of_a_response_is_waited_for() {
+    let service = service_fn(|_: Request<()>| {
+        ready(Ok::<_, io::Error>(
+            Response::builder().status(503).header("retry-after", "3").body(()).unwrap(),
+        ))
+    });
+    let policy = Policy { retry: Retry { max_attempts: 2, ..plain().retry }, ..plain() };
+    let began = Instant::now();
+    PolicyLayer::new(target(policy)).layer(service).oneshot(Request::new(())).await.unwrap();
+    assert_eq!(began.elapsed(), secs(3) + millis(100));
+}
+
+/// Panics when it is called without having been polled ready; a clone has not been.
+struct Strict {
+    ready: bool,
+    fails: Arc<Mutex<u32>>,
+}
+
+impl Clone for Strict {
+    fn clone(&self) -> Self {
+        Strict { ready: false, fails: self.fails.clone() }
+    }
+}
+
+impl Service<Request<()>> for Strict {
+    type Response = Response<()>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Response<()>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without having been ready");
+        let mut fails = self.fails.lock().unwrap();
+        *fails = fails.saturating_sub(1);
+        ready(if *fails > 0 { Err(transient()) } else { Ok(Response::new(())) })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_attempt_calls_a_service_that_is_not_ready() {
+    let strict = Strict { ready: false, fails: Arc::new(Mutex::new(3)) };
+    let mut client = PolicyLayer::new(target(plain())).layer(strict);
+    for _ in 0..2 {
+        client.ready().await.unwrap().call(Request::new(())).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_readiness_is_under_the_time_limit() {
+    #[derive(Clone)]
+    struct NeverReady;
+    impl Service<Request<()>> for NeverReady {
+        type Response = Response<()>;
+        type Error = io::Error;
+        type Future = Ready<io::Result<Response<()>>>;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            unreachable!("it is never ready")
+        }
+    }
+    let policy = Policy { attempt_ms: 100, total_ms: 250, ..plain() };
+    let began = Instant::now();
+    let failed = PolicyLayer::new(target(policy)).layer(NeverReady).oneshot(Request::new(())).await;
+    assert!(matches!(failed, Err(PolicyError::TimedOut { .. })));
+    assert!(began.elapsed() <= millis(250));
+}
+
+#[tokio::test(start_paused = true)]
+async fn grpc_calls_say_their_time_in_grpcs_words_too() {
+    let (service, seen) = server(0, 200);
+    let request =
+        Request::post("/s/m").header("content-type", "application/grpc").body(String::new()).unwrap();
+    PolicyLayer::new(target(plain())).layer(service).oneshot(request).await.unwrap();
+    assert_eq!(seen.lock().unwrap()[0].0["grpc-timeout"], "9950m");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_told_on_so_that_nobody_below_retries_it() {
+    use mainstay::Context;
+    let mut headers = HeaderMap::new();
+    headers.insert("x-retry-attempt", "1".parse().unwrap());
+    headers.insert("grpc-timeout", "2S".parse().unwrap());
+    let context = Context::from_headers(&headers);
+    assert_eq!(context.remaining(), Some(secs(2)));
+    let (service, seen) = server(9, 503);
+    let client = PolicyLayer::new(target(plain())).layer(service);
+    context.scope(async { client.oneshot(request(Method::GET)).await }).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].0["x-retry-attempt"], "1");
+    let left: u64 = seen[0].0["x-request-timeout-ms"].to_str().unwrap().parse().unwrap();
+    assert_eq!(left, 1_950, "never longer than whoever asked waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_call_was_refused_answers_so_that_nobody_tries_again_at_once() {
+    use axum::response::IntoResponse;
+    use mainstay::{http::ApiError, policy::Rate};
+    let target = target(Policy { rate: Some(Rate { calls_per_second: 0.5, burst: 1 }), ..plain() });
+    let call = async || target.run(|_| ready(Ok::<_, io::Error>(()))).await;
+    call().await.unwrap();
+    let answer = ApiError::from(call().await.unwrap_err()).into_response();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers()["retry-after"], "2");
+    assert_eq!(answer.headers()["x-should-retry"], "false");
+}
