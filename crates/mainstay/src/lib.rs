@@ -37,7 +37,7 @@
 //! - [`health`]: background checks and probes.
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
 //! - `testing` (feature): virtual time for tests.
-//! - [`queue`]: one bounded queue, with a rule for when it is full.
+//! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
 
@@ -62,6 +62,7 @@ pub mod job;
 pub mod log;
 pub mod policy;
 pub mod queue;
+pub mod rate;
 #[cfg(feature = "http")]
 pub mod request;
 pub mod shutdown;

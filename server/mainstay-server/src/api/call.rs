@@ -19,7 +19,7 @@ use mainstay_api::{Code, FieldError, Place, Problem};
 
 use super::error::{self, Shape};
 use super::{Api, Input};
-use crate::auth::{Asker, Caller};
+use crate::auth::{Asker, Caller, ask};
 
 /// What a handler gives.
 pub(crate) type Answer = Result<Response, Problem>;
@@ -81,7 +81,7 @@ impl Call {
     ) -> Result<Call, Problem> {
         let caller = api.tokens.identify(parts.headers.get(header::AUTHORIZATION))?;
         if let Some(rate) = &api.rate {
-            rate.ask(asker(&caller, &parts)).map_err(|wait| {
+            ask(rate, asker(&caller, &parts)).await.map_err(|wait| {
                 let detail = format!("too many requests: try again in {} ms", wait.as_millis().max(1));
                 Problem::new(Code::RateLimited, detail)
             })?;

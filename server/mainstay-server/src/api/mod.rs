@@ -22,6 +22,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mainstay::rate::RateLimiter;
 use mainstay::{Client, Shutdown, TaskSet};
 use mainstay_api::Limits;
 
@@ -31,7 +32,7 @@ pub(crate) use self::call::{Answer, Call, with};
 pub(crate) use self::input::Input;
 pub(crate) use self::jobs::read::page;
 pub use self::routes::routes;
-use crate::auth::{Origins, Rate, Tokens};
+use crate::auth::{Origins, Tokens};
 
 /// What every handler needs. Cheap to clone.
 #[derive(Clone)]
@@ -46,7 +47,7 @@ pub struct Parts {
     /// Which web pages may.
     pub origins: Origins,
     /// How often one caller may; `None` for as often as they like.
-    pub rate: Option<Rate>,
+    pub rate: Option<RateLimiter>,
     /// How large requests may be.
     pub limits: Limits,
     /// How many bytes of jobs one claim answers.

@@ -1,7 +1,7 @@
 //! Who asks, and whether they may.
 //!
 //! [`Tokens`] knows all access tokens and tells who a request is from; [`Caller`] is the answer, and says what they may
-//! do. [`Origins`] keeps foreign web pages out, [`Rate`] those who ask too often.
+//! do. [`Origins`] keeps foreign web pages out, [`ask`] those who ask too often.
 
 mod caller;
 mod configured;
@@ -13,6 +13,6 @@ mod tokens;
 pub use caller::Caller;
 pub use configured::ConfiguredToken;
 pub use origin::{Origins, is_origin};
-pub use rate::{Asker, Rate};
+pub use rate::{Asker, ask, limiter};
 pub use secret::{hash, new_secret};
 pub use tokens::Tokens;

@@ -1,15 +1,13 @@
 //! How often one caller may ask.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mainstay::core::name::Name;
-use tokio::time::Instant;
+use mainstay::rate::{Rate, RateLimiter};
 
 /// Who is counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asker {
     /// A token, from wherever it comes.
     Token(Name),
@@ -17,68 +15,69 @@ pub enum Asker {
     Address(IpAddr),
 }
 
-/// Askers that are remembered at once; beyond, those that were quiet are forgotten, and newcomers wait.
-const ASKERS: usize = 10_000;
-
-/// Lets each asker through at a steady rate, with bursts. After the generic cell rate algorithm (ITU-T I.371): an
-/// asker is nothing but the time at which its next request would be on schedule.
-pub struct Rate {
-    interval: Duration,
-    tolerance: Duration,
-    on_schedule: Mutex<HashMap<Asker, Instant>>,
+impl Asker {
+    fn key(&self) -> String {
+        match self {
+            Asker::Token(name) => format!("token {name}"),
+            Asker::Address(address) => format!("address {address}"),
+        }
+    }
 }
 
-impl Rate {
-    /// So many a second, and so many at once after a quiet while.
-    pub fn new(per_second: f64, burst: Option<u64>) -> Rate {
-        let burst = burst.unwrap_or((2.0 * per_second) as u64).clamp(1, 1_000_000) as u32;
-        let interval = Duration::from_secs_f64((1.0 / per_second).min(86_400.0));
-        Rate { interval, tolerance: interval * (burst - 1), on_schedule: Mutex::default() }
-    }
+/// The limit of `caller_rate_per_second` and `caller_burst`.
+///
+/// # Errors
+/// A rate that makes no sense; the configuration has refused those before.
+pub fn limiter(per_second: f64, burst: Option<u64>) -> mainstay::Result<RateLimiter> {
+    let burst = burst.unwrap_or((2.0 * per_second) as u64).clamp(1, 1_000_000) as u32;
+    // Less than one a second is one in so many seconds; more is counted by the second, in thousandths.
+    let rate = if per_second < 1_000.0 {
+        Rate::new(1, Duration::from_secs_f64((1.0 / per_second).min(86_400.0)))
+    } else {
+        Rate::per_second(per_second.min(f64::from(u32::MAX)) as u32)
+    };
+    RateLimiter::new("callers", rate.burst(burst))
+}
 
-    /// Counts a request.
-    ///
-    /// # Errors
-    /// How long to wait, when it is one too many.
-    pub fn ask(&self, asker: Asker) -> Result<(), Duration> {
-        self.ask_at(asker, Instant::now())
-    }
-
-    fn ask_at(&self, asker: Asker, now: Instant) -> Result<(), Duration> {
-        let mut all = self.on_schedule.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= ASKERS && !all.contains_key(&asker) {
-            all.retain(|_, due| *due > now);
-            if all.len() >= ASKERS {
-                return Err(self.interval);
-            }
-        }
-        let due = all.get(&asker).copied().unwrap_or(now).max(now);
-        let early = due - now;
-        if early > self.tolerance {
-            return Err(early - self.tolerance);
-        }
-        all.insert(asker, due + self.interval);
-        Ok(())
-    }
+/// Counts a request.
+///
+/// # Errors
+/// How long to wait, when it is one too many.
+pub async fn ask(limiter: &RateLimiter, asker: Asker) -> Result<(), Duration> {
+    let decision = limiter.check(&asker.key()).await;
+    if decision.is_allowed() { Ok(()) } else { Err(decision.retry_after.unwrap_or(decision.reset)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_passes_and_then_the_rate_holds() {
+        let limiter = limiter(10.0, Some(3)).unwrap();
+        let here = Asker::Address([127, 0, 0, 1].into());
+        let let_through = async |count: usize| {
+            let mut through = 0;
+            for _ in 0..count {
+                through += usize::from(ask(&limiter, here.clone()).await.is_ok());
+            }
+            through
+        };
+        assert_eq!(let_through(5).await, 3);
+        tokio::time::advance(Duration::from_millis(100)).await;
+        assert_eq!(let_through(5).await, 1);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(let_through(5).await, 3);
+        assert_eq!(ask(&limiter, here.clone()).await, Err(Duration::from_millis(100)));
+        assert!(ask(&limiter, Asker::Token(Name::new("other").unwrap())).await.is_ok());
+    }
+
     #[test]
-    fn a_burst_passes_and_then_the_rate_holds() {
-        let rate = Rate::new(10.0, Some(3));
-        let (asker, mut now) = (Asker::Address([127, 0, 0, 1].into()), Instant::now());
-        let let_through =
-            |count: usize, now| (0..count).filter(|_| rate.ask_at(asker.clone(), now).is_ok()).count();
-        assert_eq!(let_through(5, now), 3);
-        now += Duration::from_millis(100);
-        assert_eq!(let_through(5, now), 1);
-        now += Duration::from_secs(60);
-        assert_eq!(let_through(5, now), 3);
-        let wait = rate.ask_at(asker.clone(), now).unwrap_err();
-        assert_eq!(wait, Duration::from_millis(100));
-        assert!(rate.ask_at(Asker::Token(Name::new("other").unwrap()), now).is_ok());
+    fn rates_from_one_a_day_to_a_billion_a_second_are_taken() {
+        for rate in [1e-9, 0.001, 0.5, 2.5, 999.9, 1_000.0, 1e9] {
+            let limiter = limiter(rate, None).unwrap().rate();
+            let meant = f64::from(limiter.count()) / limiter.per().as_secs_f64();
+            assert!(meant >= rate * 0.999 && (rate < 1e-4 || meant <= rate * 1.001), "{rate}: {meant}");
+        }
     }
 }

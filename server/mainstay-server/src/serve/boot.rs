@@ -11,7 +11,7 @@ use mainstay::{Boot, Client, Error, Result, secs};
 use super::{Config, addr_file, banner};
 use crate::admin;
 use crate::api::{self, Api, Parts, error};
-use crate::auth::{Origins, Rate, Tokens};
+use crate::auth::{Origins, Tokens, limiter};
 use crate::pages;
 
 /// No request of the contract takes longer: it waits for 60 s at most.
@@ -45,7 +45,7 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
         store: store.clone(),
         tokens: tokens.clone(),
         origins: Origins::new(&config.allowed_origins),
-        rate: config.caller_rate_per_second.map(|rate| Rate::new(rate, config.caller_burst)),
+        rate: config.caller_rate_per_second.map(|rate| limiter(rate, config.caller_burst)).transpose()?,
         limits: config.limits.for_reading(),
         claim_bytes: config.limits.claim_bytes,
         backup_dir: beside(&config.store),
