@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-/// The first Rust block of a README.
-fn shown(readme: &str) -> String {
+/// The Rust blocks of a README.
+fn shown(readme: &str) -> Vec<String> {
     let text = read(readme);
-    let (_, after) = text.split_once("```rust\n").unwrap_or_else(|| panic!("{readme} shows no Rust"));
-    after.split_once("\n```").expect("the block ends").0.to_owned()
+    let blocks = text.split("```rust\n").skip(1);
+    blocks.map(|after| after.split_once("\n```").expect("the block ends").0.to_owned()).collect()
 }
 
 fn read(path: &str) -> String {
@@ -24,9 +24,26 @@ fn said(code: &str) -> String {
 
 #[test]
 fn the_project_readme_shows_what_the_example_does() {
-    let (readme, example) = (said(&shown("../../README.md")), said(&read("examples/shop.rs")));
+    let (readme, example) = (said(&shown("../../README.md")[0]), said(&read("examples/shop.rs")));
     assert!(
         example.contains(&readme),
         "the service in README.md is not the one in crates/mainstay/examples/shop.rs:\n{readme}\n\n{example}"
     );
+}
+
+#[test]
+fn the_crate_readme_is_its_example_word_for_word_and_short() {
+    let (blocks, example) = (shown("README.md"), said(&read("examples/readme.rs")));
+    for block in &blocks {
+        let block = said(block);
+        assert!(
+            example.contains(&block),
+            "README.md has what examples/readme.rs has not:\n{block}\n\n{example}"
+        );
+    }
+    let all: usize = blocks.iter().map(|block| said(block).len()).sum();
+    assert_eq!(all, example.len(), "examples/readme.rs has what README.md has not");
+
+    let service = blocks[0].lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(service <= 40, "the service has {service} lines; a complete one must fit into 40");
 }
