@@ -35,7 +35,7 @@
 //! - [`context`]: what travels with a request to tasks, jobs, calls and log lines.
 //! - [`config`]: defaults < file < variables < flags, checked all at once.
 //! - [`health`]: background checks and probes.
-//! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
+//! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus and StatsD out.
 //! - `testing` (feature): virtual time for tests.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.

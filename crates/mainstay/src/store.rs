@@ -2,9 +2,15 @@
 
 use std::sync::{Arc, PoisonError};
 
-use mainstay_core::{MemoryStore, clock::Clock, store::Store};
+use mainstay_core::{ErrorKind, MemoryStore, clock::Clock, store::Store};
 
-use crate::{Boot, Error, Result, Weight, Workers, client::Client, clock};
+use crate::{
+    Boot, Error, Result, Weight, Workers,
+    client::Client,
+    clock,
+    health::Heartbeat,
+    telemetry::{Kind, Registry},
+};
 
 /// What a store URL may look like, for error messages.
 const FORMS: &str = "memory:, sqlite:PATH, postgres://…, redis://…, nats://…, http://… (a mainstay server)";
@@ -55,6 +61,38 @@ mod file;
 mod file;
 use file::open as sqlite;
 
+/// What the store says of itself. Figures that only grow end in `_total`; counters say that by themselves.
+fn observe(registry: &Registry, client: &Client) {
+    for (name, value) in client.store().stats() {
+        let (kind, name) = match name.strip_suffix("_total") {
+            Some(name) => (Kind::Counter, name),
+            None => (Kind::Gauge, name),
+        };
+        registry.observe(kind, &format!("mainstay.store.{name}"), &[], value);
+    }
+}
+
+/// How long the writer of a store in this process may take to answer. A disk that hangs for longer does not come back.
+const WRITER_LIMIT: std::time::Duration = crate::secs(60);
+
+/// Beats while the store's writer goes on. Not for a store elsewhere: its silence is not cured by our restart.
+async fn progress(client: Client, heartbeat: Heartbeat) {
+    let groups =
+        || client.store().stats().into_iter().find(|(name, _)| *name == "groups_total").map(|(_, n)| n);
+    let mut written = groups();
+    loop {
+        let answer = client.store().ping().await;
+        match answer.as_ref().map_err(mainstay_core::Error::kind) {
+            Err(ErrorKind::Closed) => return,
+            // The question did not get through to it; that it goes on can be seen all the same.
+            Err(ErrorKind::Overloaded) if groups() == written => {}
+            _ => heartbeat.beat(),
+        }
+        written = groups();
+        tokio::time::sleep(crate::secs(5)).await;
+    }
+}
+
 /// How long a store may take to open: recovery of a large file is not an error.
 const OPEN_LIMIT: std::time::Duration = crate::secs(120);
 /// How long a store may take to close.
@@ -77,6 +115,12 @@ impl<C> Boot<C> {
         let close = |client: Client| async move { client.store().close(CLOSE_LIMIT).await };
         let opening = self.component("store", opened).within(OPEN_LIMIT);
         let client = opening.stop(close).stop_within(CLOSE_LIMIT).await?;
+        let read = client.clone();
+        self.core.collector.add(Box::new(move |registry| observe(registry, &read)));
+        if matches!(client.capabilities().store, "sqlite" | "memory") {
+            let heartbeat = self.heartbeat("store writer", WRITER_LIMIT);
+            self.core.loops.spawn("store progress", progress(client.clone(), heartbeat));
+        }
         let pinged = client.clone();
         self.check("store", Weight::Critical, move || {
             let store = pinged.store().clone();

@@ -24,19 +24,29 @@ pub(crate) fn wall() -> Duration {
 
 /// Milliseconds of a monotonic clock that both runtimes and plain threads share.
 pub(crate) fn monotonic_ms() -> u64 {
+    match crate::clock::virtual_monotonic_ms() {
+        Some(now) => now,
+        None => monotonic_us() / 1000 + 1,
+    }
+}
+
+/// Whether time is virtual on this thread.
+pub(crate) fn is_virtual() -> bool {
+    crate::clock::virtual_monotonic_ms().is_some()
+}
+
+/// Microseconds of the machine's monotonic clock, never virtual: for measuring what really passes.
+pub(crate) fn monotonic_us() -> u64 {
     use std::sync::LazyLock;
     use std::time::Instant;
     #[expect(clippy::disallowed_methods, reason = "the one monotonic clock read of the chassis")]
     fn now() -> Instant {
         Instant::now()
     }
-    if let Some(now) = crate::clock::virtual_monotonic_ms() {
-        return now;
-    }
     static START: LazyLock<Instant> = LazyLock::new(now);
     let start = *START;
     // Begins at 1, so that 0 can mean "never".
-    now().saturating_duration_since(start).as_millis() as u64 + 1
+    now().saturating_duration_since(start).as_micros() as u64 + 1
 }
 
 /// `1.2 s`, `340 ms`: durations as people read them in a report.

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 use tower::Service;
 
@@ -46,8 +46,11 @@ async fn dispatch(State(core): State<Arc<Core>>, request: Request) -> Response {
     }
 }
 
-async fn metrics() -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], telemetry::render())
+async fn metrics(State(core): State<Arc<Core>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = telemetry::Format::accepted(accept);
+    core.collector.collect();
+    ([(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")], telemetry::render_as(format))
         .into_response()
 }
 

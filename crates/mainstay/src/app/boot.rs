@@ -9,7 +9,7 @@ use super::IntoResult;
 use super::core::{Core, Entry};
 use super::part::Part;
 use crate::config::{Effective, Settings};
-use crate::health::Weight;
+use crate::health::{Check, CheckOptions, Health, Heartbeat};
 use crate::log::LogLevel;
 use crate::policy::Policies;
 use crate::shutdown::Shutdown;
@@ -45,15 +45,29 @@ impl<C> Boot<C> {
     }
 
     /// Checks a dependency in the background: every 5 s (30 s while it is down), each time for 1 s at most. Three
-    /// failures in a row take it down, two successes bring it back. Only [`Weight::Critical`] ones make the service
-    /// unready.
-    pub fn check<F, Fut, E>(&self, name: impl Into<String>, weight: Weight, check: F)
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        self.core.check(name.into(), weight, check);
+    /// failures in a row take it down, two successes bring it back. Only critical ones make the service unready.
+    ///
+    /// `options` is a [`Weight`](crate::Weight), or a [`CheckOptions`] that changes these numbers. A mistake in them,
+    /// or a second check of the same name, ends the start.
+    pub fn check(&self, name: impl Into<String>, options: impl Into<CheckOptions>, check: impl Check) {
+        self.core.check(name.into(), options.into(), check);
+    }
+
+    /// Watches a loop of the service: liveness fails when it has not beaten for `limit`.
+    pub fn heartbeat(&self, name: impl Into<String>, limit: Duration) -> Heartbeat {
+        self.core.health.heartbeat(name, limit)
+    }
+
+    /// Health, whose probes are on the admin listener and can be merged into an API's router.
+    pub fn health(&self) -> Health {
+        self.core.health.clone()
+    }
+
+    /// Calls `read` before metrics are exported, for figures that are read rather than recorded:
+    /// `b.observe(move || metrics::gauge!("pool.idle").set(pool.idle() as f64))`. It runs on the thread that answers
+    /// probes and must not block.
+    pub fn observe(&self, read: impl Fn() + Send + Sync + 'static) {
+        self.core.collector.add(Box::new(move |_| read()));
     }
 
     /// Runs `hook` when everything has been started, just before the service says that it is ready. Hooks run in the

@@ -1,7 +1,5 @@
 //! What every piece of a running app shares.
 
-use std::error::Error as StdError;
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,11 +13,12 @@ use crate::Result;
 use crate::admin::Admin;
 use crate::client::Client;
 use crate::config::{Effective, Settings};
-use crate::health::{Health, Weight};
+use crate::health::{Check, CheckOptions, Health};
 use crate::log::LogLevel;
 use crate::policy::Policies;
 use crate::shutdown::Shutdown;
 use crate::tasks::{Task, TaskInfo, TaskSet};
+use crate::telemetry::{self, Build, Collector, statsd::Statsd};
 
 /// The shared state of one app.
 pub(crate) struct Core {
@@ -36,6 +35,10 @@ pub(crate) struct Core {
     pub tasks: TaskSet,
     /// Owned loops and checks: ended at stop.
     pub loops: TaskSet,
+    /// What runs beside the main runtime, on the thread that answers probes; never blocks.
+    pub control: TaskSet,
+    pub collector: Collector,
+    pub statsd: Option<Statsd>,
     pub health: Health,
     pub admin: Admin,
     /// What the service calls, with the state that all callers share.
@@ -73,24 +76,31 @@ pub(crate) struct Given {
     pub level: LogLevel,
     pub shutdown: Shutdown,
     pub runtime: Handle,
+    pub control: TaskSet,
+    pub build: Build,
 }
 
 impl Core {
     pub fn new(given: Given) -> Arc<Self> {
+        let health = Health::new(given.shutdown.clone());
+        let registry = telemetry::install(given.settings.max_series);
         Arc::new(Self {
             name: given.name,
             // Refused before, if it does not fit.
             budget: Budget::plan(&given.settings).unwrap_or_default(),
             // Refused before, if one is wrong.
             policies: Policies::new(given.settings.policies.clone()).unwrap_or_default(),
+            statsd: Statsd::from_settings(registry, &given.settings),
             settings: given.settings,
             values_now: Mutex::new(Arc::new(given.values.clone())),
             values: given.values,
             level: given.level,
-            health: Health::new(given.shutdown.clone()),
+            collector: Collector::new(registry, given.runtime.clone(), health.clone(), given.build),
+            health,
             shutdown: given.shutdown,
             tasks: TaskSet::on(given.runtime.clone()),
             loops: TaskSet::on(given.runtime),
+            control: given.control,
             admin: Admin::default(),
             reloads: Reloads::default(),
             store: Mutex::default(),
@@ -103,14 +113,11 @@ impl Core {
     }
 
     /// Runs a check in the background.
-    pub fn check<F, Fut, E>(&self, name: String, weight: Weight, check: F)
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), E>> + Send + 'static,
-        E: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        let check = self.health.register(name.clone(), weight, check);
-        self.loops.spawn(format!("check {name}"), check);
+    pub fn check(&self, name: String, options: CheckOptions, check: impl Check) {
+        if let Err(mistake) = self.health.check(name, options, check, &self.loops, &self.control) {
+            // Told where it can be: at the start, with everything before it undone.
+            self.when_ready(Box::pin(std::future::ready(Err(mistake))));
+        }
     }
 
     pub fn when_ready(&self, hook: BoxFuture<'static, Result<()>>) {

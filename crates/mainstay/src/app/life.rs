@@ -32,7 +32,8 @@ where
     B: AsyncFnOnce(&mut Boot<C>) -> Result<()>,
 {
     let began = Instant::now();
-    core.loops.spawn("runtime progress", core.health.watch_runtime());
+    core.loops.spawn("runtime progress", core.health.follow_runtime());
+    core.control.spawn("health monitor", core.health.clone().monitor());
     let mut up = Boot::new(config, core.clone());
     let booted = tokio::select! {
         biased;

@@ -52,6 +52,7 @@ pub struct App<C> {
     name: String,
     loader: Arc<Loader<C>>,
     shutdown: Shutdown,
+    build: telemetry::Build,
 }
 
 impl<C> App<C>
@@ -61,13 +62,33 @@ where
     /// An app of this name, which in capitals is the prefix of its variables (`SHOP_GRACE_MS`).
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { loader: Arc::new(Loader::new(&name)), name, shutdown: Shutdown::new() }
+        Self {
+            loader: Arc::new(Loader::new(&name)),
+            name,
+            shutdown: Shutdown::new(),
+            build: telemetry::Build::default(),
+        }
     }
 
     /// Reads the configuration with this loader, which may know of a file, flags and rules.
     #[must_use]
     pub fn config(mut self, loader: Loader<C>) -> Self {
         self.loader = Arc::new(loader);
+        self
+    }
+
+    /// The version that the metric `mainstay.build.info` shows: `env!("CARGO_PKG_VERSION")`.
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.build.version = version.into();
+        self
+    }
+
+    /// The commit that the metric `mainstay.build.info` shows, where the build knows it:
+    /// `option_env!("GIT_COMMIT").unwrap_or_default()`.
+    #[must_use]
+    pub fn commit(mut self, commit: impl Into<String>) -> Self {
+        self.build.commit = commit.into();
         self
     }
 
@@ -110,10 +131,11 @@ where
             let loaded = self.loader.load()?;
             let log = start_log(&loaded)?;
             let control = Control::start()?;
-            control.tasks().spawn("metrics upkeep", telemetry::upkeep());
-            let (core, config) = self.assemble(loaded, &log, control::runtime_here()?);
+            let (core, config) = self.assemble(loaded, &log, control::runtime_here()?, &control);
+            telemetry::statsd::start(&core);
             admin::open(&core, control.tasks()).await?;
             let ended = life::live(&core, config, boot).await;
+            telemetry::statsd::finish(&core, millis(200)).await;
             admin::close(&core, millis(200)).await;
             tokio::task::spawn_blocking(move || control.end(millis(200))).await.ok();
             Ok(ended)
@@ -153,7 +175,6 @@ where
         let loaded = self.loader.load()?;
         let log = start_log(&loaded)?;
         let _ = log_slot.set(log.clone());
-        control.tasks().spawn("metrics upkeep", telemetry::upkeep());
         log_panics();
 
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -162,7 +183,8 @@ where
             builder.worker_threads(threads);
         }
         let runtime = builder.build().map_err(|e| Error::from(e).context("cannot start the runtime"))?;
-        let (core, config) = self.assemble(loaded, &log, runtime.handle().clone());
+        let (core, config) = self.assemble(loaded, &log, runtime.handle().clone(), &control);
+        telemetry::statsd::start(&core);
         arm_watchdog(&core)?;
         control.tasks().spawn("reload", reload::on_request(Arc::downgrade(&core), reload));
         control.tasks().spawn("signs of life", notify::watchdog(core.health.clone()));
@@ -183,13 +205,23 @@ where
         log.flush(core.budget.flush / 2);
         let slice = core.budget.flush / 8;
         let closing = core.clone();
-        control.finish(async move { admin::close(&closing, slice).await }, slice);
+        let last_figures = async move {
+            telemetry::statsd::finish(&closing, slice).await;
+            admin::close(&closing, slice).await;
+        };
+        control.finish(last_figures, slice * 2);
         core.shutdown.advance(Phase::Ended);
         control.end(core.budget.flush / 8);
         Ok(ended.exit_code())
     }
 
-    fn assemble(&self, loaded: Loaded<C>, log: &Log, runtime: tokio::runtime::Handle) -> (Arc<Core>, C) {
+    fn assemble(
+        &self,
+        loaded: Loaded<C>,
+        log: &Log,
+        runtime: tokio::runtime::Handle,
+        control: &Control,
+    ) -> (Arc<Core>, C) {
         let core = Core::new(core::Given {
             name: self.name.clone(),
             settings: loaded.settings,
@@ -197,6 +229,8 @@ where
             level: log.level.clone(),
             shutdown: self.shutdown.clone(),
             runtime,
+            control: control.tasks().clone(),
+            build: telemetry::Build { name: self.name.clone(), ..self.build.clone() },
         });
         let loader = self.loader.clone();
         core.reloads.prepare(loaded.prints, move || Ok(reload::Fresh::new(loader.load()?)));
@@ -207,7 +241,7 @@ where
 fn start_log<C>(loaded: &Loaded<C>) -> Result<Log> {
     let levels = Levels::parse(&loaded.settings.log_level).map_err(Error::config)?;
     let log = log::install(loaded.settings.log_format, levels);
-    telemetry::install();
+    telemetry::install(loaded.settings.max_series);
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(log)
 }

@@ -133,7 +133,7 @@ impl<'b, P: Pool> IntoFuture for StartingPool<'b, P> {
         Box::pin(async move {
             Starting::new(core, name.clone(), start).within(limit).stop(close).await?;
             let checked = pool.clone();
-            core.check(format!("pool {name}"), weight, move || check(checked.clone()));
+            core.check(format!("pool {name}"), weight.into(), move || check(checked.clone()));
             core.loops.spawn(format!("gauges of pool {name}"), gauges(name, pool.clone()));
             Ok(pool)
         })

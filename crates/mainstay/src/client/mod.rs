@@ -31,7 +31,7 @@ use mainstay_core::{
     id::{JobId, JobIds},
     job::JobRecord,
     name::QueueName,
-    op::{Commit, Committed, Enqueued, Op, Reply},
+    op::{Commit, Committed, Enqueued, Failure, Op, Reply},
     queue::{QueueConfig, QueueRecord},
     store::{Batch, Capabilities, DeadFilter, JobFilter, Key, Page, Query, Record, Slice, Store},
     time::Now,
@@ -190,9 +190,26 @@ impl Client {
     /// # Errors
     /// The store's answer or trouble.
     pub async fn submit_one(&self, commit: Commit) -> Result<Committed> {
-        let answers = self.0.store.submit(Batch::one(commit)).await?;
+        let answers = self.submit(Batch::one(commit)).await?;
         let answer = answers.into_iter().next().ok_or_else(|| unexpected("commit", &None))?;
         Ok(answer?)
+    }
+
+    /// Commits that travel together, as they are: each stands alone, all share one durability point. How long the
+    /// store took is measured.
+    ///
+    /// # Errors
+    /// Those of [`Store::submit`].
+    pub async fn submit(
+        &self,
+        batch: Batch,
+    ) -> std::result::Result<Vec<std::result::Result<Committed, Failure>>, mainstay_core::Error> {
+        let began = tokio::time::Instant::now();
+        let answer = self.0.store.submit(batch).await;
+        let outcome = if answer.is_ok() { "ok" } else { "error" };
+        metrics::histogram!("mainstay.store.commit.duration", "outcome" => outcome)
+            .record(began.elapsed().as_secs_f64());
+        answer
     }
 
     /// A new id for a job of this queue: ids of one client grow strictly.

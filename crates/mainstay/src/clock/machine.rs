@@ -21,6 +21,11 @@ pub(crate) const fn virtual_monotonic_ms() -> Option<u64> {
     None
 }
 
+/// The monotonic clock's milliseconds, for any thread.
+pub(crate) fn monotonic() -> Arc<dyn Fn() -> u64 + Send + Sync> {
+    Arc::new(crate::time::monotonic_ms)
+}
+
 /// Awaits something that another thread or the network does.
 pub(crate) async fn real<F: Future>(work: F) -> F::Output {
     work.await

@@ -30,6 +30,14 @@ pub(crate) fn virtual_monotonic_ms() -> Option<u64> {
     here().map(|clock| clock.monotonic_ms())
 }
 
+/// The monotonic clock's milliseconds as this thread has them, for any thread.
+pub(crate) fn monotonic() -> Arc<dyn Fn() -> u64 + Send + Sync> {
+    match here() {
+        Some(clock) => Arc::new(move || clock.monotonic_ms()),
+        None => Arc::new(crate::time::monotonic_ms),
+    }
+}
+
 /// Awaits something that another thread or the network does.
 pub(crate) async fn real<F: Future>(work: F) -> F::Output {
     if here().is_some() { crate::testing::real(work).await } else { work.await }

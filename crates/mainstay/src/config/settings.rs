@@ -8,6 +8,7 @@ use super::Problems;
 use crate::app::Budget;
 use crate::log::{Format, Levels};
 use crate::policy::Policy;
+use crate::telemetry::{self, statsd, statsd::Dialect};
 
 /// The keys every service has, whatever its own configuration is.
 ///
@@ -49,6 +50,18 @@ pub struct Settings {
     /// How calls to others are protected, by the name of the target; `default` is for those without their own. See
     /// [`Policy`].
     pub policies: BTreeMap<String, Policy>,
+    /// Series a metric may have; beyond, they are counted as one. Defaults to 2,000.
+    pub max_series: usize,
+    /// Where StatsD listens: `udp://HOST:PORT` or `unix:///PATH` (a datagram socket). Defaults to none.
+    pub statsd: String,
+    /// `dogstatsd` (labels are tags) or `plain` (labels become part of the name). Defaults to `dogstatsd`.
+    pub statsd_format: Dialect,
+    /// Put before every name, with a dot. Defaults to nothing.
+    pub statsd_prefix: String,
+    /// Put on every line: `key:value,key:value`; only for `dogstatsd`. Defaults to nothing.
+    pub statsd_tags: String,
+    /// How often metrics are sent to StatsD. Defaults to 10,000.
+    pub statsd_interval_ms: u64,
 }
 
 impl Default for Settings {
@@ -69,6 +82,12 @@ impl Default for Settings {
             body_timeout_ms: 60_000,
             max_body_bytes: 16 << 20,
             policies: BTreeMap::new(),
+            max_series: telemetry::MAX_SERIES,
+            statsd: String::new(),
+            statsd_format: Dialect::default(),
+            statsd_prefix: String::new(),
+            statsd_tags: String::new(),
+            statsd_interval_ms: 10_000,
         }
     }
 }
@@ -92,6 +111,12 @@ impl Settings {
             "body_timeout_ms",
             "max_body_bytes",
             "policies",
+            "max_series",
+            "statsd",
+            "statsd_format",
+            "statsd_prefix",
+            "statsd_tags",
+            "statsd_interval_ms",
         ];
         KEYS.contains(&key)
     }
@@ -116,6 +141,7 @@ impl Settings {
             ("header_timeout_ms", self.header_timeout_ms),
             ("body_timeout_ms", self.body_timeout_ms),
             ("max_body_bytes", self.max_body_bytes as u64),
+            ("max_series", self.max_series as u64),
         ] {
             if value == 0 {
                 problems.add(key, "must be at least 1");
@@ -124,6 +150,7 @@ impl Settings {
         for (name, policy) in &self.policies {
             policy.validate(&format!("policies.{name}."), problems);
         }
+        statsd::check(self, |key, detail| problems.add(key, detail));
         if self.admin_address().is_some_and(|address| !address.contains(':')) {
             problems.add("admin_listen", "must be HOST:PORT, fd:NAME or `off`");
         }

@@ -1,34 +1,54 @@
 //! Health: checks that run in the background, and what probes answer from their last results.
 //!
 //! A probe never runs a check, so it answers at once whatever a dependency does. *Ready* means: started, not
-//! draining, and no critical check down. *Live* means progress: the main runtime still runs tasks. It stays so
-//! during the drain.
+//! draining, and no critical check down. *Live* means progress: the main runtime, and every loop with a
+//! [`Heartbeat`], still advance. It stays so during the drain.
+//!
+//! ```no_run
+//! # use mainstay::{Boot, Result, Weight, health::{self, CheckOptions}, millis, secs};
+//! # async fn ping() -> std::io::Result<()> { Ok(()) }
+//! # async fn boot(b: &mut Boot<()>) -> Result<()> {
+//! b.check("db", Weight::Degraded, || ping());
+//! b.check("cache", CheckOptions::degraded().every(secs(2)).within(millis(200)).failures(5), || ping());
+//! b.check("disk", Weight::Critical, health::disk("/var/lib/shop").min_free_bytes(1 << 30).min_free_percent(5.0));
+//! b.check("memory", Weight::Degraded, health::memory().max_percent(90.0));
+//! let heartbeat = b.heartbeat("importer", secs(60));
+//! b.background("importer", |shutdown| async move {
+//!     while shutdown.unless_cancelled(ping()).await.is_some() {
+//!         heartbeat.beat();
+//!     }
+//! });
+//! # Ok(()) }
+//! ```
 
 mod check;
+mod disk;
+mod lag;
+mod loops;
+mod memory;
+mod monitor;
 #[cfg(feature = "http")]
 mod probes;
+mod run;
+mod state;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::Serialize;
 
-use self::check::State;
-use crate::shutdown::{Phase, Shutdown};
-use crate::time::monotonic_ms;
-use crate::{millis, secs};
+pub use self::check::{Check, CheckOptions, Weight};
+pub use self::disk::{Disk, disk};
+pub use self::lag::RuntimeLag;
+pub use self::loops::{Heartbeat, LoopReport};
+pub use self::memory::{Memory, memory};
 
-/// How much a check weighs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Weight {
-    /// The service cannot do its work without it: readiness fails. For what only this replica depends on.
-    Critical,
-    /// It is reported, and the service stays ready. For what all replicas share: an outage must not take every one
-    /// of them out.
-    Degraded,
-}
+use self::lag::Lag;
+use self::loops::Loops;
+use self::state::State;
+use crate::clock;
+use crate::shutdown::{Phase, Shutdown};
+use crate::telemetry::{Kind, Registry};
 
 /// The health of an app. Cheap to clone.
 #[derive(Clone)]
@@ -37,13 +57,11 @@ pub struct Health(Arc<Inner>);
 struct Inner {
     shutdown: Shutdown,
     checks: Mutex<BTreeMap<String, State>>,
-    /// When the main runtime last ran our heartbeat, in milliseconds; 0 before the first.
-    beat_ms: AtomicU64,
+    loops: Loops,
+    lag: Arc<Lag>,
+    /// Milliseconds, the same on every thread; the virtual clock's where the app runs on one.
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
-
-/// A runtime that has not run a waiting task for this long makes no progress.
-const STALL: Duration = secs(10);
-const BEAT: Duration = millis(500);
 
 /// Why a service is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -77,7 +95,14 @@ pub struct CheckReport {
 
 impl Health {
     pub(crate) fn new(shutdown: Shutdown) -> Self {
-        Self(Arc::new(Inner { shutdown, checks: Mutex::default(), beat_ms: AtomicU64::new(0) }))
+        let clock = clock::monotonic();
+        Self(Arc::new(Inner {
+            shutdown,
+            checks: Mutex::default(),
+            loops: Loops::default(),
+            lag: Arc::default(),
+            clock,
+        }))
     }
 
     /// Whether the service should be sent work.
@@ -90,8 +115,8 @@ impl Health {
             Phase::Running => {}
             _ => return Err(NotReady::Draining),
         }
-        let now = monotonic_ms();
-        let down = self.checks().values().any(|state| state.weight == Weight::Critical && !state.is_up(now));
+        let now = self.now();
+        let down = self.checks().values().any(|state| state.is_critical() && !state.is_up(now));
         if down { Err(NotReady::Dependency) } else { Ok(()) }
     }
 
@@ -100,31 +125,48 @@ impl Health {
         self.0.shutdown.phase() > Phase::Starting
     }
 
-    /// Whether the main runtime makes progress.
+    /// Whether the main runtime and every registered loop make progress.
     pub fn live(&self) -> bool {
-        let beat = self.0.beat_ms.load(Ordering::Relaxed);
-        // Nothing beats before the start and after the end.
-        let quiet = beat == 0 || self.0.shutdown.phase() >= Phase::Flushing;
-        quiet || monotonic_ms().saturating_sub(beat) < STALL.as_millis() as u64
+        // What is being stopped need not advance; the shutdown has limits of its own.
+        self.0.shutdown.phase() >= Phase::Stopping || self.0.loops.stalled(self.now()).is_empty()
     }
 
     /// Every check with its last result.
     pub fn report(&self) -> BTreeMap<String, CheckReport> {
-        let now = monotonic_ms();
+        let now = self.now();
         self.checks().iter().map(|(name, state)| (name.clone(), state.report(now))).collect()
     }
 
-    /// Beats as long as the runtime it runs on makes progress.
-    pub(crate) async fn beat(self) {
-        loop {
-            self.0.beat_ms.store(monotonic_ms(), Ordering::Relaxed);
-            tokio::time::sleep(BEAT).await;
+    /// Every registered loop.
+    pub fn loops(&self) -> BTreeMap<String, LoopReport> {
+        self.0.loops.report(self.now())
+    }
+
+    /// A check of how long the main runtime keeps a task waiting that is ready to run: down when the last one waited
+    /// longer than `limit`, also while it still waits. It runs beside the runtime.
+    pub fn runtime_lag(&self, limit: std::time::Duration) -> RuntimeLag {
+        RuntimeLag::new(self.0.lag.clone(), limit)
+    }
+
+    /// The state as metrics, read before an export: also what no check has told, but time has.
+    pub(crate) fn observe(&self, registry: &Registry) {
+        let now = self.now();
+        let gauge = |name: &str, labels: &[(&str, &str)], value: bool| {
+            registry.observe(Kind::Gauge, name, labels, f64::from(u8::from(value)));
+        };
+        gauge("mainstay.health.live", &[], self.live());
+        gauge("mainstay.health.ready", &[], self.ready().is_ok());
+        for (name, state) in self.checks().iter() {
+            gauge("mainstay.health.up", &[("check", name)], state.is_up(now));
+        }
+        for (name, report) in self.0.loops.report(now) {
+            let age = report.age_ms.unwrap_or(0) as f64 / 1000.0;
+            registry.observe(Kind::Gauge, "mainstay.health.loop.age", &[("loop", &name)], age);
         }
     }
 
-    /// See [`beat`](Self::beat).
-    pub(crate) fn watch_runtime(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        self.clone().beat()
+    fn now(&self) -> u64 {
+        (self.0.clock)()
     }
 
     fn checks(&self) -> MutexGuard<'_, BTreeMap<String, State>> {

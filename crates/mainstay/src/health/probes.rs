@@ -54,10 +54,12 @@ fn probe(health: &Health, query: Option<String>, ready: Result<(), NotReady>) ->
 }
 
 fn answer(health: &Health, query: Option<String>, status: StatusCode, mut body: Value) -> Response {
-    let verbose = query
-        .is_some_and(|query| query.split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose=")));
+    let verbose = query.is_some_and(|query| {
+        query.split('&').any(|pair| matches!(pair, "verbose" | "verbose=" | "verbose=true" | "verbose=1"))
+    });
     if verbose {
         body["checks"] = json!(health.report());
+        body["loops"] = json!(health.loops());
     }
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),

@@ -13,7 +13,6 @@ use super::flight::Flights;
 use super::{Door, Limits, accept, bind};
 use crate::Result;
 use crate::app::{Boot, Core, Overstayer, Part};
-use crate::health::Health;
 use crate::request::Pipeline;
 use crate::tasks::TaskSet;
 
@@ -40,11 +39,6 @@ impl<C> Boot<C> {
         });
         self.register(listener.clone());
         Http(listener)
-    }
-
-    /// Health, whose probes are on the admin listener and can be merged into an API's router.
-    pub fn health(&self) -> Health {
-        self.core.health.clone()
     }
 
     /// Adds to the admin listener: `extend` gets the router of everything but the probes (`/metrics`, `/admin/*`),

@@ -122,7 +122,7 @@ pub(super) fn watch<T: Send + 'static>(shared: &Arc<Shared<T>>) {
 }
 
 /// Sets the gauges of all open queues; those of one name are added up. A running [`App`](crate::App) calls it before
-/// every scrape and every few seconds, so that no send or receive has to.
+/// every export, so that no send or receive has to.
 pub fn observe() {
     const GAUGES: [&str; 4] =
         ["mainstay.queue.depth", "mainstay.queue.capacity", "mainstay.queue.bytes", "mainstay.queue.waiting"];

@@ -24,8 +24,10 @@ pub(super) struct Series<'a> {
     pub method: &'static str,
     /// The route's pattern, never the path: scanners try a hundred thousand paths, and each label is a series.
     pub route: Cow<'a, str>,
+    /// 0 without an answer.
     pub status: u16,
     pub outcome: Outcome,
+    pub https: bool,
 }
 
 impl Meters {
@@ -51,14 +53,19 @@ impl Meters {
 }
 
 fn labels(series: &Series<'static>) -> Vec<Label> {
+    // Empty ones are left out: OpenTelemetry has no status without an answer, and no error where all is well.
+    let status = if series.status == 0 { String::new() } else { series.status.to_string() };
+    let error = match series.outcome {
+        Outcome::Ok | Outcome::ClientError => String::new(),
+        Outcome::ServerError => status.clone(),
+        outcome => outcome.as_str().to_owned(),
+    };
     vec![
         Label::from_static_parts("http.request.method", series.method),
         Label::new("http.route", series.route.clone()),
-        // Without an answer there is no status; 499 is what proxies say of a client that left.
-        Label::new(
-            "http.response.status_code",
-            if series.status == 0 { 499 } else { series.status }.to_string(),
-        ),
+        Label::new("http.response.status_code", status),
+        Label::from_static_parts("url.scheme", if series.https { "https" } else { "http" }),
+        Label::new("error.type", error),
         Label::from_static_parts("outcome", series.outcome.as_str()),
     ]
 }

@@ -143,7 +143,8 @@ impl Drop for Guard {
         let (took, outcome) = (self.began.elapsed(), self.verdict());
         let (method, route) = (self.method(), self.route());
         let status = self.status.map_or(0, |status| status.as_u16());
-        self.meters.ended(Series { method, route: route.into(), status, outcome }, took);
+        let https = self.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        self.meters.ended(Series { method, route: route.into(), status, outcome, https }, took);
 
         let (path, took_ms, outcome_text) =
             (self.uri.path(), took.as_micros() as f64 / 1000.0, outcome.as_str());

@@ -171,6 +171,7 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             limit: self.limit,
             shutdown: boot.shutdown(),
             running: running::RunningJobs::default(),
+            health: boot.health(),
         }))
     }
 }

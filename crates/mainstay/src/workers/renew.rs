@@ -36,7 +36,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
             Commit::of(Op::Extend { id, lease, extend_ms, progress: None }, self.client.entropy())
         };
         let batch = Batch { commits: leases.iter().map(extend).collect(), within: Some(self.lease / 3) };
-        match self.client.store().submit(batch).await {
+        match self.client.submit(batch).await {
             Ok(answers) => {
                 for (key, answer) in leases.iter().zip(answers) {
                     match answer.as_ref().map(|committed| committed.replies.first()) {

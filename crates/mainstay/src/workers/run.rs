@@ -18,6 +18,7 @@ use super::{JobContext, handler::Handler, running::RunningJobs, running::Slip};
 use crate::{
     client::{Client, StoreError},
     context::Context,
+    health::Health,
     job::{Ending, JobError, ms},
     policy::{Policies, PolicyError, Target},
     secs,
@@ -28,6 +29,8 @@ use crate::{
 
 /// How long one claim waits for work.
 const CLAIM_WAIT: Duration = secs(30);
+/// One turn of the fetcher, waiting included; one that takes longer hangs.
+const FETCH_LIMIT: Duration = secs(90);
 /// Between tries when the store does not answer.
 const STORE_PAUSE: Duration = millis(500);
 /// A settle is tried this often before its job is left to its lease.
@@ -52,13 +55,21 @@ pub(super) struct Pool<S> {
     pub(super) policies: Policies,
     /// What an attempt of a kind goes through, by kind.
     pub(super) guards: HashMap<String, Target>,
+    pub(super) health: Health,
 }
 
 impl<S: Clone + Send + Sync + 'static> Pool<S> {
     /// Claims for free slots until no new work should be begun.
     pub(super) async fn fetch(self: Arc<Self>, tasks: TaskSet) {
         let slots = Arc::new(Semaphore::new(self.concurrency));
-        while let Some(Ok(first)) = self.shutdown.unless_draining(slots.clone().acquire_owned()).await {
+        let queues: Vec<_> = self.queues.iter().map(|queue| queue.as_str()).collect();
+        let heartbeat = self.health.heartbeat(format!("fetch {}", queues.join(",")), FETCH_LIMIT);
+        loop {
+            // Handlers take what time they take.
+            heartbeat.rest();
+            let slot = self.shutdown.unless_draining(slots.clone().acquire_owned()).await;
+            let Some(Ok(first)) = slot else { return };
+            heartbeat.beat();
             let mut free = vec![first];
             while let Ok(slot) = slots.clone().try_acquire_owned() {
                 free.push(slot);

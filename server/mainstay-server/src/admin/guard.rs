@@ -38,18 +38,6 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     if let Err(problem) = caller.must_always(needed) {
         return refused(problem);
     }
-    if needed == ScopeKind::Read {
-        // Figures that the store keeps by itself, as they are when somebody looks.
-        for (name, value) in api.store.store().stats() {
-            match name.strip_suffix("_total") {
-                // Seconds are kept as a gauge: the facade's counters are whole numbers.
-                Some(counted) if !counted.ends_with("seconds") => {
-                    metrics::counter!(format!("mainstay.store.{name}")).absolute(value as u64);
-                }
-                _ => metrics::gauge!(format!("mainstay.store.{name}")).set(value),
-            }
-        }
-    }
     let action = audited(&parts.method, uri.path());
     let response = next.run(Request::from_parts(parts, body)).await;
     if let Some(action) = action.filter(|_| response.status().is_success()) {

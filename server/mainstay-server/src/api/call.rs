@@ -138,7 +138,7 @@ impl Call {
     pub async fn submit(&self, commits: Vec<Commit>) -> Result<Vec<Result<Committed, Failure>>, Problem> {
         let count = commits.len();
         let batch = Batch { commits, within: self.left() };
-        let answers = self.api.store.store().submit(batch).await.map_err(|error| error::failed(&error))?;
+        let answers = self.api.store.submit(batch).await.map_err(|error| error::failed(&error))?;
         if answers.len() == count {
             Ok(answers)
         } else {

@@ -24,5 +24,9 @@ pub fn run(args: ServeArgs) -> ExitCode {
 
 /// The server's app, to be run with [`boot`].
 pub fn app(args: &ServeArgs) -> App<Config> {
-    App::new("mainstay").config(args.loader())
+    App::new("mainstay")
+        .version(env!("CARGO_PKG_VERSION"))
+        // Set where the binary is built from a checkout that is known.
+        .commit(option_env!("MAINSTAY_COMMIT").unwrap_or_default())
+        .config(args.loader())
 }
