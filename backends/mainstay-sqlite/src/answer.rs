@@ -27,6 +27,8 @@ pub(crate) struct Answer {
 pub(crate) struct Sealed {
     pub(crate) sender: Sender,
     pub(crate) answer: Answer,
+    /// The newest body it lacks.
+    pub(crate) newest: u64,
 }
 
 impl Answer {

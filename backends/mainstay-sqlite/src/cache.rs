@@ -11,6 +11,9 @@ pub(crate) struct BodyCache {
     first: u64,
     bytes: usize,
     limit: usize,
+    /// Bodies above this number are not in the tables yet: they stay, whatever the bound says. What may lie between
+    /// journal and tables has a bound of its own.
+    in_tables: u64,
 }
 
 /// What a body costs beside its bytes.
@@ -20,7 +23,7 @@ const WIDEST_GAP: u64 = 65_536;
 
 impl BodyCache {
     pub(crate) fn new(limit: usize) -> BodyCache {
-        BodyCache { slots: VecDeque::new(), first: 0, bytes: 0, limit }
+        BodyCache { slots: VecDeque::new(), first: 0, bytes: 0, limit, in_tables: u64::MAX }
     }
 
     pub(crate) fn get(&self, n: u64) -> Option<&Arc<JobBody>> {
@@ -66,6 +69,14 @@ impl BodyCache {
         }
     }
 
+    /// Bodies up to this number are in the tables.
+    pub(crate) fn in_tables(&mut self, n: u64) {
+        if self.in_tables != n {
+            self.in_tables = n;
+            self.shrink();
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -73,7 +84,8 @@ impl BodyCache {
     fn shrink(&mut self) {
         let slot = size_of::<Option<Arc<JobBody>>>();
         while let Some(front) = self.slots.front() {
-            if front.is_some() && self.bytes + self.slots.len() * slot <= self.limit {
+            let fits = self.bytes + self.slots.len() * slot <= self.limit;
+            if front.is_some() && (fits || self.first > self.in_tables) {
                 break;
             }
             if let Some(Some(body)) = self.slots.pop_front() {
@@ -106,6 +118,18 @@ mod tests {
         }
         assert!(cache.get(1).is_none());
         assert!(cache.get(95).is_some());
+    }
+
+    #[test]
+    fn what_is_not_in_the_tables_stays_until_it_is() {
+        let mut cache = BodyCache::new(0);
+        cache.in_tables(0);
+        (1..=100).for_each(|n| cache.insert(n, body("0123456789")));
+        assert!((1..=100).all(|n| cache.get(n).is_some()));
+        cache.in_tables(60);
+        assert!((1..=60).all(|n| cache.get(n).is_none()) && (61..=100).all(|n| cache.get(n).is_some()));
+        cache.in_tables(100);
+        assert_eq!(cache.bytes(), 0);
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! Moves what the journal holds into the file, off the writer's path, and keeps the journal short.
+//! Moves what SQLite's log holds into the file, in the background, and keeps that log short. What is in the tables when
+//! one begins is durable when it is over; so this also says from where on the store's own journal is needed.
 //!
-//! A checkpoint in the background can never catch up with a writer that keeps committing, so the journal would grow
-//! for ever. Each time one has finished, the writer moves the few pages that are left itself; then nothing is left,
-//! and its next commit starts the journal from the beginning.
+//! A checkpoint in the background can never catch up with a connection that keeps committing, so the log would grow
+//! for ever. Each time one has finished, the tables' thread moves the few pages that are left itself; then nothing is
+//! left, and its next commit starts the log from the beginning.
 
 use std::{
     path::Path,
@@ -27,12 +28,12 @@ const EVERY: Duration = Duration::from_millis(250);
 /// So many bytes handed over since the last checkpoint do not wait for the next tick.
 const URGENT_BYTES: usize = 24 << 20;
 
-/// The conversation between the writer and the checkpointing thread.
+/// The conversation between the tables' thread and the checkpointing thread.
 #[derive(Default)]
 pub(crate) struct Checkpoints {
     state: Mutex<State>,
     wake: Condvar,
-    /// A background checkpoint has finished; the writer has not followed yet.
+    /// A background checkpoint has finished; the tables' thread has not followed yet.
     finished: AtomicBool,
 }
 
@@ -44,7 +45,7 @@ struct State {
 }
 
 impl Checkpoints {
-    /// The writer has committed about this much.
+    /// About this much was committed.
     pub(crate) fn committed(&self, bytes: usize) {
         let mut state = self.lock();
         let before = state.bytes;
@@ -57,7 +58,7 @@ impl Checkpoints {
         }
     }
 
-    /// Whether the writer should finish what the background has done.
+    /// Whether the tables' thread should finish what the background has done.
     pub(crate) fn take_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed) && self.finished.swap(false, Ordering::AcqRel)
     }
@@ -86,14 +87,18 @@ impl Checkpoints {
 /// The life of the checkpointing thread.
 pub(crate) fn run(conn: &Connection, shared: &Shared) {
     while shared.checkpoints.next() {
+        // Whatever is in the tables by now is durable when it is over: it begins with a sync of SQLite's log.
+        let reached = shared.behind.lsn();
         match passive(conn, &shared.path) {
-            Ok(frames) => {
+            Ok(None) => {}
+            Ok(Some(frames)) => {
+                shared.behind.set_floor(reached);
                 shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 shared.stats.wal_frames.store(frames, Ordering::Relaxed);
                 shared.checkpoints.finished.store(true, Ordering::Release);
             }
             Err(Fault { severity: Severity::Clean, error }) => {
-                // The journal keeps everything; it only grows until one succeeds.
+                // The log keeps everything; it only grows until one succeeds.
                 shared.stats.failed_checkpoints.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(%error, "checkpoint failed; it is tried again");
             }
@@ -105,13 +110,15 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
     }
 }
 
-/// Moves what can be moved without waiting for anybody. Answers how many frames the journal had.
-pub(crate) fn passive(conn: &Connection, path: &Path) -> Result<u64> {
+/// Moves what can be moved without waiting for anybody. Answers how many frames SQLite's log had; `None`: another
+/// checkpoint is under way.
+pub(crate) fn passive(conn: &Connection, path: &Path) -> Result<Option<u64>> {
     let mut statement =
         conn.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)").map_err(|e| Fault::of_checkpoint(path, e))?;
-    let frames =
-        statement.query_row([], |row| row.get::<_, i64>(1)).map_err(|e| Fault::of_checkpoint(path, e))?;
-    Ok(frames.max(0) as u64)
+    let (busy, frames) = statement
+        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))
+        .map_err(|e| Fault::of_checkpoint(path, e))?;
+    Ok((busy == 0).then_some(frames.max(0) as u64))
 }
 
 /// Moves everything into the file and syncs it. Must succeed before a store that ended badly is served again: after
@@ -125,7 +132,7 @@ pub(crate) fn full(conn: &Connection, path: &Path) -> std::result::Result<(), Er
     // Busy with everything moved: somebody reads, so the journal could not be emptied; that can wait.
     if busy != 0 && moved < frames {
         let message = format!(
-            "the journal of the store {} cannot be moved into the file because another program is reading it; end \
+            "SQLite's log of the store {} cannot be moved into the file because another program is reading it; end \
              that program and try again",
             path.display()
         );

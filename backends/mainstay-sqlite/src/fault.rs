@@ -110,7 +110,8 @@ fn unavailable(path: &Path, source: rusqlite::Error) -> Error {
 /// What a person does about a damaged file.
 pub(crate) fn what_to_do(path: &Path) -> String {
     format!(
-        "stop everything that uses it, keep a copy of {0}, {0}-wal and {0}-shm, and restore a backup, or rescue \
+        "stop everything that uses it, keep a copy of {0}, {0}-wal, {0}-shm and {0}-log*, and restore a backup (without \
+         these beside it), or rescue \
          what is readable with `sqlite3 {0} .recover`",
         path.display()
     )

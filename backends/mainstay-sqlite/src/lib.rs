@@ -1,8 +1,8 @@
-//! The embedded store of mainstay: everything in one SQLite file, served by one process.
+//! The embedded store of mainstay: everything in one SQLite file with a journal beside it, served by one process.
 //!
-//! SQLite is the journal and the archive; what decides who gets which job is the
-//! [`Engine`](mainstay_core::engine::Engine), which lives in RAM and is rebuilt when the file is opened. Its changes
-//! reach the tables as blind writes by primary key, many callers' commits in one transaction with one sync.
+//! What decides who gets which job is the [`Engine`](mainstay_core::engine::Engine), which lives in RAM and is rebuilt
+//! when the store is opened. Its changes, those of many callers at once, become durable as one record of a journal
+//! beside the file; the tables follow in the background, and whoever reads them waits until they have.
 //!
 //! ```no_run
 //! # fn clock() -> std::sync::Arc<dyn mainstay_core::clock::Clock> { unimplemented!() }
@@ -20,20 +20,26 @@
 //!
 //! 1. `store` is what callers see, `options` how it is opened, `open` how it comes to life;
 //! 2. `inbox` carries commits to the `writer`, which makes groups of them, and `answer` carries the answers back;
-//! 3. `tables` writes changes, `row` and `schema` say how they look, `load` reads them at open;
-//! 4. `read` answers everything else from snapshots; `cache` keeps the bodies that are about to be claimed;
-//! 5. `checkpoint` keeps the journal short, `backup` copies the file, `lock` keeps others out;
+//! 3. `journal` makes a group durable, `behind` holds it until `apply` has brought it into the `tables`; `row` and
+//!    `schema` say how they look, `load` reads them at open;
+//! 4. `read` answers everything else from snapshots; `cache` keeps the bodies that are about to be claimed, `archive`
+//!    the finished jobs that the tables lack;
+//! 5. `checkpoint` keeps SQLite's own log short, `backup` copies the file, `lock` keeps others out;
 //! 6. `fault` decides what an error of SQLite means, `aftermath` what is done after the worst of them.
 
 mod aftermath;
 mod answer;
+mod apply;
+mod archive;
 mod backup;
+mod behind;
 mod cache;
 mod checkpoint;
 mod clock;
 mod connection;
 mod fault;
 mod inbox;
+mod journal;
 mod load;
 mod lock;
 mod open;
@@ -47,5 +53,6 @@ mod store;
 mod tables;
 mod writer;
 
+pub use journal::files::{Files, JournalFile};
 pub use options::{Durability, FatalHook, Options};
 pub use store::SqliteStore;

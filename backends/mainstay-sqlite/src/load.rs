@@ -27,6 +27,7 @@ use crate::{
     fault::{damaged_row, read_error},
     options::Options,
     row::{Cells, JOB, LiveRow, POLICY},
+    tables::Mark,
 };
 
 /// What a file said when it was opened.
@@ -37,10 +38,13 @@ pub(crate) struct Loaded {
     pub clock: StoreTime,
 }
 
-/// Whether the store was closed in good order.
-pub(crate) fn was_closed_cleanly(conn: &Connection, path: &Path) -> Result<bool, Error> {
-    let clean = conn.query_row("SELECT clean FROM meta", [], |row| row.get(0)).optional();
-    clean.map_err(|e| read_error(path, e))?.ok_or_else(|| no_meta(path))
+/// Where the tables stand in the journal.
+pub(crate) fn mark(conn: &Connection, path: &Path) -> Result<Mark, Error> {
+    let mark = conn.query_row("SELECT epoch, lsn, clean FROM meta", [], |row| {
+        let (epoch, lsn) = (row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64);
+        Ok(Mark { epoch, lsn, clean: row.get(2)? })
+    });
+    mark.optional().map_err(|e| read_error(path, e))?.ok_or_else(|| no_meta(path))
 }
 
 fn no_meta(path: &Path) -> Error {

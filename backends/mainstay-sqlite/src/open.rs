@@ -1,34 +1,39 @@
 //! Opening: from a path to a store whose threads run.
 
+mod crew;
+
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::{
-        Arc, OnceLock,
-        atomic::AtomicBool,
-        mpsc::{SyncSender, sync_channel},
-    },
-    thread::{self, JoinHandle},
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    thread::JoinHandle,
 };
 
-use mainstay_core::{Error, ErrorKind, engine::Engine};
-use rusqlite::Connection;
+use mainstay_core::{
+    Error, ErrorKind,
+    engine::{Engine, change::Counters},
+    rules,
+};
 use tokio::sync::watch;
 
 use crate::{
-    aftermath, checkpoint,
+    aftermath,
+    apply::Batch,
+    behind::{Behind, Handed},
+    checkpoint,
     clock::StoreClock,
     connection,
     inbox::Inbox,
-    load::{load, was_closed_cleanly},
+    journal::{Journal, files::SystemFiles, recover, segment::Segment, spare::Spare},
+    load::{load, mark},
     lock::Lock,
     options::Options,
-    read::{self, Jobs, READERS, WAITING_READS},
+    read::WAITING_READS,
     schema::migrate,
     shared::Shared,
-    tables::Tables,
-    writer::{Setup, Writer},
+    tables::{Mark, Tables},
+    writer::Setup,
 };
+use crew::{Crew, start_writer};
 
 /// Opens the file, rebuilds the engine and starts the threads. The handle is the writer's, which ends the others.
 pub(crate) fn open(options: &Options) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
@@ -46,177 +51,119 @@ fn open_locked(
     lock: Lock,
     failed_before: bool,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
+    let path = options.path.as_path();
+    let files = options.files.clone().unwrap_or_else(|| Arc::new(SystemFiles));
     let conn = connection::open_writer(options)?;
-    migrate(&conn, &options.path)?;
-    // Whatever the last process left in the journal is in the file, and synced, before anything is served.
-    checkpoint::full(&conn, &options.path)?;
+    migrate(&conn, path)?;
+    // Whatever the last process left in SQLite's log is in the file, and synced, before anything is served.
+    checkpoint::full(&conn, path)?;
     if options.check || failed_before {
-        connection::check(&conn, &options.path)?;
+        connection::check(&conn, path)?;
     }
-    let clean = was_closed_cleanly(&conn, &options.path)?;
-    let loaded = load(&conn, options).map_err(|e| match e.kind() {
+    let checked = |e: Error| match e.kind() {
         // Damage: say all that SQLite can find out about it.
-        ErrorKind::Untrusted => connection::check(&conn, &options.path).err().unwrap_or(e),
+        ErrorKind::Untrusted => connection::check(&conn, path).err().unwrap_or(e),
         _ => e,
-    })?;
-    if !clean {
-        tracing::info!(path = %options.path.display(), "the store was not closed in good order; nothing is lost");
+    };
+    let left = mark(&conn, path).map_err(checked)?;
+    if !left.clean {
+        tracing::info!(path = %path.display(), "the store was not closed in good order; nothing is lost");
     }
+    let segments = recover::segments(&*files, path)?;
+    let mut tables = Tables::new(&conn, path).map_err(checked)?;
+    let lsn = catch_up(&mut tables, path, &segments, left)?;
+    let loaded = load(&conn, options).map_err(checked)?;
 
+    let clock = StoreClock::new(options.clock.clone(), loaded.clock);
+    let mut engine = loaded.engine;
+    // Another epoch than that of any record there is, also of a copy that went its own way.
+    let epoch = rules::mix(left.epoch.wrapping_add(1), clock.entropy());
+    begin_epoch(&mut tables, &mut engine, &clock, Mark { epoch, lsn, clean: false })?;
+    let used = tables.used_bytes().unwrap_or_default();
+    drop(tables);
+
+    let spare = Arc::new(Spare::new(files.clone(), path.to_owned(), segments.len().max(1) as u32 + 1));
+    let journal = Journal::new(spare.clone(), &*files, path, segments, (epoch, lsn), options.segment_bytes)?;
     let shared = Arc::new(Shared {
-        path: options.path.clone(),
-        clock: StoreClock::new(options.clock.clone(), loaded.clock),
+        path: path.to_owned(),
+        clock,
         inbox: Arc::new(Inbox::new(options.queue_bytes)),
         reads: Arc::new(Inbox::new(WAITING_READS)),
+        behind: Behind::new(options.behind_bytes, lsn, engine.counters().n),
         checkpoints: Default::default(),
         hub: Default::default(),
         stats: Default::default(),
         due: Default::default(),
+        max_file_bytes: options.max_file_bytes,
         on_fatal: options.on_fatal.clone(),
         failed: OnceLock::new(),
         abandon: AtomicBool::new(false),
         ended: watch::Sender::new(None),
     });
+    shared.stats.used_bytes.store(used, std::sync::atomic::Ordering::Relaxed);
     // Not later: the writer may have reason to mark it anew.
     if failed_before {
-        aftermath::unmark(&options.path);
+        aftermath::unmark(path);
     }
-    let mut crew = Crew { shared: shared.clone(), readers: Vec::new(), checkpointer: None, lock };
-    let started = crew.start(options);
-    let started = started.and_then(|()| start_writer(crew, conn, loaded.engine, options));
-    let writer = started.inspect_err(|_| shared.stop_helpers())?;
-    Ok((shared, writer))
-}
-
-/// The threads beside the writer, and the lock that all of them need.
-struct Crew {
-    shared: Arc<Shared>,
-    readers: Vec<JoinHandle<()>>,
-    checkpointer: Option<JoinHandle<()>>,
-    lock: Lock,
-}
-
-impl Crew {
-    fn start(&mut self, options: &Options) -> Result<(), Error> {
-        for i in 0..READERS {
-            let conn = connection::open_reader(options)?;
-            let shared = self.shared.clone();
-            self.readers.push(spawn(&format!("mainstay-read-{i}"), move || {
-                if let Err(error) = read::run(&conn, &shared, &shared.reads) {
-                    tracing::error!(%error, "a reading thread of the store could not start");
-                }
-            })?);
-        }
-        let conn = connection::open_checkpointer(options)?;
-        let shared = self.shared.clone();
-        self.checkpointer = Some(spawn("mainstay-checkpoint", move || checkpoint::run(&conn, &shared))?);
-        Ok(())
-    }
-
-    /// Ends the other threads. What the readers were given is answered first.
-    fn end(self) -> Lock {
-        self.shared.stop_helpers();
-        for thread in self.readers.into_iter().chain(self.checkpointer) {
-            // A panic in one of them was shown; there is nothing more to do about it.
-            let _ = thread.join();
-        }
-        self.lock
-    }
-}
-
-impl Shared {
-    fn stop_helpers(&self) {
-        self.reads.close();
-        self.checkpoints.stop();
-    }
-}
-
-fn start_writer(
-    crew: Crew,
-    conn: Connection,
-    engine: Engine,
-    options: &Options,
-) -> Result<JoinHandle<()>, Error> {
-    let (ready, is_ready) = sync_channel(1);
     let setup = Setup {
         engine,
+        journal,
         durability: options.durability,
         housekeeping: options.housekeeping,
         cache_bytes: options.body_cache_bytes,
     };
-    // A clock on a runtime's timers needs that runtime.
-    let runtime = tokio::runtime::Handle::try_current().ok();
-    let thread = spawn("mainstay-write", move || {
-        let _runtime = runtime.as_ref().map(|runtime| runtime.enter());
-        write(crew, conn, setup, &ready);
+    let mut crew = Crew::new(shared.clone(), lock, files, spare.clone());
+    let started = crew.start(options, conn, epoch);
+    let started = started.and_then(|()| start_writer(crew, setup, connection::open_reader(options)?));
+    let writer = started.inspect_err(|_| {
+        shared.stop_all();
+        spare.stop();
     })?;
-    match is_ready.recv() {
-        Ok(Ok(())) => Ok(thread),
-        Ok(Err(error)) => {
-            let _ = thread.join();
-            Err(error)
-        }
-        Err(_) => Err(Error::new(ErrorKind::Unavailable, "the writing thread of the store could not start")),
-    }
+    Ok((shared, writer))
 }
 
-/// The life of the writing thread, from the first write to the last.
-fn write(crew: Crew, conn: Connection, setup: Setup, ready: &SyncSender<Result<(), Error>>) {
-    let shared = crew.shared.clone();
-    let path = &shared.path;
-    let worked = catch_unwind(AssertUnwindSafe(|| {
-        let started = Tables::new(&conn, path)
-            .and_then(|tables| Ok((tables, Jobs::new(&conn, path)?)))
-            .and_then(|(tables, jobs)| Writer::start(shared.clone(), tables, jobs, setup));
-        let mut writer = match started {
-            Ok(writer) => writer,
-            Err(error) => {
-                let _ = ready.send(Err(error));
-                return Ok(false);
-            }
-        };
-        let _ = ready.send(Ok(()));
-        writer.run()?;
-        writer.finish().map_err(|fault| fault.error)?;
-        Ok(true)
-    }));
-    let worked = worked.unwrap_or_else(|_| {
-        let message = format!("the writer of the store {} has a bug: it panicked", path.display());
-        Err(Error::unknown(ErrorKind::Untrusted, message))
-    });
-    if let Err(error) = &worked {
-        fail(&shared, error);
-    }
-    let lock = crew.end();
-    let ending = match worked {
-        Ok(true) => checkpoint::full(&conn, path).inspect_err(|e| aftermath::mark_if_disk_failed(path, e)),
-        Ok(false) => Ok(()),
-        Err(error) => Err(error),
+/// So much of the journal goes into one transaction.
+const PIECE_BYTES: usize = 32 << 20;
+
+/// Brings the tables to the end of the journal, durably: what the system shows of it need not be on the disk.
+fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Mark) -> Result<u64, Error> {
+    tables.sync_commits(true).map_err(|fault| fault.error)?;
+    let mut batch = Batch::default();
+    let mut apply = |batch: &mut Batch| {
+        let mark = Mark { lsn: batch.lsn, clean: false, ..left };
+        let counters = batch.counters;
+        tables.apply(&std::mem::take(batch), &counters, mark).map_err(|fault| fault.error)
     };
-    drop(conn);
-    // Only now may another process have it; and only then may anybody hear that it is over.
-    drop(lock);
-    shared.ended.send_replace(Some(ending));
-}
-
-/// Nothing is acknowledged from here on.
-fn fail(shared: &Shared, error: &Error) {
-    let _ = shared.failed.set(error.clone());
-    tracing::error!(%error, "the store can no longer be trusted; nothing more is acknowledged");
-    // Dropped messages close their callers' channels; they learn the cause from `failed`.
-    drop(shared.inbox.close_and_empty());
-    drop(shared.reads.close_and_empty());
-    aftermath::mark(&shared.path, error);
-    if let Some(hook) = &shared.on_fatal {
-        hook(error);
+    let last = recover::replay(path, segments, (left.epoch, left.lsn), |lsn, counters, changes, bytes| {
+        batch.add(Handed { lsn, counters, changes, bytes, growth: 0 });
+        if batch.bytes >= PIECE_BYTES { apply(&mut batch) } else { Ok(()) }
+    })?;
+    if batch.lsn > left.lsn {
+        apply(&mut batch)?;
     }
+    if last > left.lsn {
+        tracing::info!(path = %path.display(), groups = last - left.lsn, "the tables caught up with the journal");
+    }
+    Ok(last)
 }
 
-fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    thread::Builder::new().name(name.to_owned()).spawn(life).map_err(|e| {
-        let message = format!("cannot start the thread {name}: {e}");
-        Error::new(ErrorKind::Unavailable, message).because(e)
-    })
+/// Writes what opening changed, so that a file that cannot be written is noticed before anything is served. From here
+/// on, no record that is in the journal counts.
+fn begin_epoch(
+    tables: &mut Tables<'_>,
+    engine: &mut Engine,
+    clock: &StoreClock,
+    mark: Mark,
+) -> Result<(), Error> {
+    engine.finish_load(clock.now());
+    let mut changes = Vec::new();
+    engine.take_changes(&mut changes);
+    let counters: Counters = engine.counters();
+    let mut batch = Batch::default();
+    batch.add(Handed { lsn: mark.lsn, counters, changes, bytes: 0, growth: 0 });
+    tables.apply(&batch, &counters, mark).map_err(|fault| fault.error)?;
+    engine.commit_group();
+    tables.sync_commits(false).map_err(|fault| fault.error)
 }
 
 /// Says early and clearly what is wrong with a path.

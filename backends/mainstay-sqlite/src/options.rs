@@ -4,11 +4,14 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use mainstay_core::{Error, clock::Clock};
 
+use crate::journal::files::Files;
+
 /// How [`crate::SqliteStore::open`] opens a store.
 #[derive(Clone)]
 pub struct Options {
-    /// The file. It is made if it is not there; its folder must exist. Beside it lie `PATH-wal`, `PATH-shm` and
-    /// `PATH-lock`; they belong to it.
+    /// The file. It is made if it is not there; its folder must exist. Beside it lie, while it is open or after a
+    /// crash, the journal (`PATH-log1` and so on), `PATH-wal` and `PATH-shm`, and always `PATH-lock`: they belong to it,
+    /// and whoever moves or copies one without the others loses what they hold.
     pub path: PathBuf,
     /// Where time and chance come from.
     pub clock: Arc<dyn Clock>,
@@ -20,6 +23,13 @@ pub struct Options {
     /// What callers may have handed over without an answer, in bytes; more is refused as `Overloaded`. Defaults to
     /// 64 MiB.
     pub queue_bytes: usize,
+    /// What may be in the journal and not yet in the tables, in bytes; beyond, writers wait for the tables, or are
+    /// refused if those cannot be written. It is RAM, and it is what opening after a crash has to catch up with.
+    /// Defaults to 32 MiB.
+    pub behind_bytes: usize,
+    /// Segments of the journal grow up to this many bytes; there are as many as it takes, two or three as a rule.
+    /// Defaults to 64 MiB; a new store begins with 1 MiB.
+    pub segment_bytes: u64,
     /// The store tidies up by itself: leases that ran out, jobs that expired, retention. Defaults to `true`; with
     /// `false`, somebody calls [`mainstay_core::Store::maintain`] about once a second.
     pub housekeeping: bool,
@@ -31,8 +41,10 @@ pub struct Options {
     /// Read and check the whole file before serving (`PRAGMA quick_check`: about a second a gigabyte). It happens
     /// anyway after the store ended by a fatal error. Defaults to `false`.
     pub check: bool,
-    /// The name of a registered SQLite VFS to do all input and output. Defaults to `None`, the system's.
+    /// The name of a registered SQLite VFS to do all input and output of the tables. Defaults to `None`, the system's.
     pub vfs: Option<String>,
+    /// What does all input and output of the journal. Defaults to `None`, the system.
+    pub files: Option<Arc<dyn Files>>,
     /// Called once, on the writer's thread, when the store can no longer be trusted (a failed sync, a damaged file,
     /// a foreign writer). Nothing is acknowledged from then on; a server ends its process here. Must not block.
     pub on_fatal: Option<FatalHook>,
@@ -61,11 +73,14 @@ impl Options {
             durability: Durability::Strict,
             body_cache_bytes: 64 << 20,
             queue_bytes: 64 << 20,
+            behind_bytes: 32 << 20,
+            segment_bytes: 64 << 20,
             housekeeping: true,
             within: Duration::from_secs(30),
             max_file_bytes: None,
             check: false,
             vfs: None,
+            files: None,
             on_fatal: None,
         }
     }
@@ -78,6 +93,8 @@ impl fmt::Debug for Options {
             .field("durability", &self.durability)
             .field("body_cache_bytes", &self.body_cache_bytes)
             .field("queue_bytes", &self.queue_bytes)
+            .field("behind_bytes", &self.behind_bytes)
+            .field("segment_bytes", &self.segment_bytes)
             .field("housekeeping", &self.housekeeping)
             .field("within", &self.within)
             .field("max_file_bytes", &self.max_file_bytes)

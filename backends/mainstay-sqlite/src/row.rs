@@ -44,7 +44,7 @@ pub(crate) fn bits(number: u64) -> i64 {
     number as i64
 }
 
-const STATES: [JobState; 8] = [
+pub(crate) const STATES: [JobState; 8] = [
     JobState::Scheduled,
     JobState::Blocked,
     JobState::Available,
@@ -54,10 +54,10 @@ const STATES: [JobState; 8] = [
     JobState::Cancelled,
     JobState::Dead,
 ];
-const REASONS: [DeadReason; 4] =
+pub(crate) const REASONS: [DeadReason; 4] =
     [DeadReason::Exhausted, DeadReason::Permanent, DeadReason::Crashed, DeadReason::Expired];
-const VERBS: [Verb; 4] = [Verb::Complete, Verb::Fail, Verb::Release, Verb::Cancel];
-const JITTERS: [Jitter; 3] = [Jitter::Full, Jitter::Equal, Jitter::None];
+pub(crate) const VERBS: [Verb; 4] = [Verb::Complete, Verb::Fail, Verb::Release, Verb::Cancel];
+pub(crate) const JITTERS: [Jitter; 3] = [Jitter::Full, Jitter::Equal, Jitter::None];
 
 fn place<T: PartialEq>(all: &[T], value: &T) -> i64 {
     // Every value is in its list: the lists are matched against the types by a test.

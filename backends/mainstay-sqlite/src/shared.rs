@@ -12,8 +12,8 @@ use mainstay_core::{Error, ErrorKind, StoreTime, Timestamp, hub::Hub, time::Now}
 use tokio::sync::watch;
 
 use crate::{
-    checkpoint::Checkpoints, clock::StoreClock, inbox::Inbox, inbox::Refused, options::FatalHook,
-    read::Reads, writer::Message,
+    apply::Batch, behind::Behind, checkpoint::Checkpoints, clock::StoreClock, inbox::Inbox, inbox::Refused,
+    options::FatalHook, read::Reads, writer::Message,
 };
 
 pub(crate) struct Shared {
@@ -23,10 +23,13 @@ pub(crate) struct Shared {
     pub(crate) inbox: Arc<Inbox<Message>>,
     /// To the readers.
     pub(crate) reads: Reads,
+    /// To the tables.
+    pub(crate) behind: Behind,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) hub: Arc<Hub>,
     pub(crate) stats: Stats,
     pub(crate) due: Due,
+    pub(crate) max_file_bytes: Option<u64>,
     pub(crate) on_fatal: Option<FatalHook>,
     /// Set once, when the store can no longer be trusted.
     pub(crate) failed: OnceLock<Error>,
@@ -71,6 +74,11 @@ pub(crate) struct Stats {
     pub(crate) write_micros: AtomicU64,
     pub(crate) write_micros_max: AtomicU64,
     pub(crate) failed_groups: AtomicU64,
+    /// Batches of groups that were brought into the tables, and those that could not be.
+    pub(crate) batches: AtomicU64,
+    pub(crate) failed_batches: AtomicU64,
+    /// Bytes of the file that hold something, if it has a bound.
+    pub(crate) used_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) failed_checkpoints: AtomicU64,
     pub(crate) wal_frames: AtomicU64,
@@ -90,6 +98,15 @@ impl Shared {
             }
             None => Error::new(ErrorKind::Closed, "the store is closed"),
         }
+    }
+
+    /// Waits until the tables have the bodies up to this number. If they cannot be written now, answers what they
+    /// lack.
+    pub(crate) fn wait_for_bodies(&self, newest: u64) -> Option<Arc<Batch>> {
+        if newest <= self.behind.n() || self.behind.wait_for(self.behind.handed()) {
+            return None;
+        }
+        self.behind.stuck_now().map(|stuck| stuck.overlay)
     }
 
     /// Hands a message to the writer.
@@ -113,6 +130,9 @@ impl Shared {
             ("group_write_seconds_total", read(&s.write_micros) / 1e6),
             ("group_write_seconds_max", s.write_micros_max.swap(0, Ordering::Relaxed) as f64 / 1e6),
             ("failed_groups_total", read(&s.failed_groups)),
+            ("table_batches_total", read(&s.batches)),
+            ("failed_table_batches_total", read(&s.failed_batches)),
+            ("behind_bytes", self.behind.bytes() as f64),
             ("checkpoints_total", read(&s.checkpoints)),
             ("failed_checkpoints_total", read(&s.failed_checkpoints)),
             ("wal_bytes", read(&s.wal_frames) * f64::from(crate::connection::PAGE_BYTES + 24)),

@@ -26,7 +26,9 @@ use rusqlite::InterruptHandle;
 use tokio::sync::oneshot;
 
 use crate::{
-    backup, connection,
+    backup,
+    behind::{Reached, Stuck},
+    connection,
     inbox::Refused,
     open::{check_path, open},
     options::{Durability, Options},
@@ -35,7 +37,7 @@ use crate::{
     writer::{Ask, Message, SMALL, Submission, weight},
 };
 
-/// The embedded store: one SQLite file, one process.
+/// The embedded store: one SQLite file with a journal beside it, one process.
 ///
 /// Close it with [`Store::close`]. Dropped without, it finishes the group in hand, refuses the rest, and blocks until
 /// its threads have ended; nothing acknowledged is lost either way.
@@ -94,6 +96,9 @@ impl SqliteStore {
     /// `Invalid` if `to` exists, `Unavailable` if it cannot be written or a backup is under way.
     pub async fn backup(&self, to: impl AsRef<Path>) -> Result<(), Error> {
         self.is_open()?;
+        if let Some(stuck) = self.tables_follow().await? {
+            return Err(lags(&stuck));
+        }
         if self.backing_up.swap(true, Ordering::AcqRel) {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -134,9 +139,10 @@ impl SqliteStore {
         if open { Ok(()) } else { Err(self.shared.gone()) }
     }
 
+    /// Reads what is true when it is called. If the tables cannot be written, `make` is told what they lack.
     async fn read<T>(
         &self,
-        make: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Read,
+        make: impl FnOnce(oneshot::Sender<Result<T, Error>>, Option<Stuck>) -> Result<Read, Error>,
     ) -> Result<T, Error> {
         if self.shared.failed.get().is_some() {
             return Err(self.shared.gone());
@@ -148,12 +154,50 @@ impl SqliteStore {
                 _ => {}
             }
         }
+        let lacking = self.tables_follow().await?;
         let (answer, receiver) = oneshot::channel();
-        self.shared.reads.push(make(answer), 1).map_err(|(refused, _)| match refused {
+        self.shared.reads.push(make(answer, lacking)?, 1).map_err(|(refused, _)| match refused {
             Refused::Full => too_many_reads(),
             Refused::Closed => self.shared.gone(),
         })?;
         receiver.await.unwrap_or_else(|_| Err(self.shared.gone()))
+    }
+
+    /// Waits until the tables have everything that was answered before. If they cannot be written, answers what they
+    /// lack.
+    async fn tables_follow(&self) -> Result<Option<Stuck>, Error> {
+        let behind = &self.shared.behind;
+        let target = behind.handed();
+        if behind.lsn() >= target {
+            return Ok(None);
+        }
+        behind.want(target);
+        let mut reached = behind.watch();
+        let deadline = self.shared.clock.now().store.plus_ms(millis(self.options.within));
+        let knows = |reached: &Reached| {
+            reached.lsn >= target
+                || reached.over
+                || reached.stuck.as_ref().is_some_and(|stuck| stuck.lsn >= target)
+        };
+        let mut follow = pin!(reached.wait_for(knows));
+        let mut asleep = pin!(self.shared.clock.sleep_until(deadline));
+        poll_fn(|cx| {
+            if let Poll::Ready(reached) = follow.as_mut().poll(cx) {
+                // The sender lives in `shared`.
+                let Ok(reached) = reached else { return Poll::Ready(Err(self.shared.gone())) };
+                return Poll::Ready(match &*reached {
+                    Reached { over: true, .. } => Err(self.shared.gone()),
+                    Reached { lsn, .. } if *lsn >= target => Ok(None),
+                    Reached { stuck, .. } => Ok(stuck.clone()),
+                });
+            }
+            asleep.as_mut().poll(cx).map(|()| {
+                let message =
+                    "the tables of the store have not followed its journal in time; try again later";
+                Err(Error::new(ErrorKind::DeadlineExceeded, message))
+            })
+        })
+        .await
     }
 
     async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Error> {
@@ -215,7 +259,7 @@ impl Store for SqliteStore {
                 Ok(self.ask(|answer| Ask::Queue(name, answer)).await?.map(Record::Queue))
             }
             Key::Job(_) | Key::AccessToken(_) => {
-                self.read(|answer| Read::Get { key: key.clone(), answer }).await
+                self.read(|answer, lacking| Ok(Read::Get { key: key.clone(), lacking, answer })).await
             }
         }
     }
@@ -223,7 +267,14 @@ impl Store for SqliteStore {
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         match query {
             Query::Queues => self.queues(query, page).await,
-            _ => self.read(|answer| Read::List { query: query.clone(), page: page.clone(), answer }).await,
+            _ => {
+                let (query, page) = (query.clone(), page.clone());
+                self.read(|answer, lacking| match lacking {
+                    None => Ok(Read::List { query, page, answer }),
+                    Some(stuck) => Err(lags(&stuck)),
+                })
+                .await
+            }
         }
     }
 
@@ -317,6 +368,13 @@ impl Drop for SqliteStore {
         self.shared.inbox.close();
         self.join();
     }
+}
+
+/// A list, or a copy, of tables that cannot be written would lack what was answered.
+fn lags(stuck: &Stuck) -> Error {
+    let cause = &stuck.error;
+    let message = format!("the tables cannot follow the journal at the moment: {cause}");
+    Error::new(ErrorKind::Unavailable, message).because(cause.clone())
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use mainstay_core::{
     Error, JobId, QueueName,
     engine::change::{FinishedJob, LiveJob, PolicyId, QueueId},
-    job::{FailureRecord, JobBody, JobPolicy, JobRecord, Json},
+    job::{FAILURES_KEPT, FailureRecord, JobBody, JobPolicy, JobRecord, Json},
     op::Reply,
     time::Now,
 };
@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 
 use crate::{
     answer::Answer,
+    apply::{Batch, Live},
     fault::{damaged_row, read_error},
     row::{BODY, Cells, FAILURE, FINISHED, JOB, LiveRow, POLICY, bits},
 };
@@ -20,6 +21,8 @@ use crate::{
 /// A reading connection with the statements that records are made with.
 pub(crate) struct Jobs<'c> {
     pub(super) path: &'c Path,
+    /// What is not in the tables and cannot be brought there now; it comes first.
+    pub(super) lacking: Option<Arc<Batch>>,
     live: Statement<'c>,
     finished: Statement<'c>,
     queue: Statement<'c>,
@@ -36,6 +39,7 @@ impl<'c> Jobs<'c> {
         let prepare = |sql: &str| conn.prepare(sql).map_err(|e| read_error(path, e));
         Ok(Jobs {
             path,
+            lacking: None,
             live: prepare(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?,
             finished: prepare(&format!("SELECT {FINISHED} FROM finished WHERE id = ?1"))?,
             queue: prepare("SELECT name FROM queue WHERE id = ?1 AND NOT dropped")?,
@@ -50,11 +54,29 @@ impl<'c> Jobs<'c> {
 
     /// The job with this id. `None` also if its queue was deleted.
     pub(crate) fn job(&mut self, id: JobId, now: Now) -> Result<Option<JobRecord>, Error> {
-        let path = self.path;
-        if let Some(live) = one(path, "job", &mut self.live, id.as_bytes(), |row| row.live_job())? {
-            return self.live_record(live, now);
+        let lacking = self.lacking.clone();
+        match lacking.as_ref().and_then(|batch| batch.live(id)) {
+            Some(Some(Live::Whole(row))) => return self.live_record(row.clone(), now),
+            Some(Some(changed)) => {
+                // What never changes is in the tables.
+                let row = one(self.path, "job", &mut self.live, id.as_bytes(), |row| row.live_job())?;
+                return self.live_record(changed.row(|| row.map(|row| row.extras).unwrap_or_default()), now);
+            }
+            Some(None) => {}
+            None => {
+                if let Some(live) =
+                    one(self.path, "job", &mut self.live, id.as_bytes(), |row| row.live_job())?
+                {
+                    return self.live_record(live, now);
+                }
+            }
         }
-        match one(path, "finished", &mut self.finished, id.as_bytes(), |row| row.finished_job())? {
+        if let Some(finished) = lacking.as_ref().and_then(|batch| batch.finished(id)) {
+            return self.finished_record(finished.clone(), now);
+        }
+        let finished =
+            one(self.path, "finished", &mut self.finished, id.as_bytes(), |row| row.finished_job())?;
+        match finished.filter(|finished| lacking.is_none_or(|batch| !batch.is_gone(&finished.key))) {
             Some(finished) => self.finished_record(finished, now),
             None => Ok(None),
         }
@@ -100,7 +122,7 @@ impl<'c> Jobs<'c> {
             id: job.id,
             queue,
             state: job.state(now.wall),
-            body: Arc::new(body),
+            body,
             priority: job.priority,
             run_at: job.run_at,
             attempt: job.attempt,
@@ -122,16 +144,25 @@ impl<'c> Jobs<'c> {
     }
 
     fn queue_name(&mut self, id: QueueId) -> Result<Option<QueueName>, Error> {
+        if let Some(name) = self.lacking.as_ref().and_then(|batch| batch.queue(id)) {
+            return Ok(name.cloned());
+        }
         one(self.path, "queue", &mut self.queue, id.0, |row| row.parse(0))
     }
 
     fn policy(&mut self, id: PolicyId) -> Result<Option<JobPolicy>, Error> {
+        if let Some(policy) = self.lacking.as_ref().and_then(|batch| batch.policy(id)) {
+            return Ok(Some(policy));
+        }
         one(self.path, "policy", &mut self.policy, id.0, |row| row.policy(0).map(|(_, policy)| policy))
     }
 
     /// The body with this number.
-    pub(super) fn body(&mut self, n: u64) -> Result<Option<JobBody>, Error> {
-        one(self.path, "body", &mut self.body, bits(n), |row| row.body())
+    pub(super) fn body(&mut self, n: u64) -> Result<Option<Arc<JobBody>>, Error> {
+        if let Some(body) = self.lacking.as_ref().and_then(|batch| batch.body(n)) {
+            return Ok(Some(body.clone()));
+        }
+        one(self.path, "body", &mut self.body, bits(n), |row| row.body().map(Arc::new))
     }
 
     /// Whether a job is of this kind and has this tag; its payload is not read.
@@ -149,6 +180,13 @@ impl<'c> Jobs<'c> {
     }
 
     fn text(&mut self, n: u64, table: &'static str) -> Result<Option<Json>, Error> {
+        let lacking = self.lacking.as_ref().and_then(|batch| match table {
+            "result" => batch.result(n),
+            _ => batch.progress(n),
+        });
+        if let Some(text) = lacking {
+            return Ok(Some(text.clone()));
+        }
         let statement = if table == "result" { &mut self.result } else { &mut self.progress };
         one(self.path, table, statement, bits(n), |row| row.text(0).map(Json::from))
     }
@@ -162,23 +200,29 @@ impl<'c> Jobs<'c> {
         while let Some(row) = rows.next().map_err(failed)? {
             failures.push(Cells { path, table: "failure", row }.failure()?);
         }
+        if let Some(batch) = &self.lacking {
+            failures.extend_from_slice(batch.failures(n));
+            let too_many = failures.len().saturating_sub(FAILURES_KEPT as usize);
+            failures.drain(..too_many);
+        }
         Ok(failures)
     }
 
     /// Fills in what the writer did not have at hand.
-    pub(crate) fn fill(&mut self, answer: &mut Answer) -> Result<(), Error> {
+    pub(crate) fn fill(&mut self, answer: &mut Answer, lacking: Option<Arc<Batch>>) -> Result<(), Error> {
+        self.lacking = lacking;
         for reply in answer.replies_mut() {
             match reply {
                 Reply::Claimed(grants) => {
                     for grant in grants.iter_mut().filter(|grant| grant.body.is_none()) {
-                        grant.body = self.body(grant.n)?.map(Arc::new);
+                        grant.body = self.body(grant.n)?;
                     }
                     // A job whose body is gone has been forgotten since: its lease is lost.
                     grants.retain(|grant| grant.body.is_some());
                 }
                 Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
                     // Nobody knows it any more once the first job has been forgotten.
-                    enqueued.kind = self.body(enqueued.n)?.map(|body| body.kind);
+                    enqueued.kind = self.body(enqueued.n)?.map(|body| body.kind.clone());
                 }
                 _ => {}
             }

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     answer::Sealed,
+    behind::Stuck,
     fault::read_error,
     inbox::{Inbox, Taken},
     shared::Shared,
@@ -34,6 +35,8 @@ pub(crate) const WAITING_READS: usize = 4_096;
 pub(crate) enum Read {
     Get {
         key: Key,
+        /// What the tables lack.
+        lacking: Option<Stuck>,
         answer: oneshot::Sender<Result<Option<Record>, Error>>,
     },
     List {
@@ -76,14 +79,18 @@ impl Reader<'_> {
         match read {
             Read::Get { answer, .. } if answer.is_closed() => {}
             Read::List { answer, .. } if answer.is_closed() => {}
-            Read::Get { key, answer } => {
+            Read::Get { key, lacking, answer } => {
                 let now = self.shared.clock.now();
+                // They may have it by now.
+                let lacking = lacking.filter(|stuck| self.shared.behind.lsn() < stuck.lsn);
+                self.jobs.lacking = lacking.map(|stuck| stuck.overlay);
                 let found = self.in_snapshot(|reader| reader.get(&key, now));
                 let _ = answer.send(found);
             }
             Read::List { query, page, answer } => {
                 let now = self.shared.clock.now();
                 let conn = self.conn;
+                self.jobs.lacking = None;
                 let slice = self.in_snapshot(|reader| list::list(conn, &mut reader.jobs, &query, &page, now));
                 let _ = answer.send(slice);
             }
@@ -95,6 +102,10 @@ impl Reader<'_> {
         match key {
             Key::Job(id) => Ok(self.jobs.job(*id, now)?.map(|job| Record::Job(Box::new(job)))),
             Key::AccessToken(name) => {
+                let lacking = self.jobs.lacking.as_ref().and_then(|batch| batch.access_token(name.as_str()));
+                if let Some(token) = lacking {
+                    return Ok(token.cloned().map(Record::AccessToken));
+                }
                 Ok(list::find_token(self.conn, self.path, name.as_str())?.map(Record::AccessToken))
             }
             Key::Queue(_) => Err(Error::new(ErrorKind::Invalid, "queues are read by the writer")),
@@ -103,9 +114,11 @@ impl Reader<'_> {
 
     fn fill(&mut self, sealed: Vec<Sealed>) {
         let mut filled = Vec::with_capacity(sealed.len());
+        let newest = sealed.iter().map(|sealed| sealed.newest).max().unwrap_or_default();
+        let lacking = self.shared.wait_for_bodies(newest);
         let done = self.in_snapshot(|reader| {
-            for Sealed { sender, mut answer } in sealed {
-                let bodies = reader.jobs.fill(&mut answer);
+            for Sealed { sender, mut answer, .. } in sealed {
+                let bodies = reader.jobs.fill(&mut answer, lacking.clone());
                 filled.push((sender, bodies.map(|()| answer)));
             }
             Ok(())

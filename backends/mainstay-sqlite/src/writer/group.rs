@@ -1,4 +1,4 @@
-//! The making of a group: commits applied and written into the open transaction, answers kept until it is durable.
+//! The making of a group: commits applied and noted for the journal, answers kept until it is durable.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +12,7 @@ use mainstay_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{Ask, LOOK_AGAIN_MS, Message, Submission, Writer};
+use super::{Ask, LOOK_AGAIN_MS, Message, Submission, Writer, room::growth};
 use crate::{
     answer::{Answer, Answers, Sealed},
     cache::BodyCache,
@@ -40,16 +40,19 @@ pub(super) struct Group {
     watched: bool,
     /// This group is the one that syncs (only with [`Durability::Interval`]).
     pub(super) sync_is_due: bool,
-    pub(super) bytes: usize,
     pub(super) commits: u64,
+    /// What it changed, in order.
+    pub(super) changes: Vec<Change>,
+    /// How much larger that makes the file at most, roughly.
+    pub(super) growth: u64,
 }
 
 struct Pending {
     submission: Submission,
     answers: Answers,
     keyed: Vec<bool>,
-    /// Something that only the tables know is missing.
-    cold: bool,
+    /// Something that only the tables know is missing: bodies up to this number.
+    cold: Option<u64>,
 }
 
 impl Group {
@@ -59,7 +62,8 @@ impl Group {
         self.asks.clear();
         self.finished.clear();
         self.cancelled.clear();
-        (self.bytes, self.commits, self.sync_is_due) = (0, 0, false);
+        self.changes.clear();
+        (self.commits, self.growth, self.sync_is_due) = (0, 0, false);
     }
 
     /// The group did not happen because of one of several: each is to try alone. The last comes first.
@@ -91,8 +95,6 @@ impl Writer<'_> {
             && since.elapsed() >= every
         {
             self.group.sync_is_due = true;
-            // Between transactions: it takes effect with the next.
-            self.tables.sync_next(true)?;
         }
         // A group that failed may have failed at this: then those who wait come first. Without housekeeping, only
         // somebody who asks for something makes it happen.
@@ -153,7 +155,7 @@ impl Writer<'_> {
         };
         self.group.commits += commits.len() as u64;
         let answers = Vec::with_capacity(commits.len());
-        let mut pending = Pending { submission, answers, keyed, cold: false };
+        let mut pending = Pending { submission, answers, keyed, cold: None };
         let applied = self.apply_each(&mut pending, now);
         // Also when it failed: the caller is owed a word.
         self.group.answers.push(pending);
@@ -162,11 +164,11 @@ impl Writer<'_> {
 
     fn apply_each(&mut self, pending: &mut Pending, now: Now) -> Result<()> {
         for commit in &pending.submission.commits {
-            let mut answer = self.engine.apply(commit, now, &mut self.tables).map_err(of_archive)?;
-            self.write_changes()?;
+            let mut answer = self.engine.apply(commit, now, &mut self.archive).map_err(of_archive)?;
+            self.note_changes();
             if let Ok(committed) = &mut answer {
                 for reply in &mut committed.replies {
-                    pending.cold |= !complete(&self.cache, reply);
+                    pending.cold = pending.cold.max(complete(&self.cache, reply));
                 }
             }
             pending.answers.push(answer.map_err(Failure::Rejected));
@@ -180,8 +182,8 @@ impl Writer<'_> {
             let settle = Settle { id, lease, outcome: Outcome::Release { delay_ms: 0 }, repeat_is_ok: true };
             let commit = Commit::of(Op::Settle(settle), self.shared.clock.entropy());
             // Refused if the lease has ended otherwise: then there is nothing to give back.
-            let given = self.engine.apply(&commit, now, &mut self.tables).map_err(of_archive)?;
-            self.write_changes()?;
+            let given = self.engine.apply(&commit, now, &mut self.archive).map_err(of_archive)?;
+            self.note_changes();
             self.shared.stats.given_back.fetch_add(u64::from(given.is_ok()), Ordering::Relaxed);
         }
         Ok(())
@@ -201,15 +203,23 @@ impl Writer<'_> {
     }
 
     fn maintain(&mut self, budget: Budget, now: Now) -> Result<Maintained> {
-        let done = self.engine.maintain(budget, now, &mut self.tables).map_err(of_archive)?;
-        self.write_changes()?;
+        let done = self.engine.maintain(budget, now, &mut self.archive).map_err(of_archive)?;
+        self.note_changes();
         Ok(done)
     }
 
-    /// Writes what the last commit changed into the transaction, where the archive sees it at once.
-    fn write_changes(&mut self) -> Result<()> {
-        self.engine.take_changes(&mut self.changes);
-        for change in &self.changes {
+    /// Notes what the last commit changed: for the journal, for the archive, which sees it at once, and for the tables.
+    fn note_changes(&mut self) {
+        let from = self.group.changes.len();
+        self.engine.take_changes(&mut self.group.changes);
+        let reckons = self.shared.max_file_bytes.is_some();
+        let mut grows = 0;
+        for change in &self.group.changes[from..] {
+            self.journal.note(change);
+            self.archive.note(change);
+            if reckons {
+                grows += growth(change);
+            }
             match change {
                 Change::JobPut { job, body: Some(body), .. } => self.cache.insert(job.n, body.clone()),
                 Change::JobUpdated { job, .. } if job.cancel_requested && self.group.watched => {
@@ -230,9 +240,7 @@ impl Writer<'_> {
                 _ => {}
             }
         }
-        let written = self.tables.write(&self.changes);
-        self.changes.clear();
-        written
+        self.group.growth += grows;
     }
 
     /// Answers everybody whose part is durable now.
@@ -240,8 +248,8 @@ impl Writer<'_> {
         let mut cold = Vec::new();
         for pending in self.group.answers.drain(..) {
             let answer = Answer::new(pending.answers, pending.keyed, &self.shared.inbox);
-            if pending.cold {
-                cold.push(Sealed { sender: pending.submission.sender, answer });
+            if let Some(newest) = pending.cold {
+                cold.push(Sealed { sender: pending.submission.sender, answer, newest });
             } else {
                 // A caller that is gone drops it, and it gives back what it holds.
                 let _ = pending.submission.sender.send(Ok(answer));
@@ -256,30 +264,33 @@ impl Writer<'_> {
         let weight = cold.len();
         if let Err((_, Read::Fill(cold))) = self.shared.reads.push(Read::Fill(cold), weight) {
             // The readers are behind: doing it here slows down what makes the work.
-            for Sealed { sender, mut answer } in cold {
-                let filled = self.jobs.fill(&mut answer);
+            for Sealed { sender, mut answer, newest } in cold {
+                let lacking = self.shared.wait_for_bodies(newest);
+                let filled = self.jobs.fill(&mut answer, lacking);
                 let _ = sender.send(filled.map(|()| answer));
             }
         }
     }
 }
 
-/// Fills in what the engine does not have in RAM; `false` if the cache does not have it either.
-fn complete(cache: &BodyCache, reply: &mut Reply) -> bool {
+/// Fills in what the engine does not have in RAM; answers the newest body that the cache does not have either.
+fn complete(cache: &BodyCache, reply: &mut Reply) -> Option<u64> {
     match reply {
         Reply::Claimed(grants) => {
-            let mut all = true;
+            let mut cold = None;
             for grant in grants {
                 grant.body = cache.get(grant.n).cloned();
-                all &= grant.body.is_some();
+                if grant.body.is_none() {
+                    cold = cold.max(Some(grant.n));
+                }
             }
-            all
+            cold
         }
         Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
             enqueued.kind = cache.get(enqueued.n).map(|body| body.kind.clone());
-            enqueued.kind.is_some()
+            enqueued.kind.is_none().then_some(enqueued.n)
         }
-        _ => true,
+        _ => None,
     }
 }
 

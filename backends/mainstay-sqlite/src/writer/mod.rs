@@ -1,9 +1,10 @@
-//! The writer: one thread owns the engine and the writing connection. It takes what callers handed over, applies it
-//! as one group in one transaction with one sync, and answers them.
+//! The writer: one thread owns the engine and the journal. It takes what callers handed over, applies it as one group,
+//! writes that as one record with one sync, answers them, and hands the changes on to the tables.
 
 mod alarm;
 mod group;
 mod message;
+mod room;
 
 use std::{
     collections::VecDeque,
@@ -13,21 +14,25 @@ use std::{
 
 use mainstay_core::{
     Applied, Error, ErrorKind, JobId, StoreTime,
-    engine::{Engine, change::Change},
+    engine::{
+        Engine,
+        change::{Change, Counters},
+    },
     store::Interest,
     time::Now,
 };
 
 use crate::{
+    archive::Recent,
+    behind::Handed,
     cache::BodyCache,
-    checkpoint,
-    fault::{Fault, Result, Severity},
+    fault::{Result, Severity},
     inbox::Taken,
+    journal::Journal,
     options::Durability,
     read::Jobs,
     shared::Shared,
     stopwatch::Stopwatch,
-    tables::Tables,
 };
 use alarm::Alarm;
 use group::Group;
@@ -46,7 +51,8 @@ const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
 pub(crate) struct Writer<'c> {
     shared: Arc<Shared>,
-    tables: Tables<'c>,
+    journal: Journal,
+    archive: Recent<'c>,
     /// Fills answers itself when the readers cannot keep up.
     jobs: Jobs<'c>,
     engine: Engine,
@@ -58,8 +64,6 @@ pub(crate) struct Writer<'c> {
     /// Taken from the inbox, not applied yet.
     waiting: VecDeque<Message>,
     group: Group,
-    /// Reused for the changes of each commit.
-    changes: Vec<Change>,
     /// Since when something is answered but not synced (only with [`Durability::Interval`]).
     unsynced: Option<Stopwatch>,
     /// The last group could not be written; what the writer does by itself is not tried again at once.
@@ -70,39 +74,25 @@ pub(crate) struct Writer<'c> {
 
 /// How a writer is set up beside what all share.
 pub(crate) struct Setup {
+    /// Loaded, and what that changed is in the tables.
     pub(crate) engine: Engine,
+    pub(crate) journal: Journal,
     pub(crate) durability: Durability,
     pub(crate) housekeeping: bool,
     pub(crate) cache_bytes: usize,
 }
 
 impl<'c> Writer<'c> {
-    /// Writes what opening changed, so that a file that cannot be written is noticed before anything is served.
-    pub(crate) fn start(
-        shared: Arc<Shared>,
-        mut tables: Tables<'c>,
-        jobs: Jobs<'c>,
-        setup: Setup,
-    ) -> std::result::Result<Writer<'c>, Error> {
-        let Setup { mut engine, durability, housekeeping, cache_bytes } = setup;
-        let now = shared.clock.now();
-        engine.finish_load(now);
-        let mut changes = Vec::new();
-        engine.take_changes(&mut changes);
-        tables
-            .begin()
-            .and_then(|()| tables.write(&changes))
-            .and_then(|()| tables.commit(&engine.counters(), false))
-            .and_then(|()| tables.sync_next(durability == Durability::Strict))
-            .map_err(|fault| fault.error)?;
-        changes.clear();
-        engine.commit_group();
+    pub(crate) fn new(shared: Arc<Shared>, archive: Recent<'c>, jobs: Jobs<'c>, setup: Setup) -> Writer<'c> {
+        let Setup { mut engine, journal, durability, housekeeping, cache_bytes } = setup;
+        let tidied = shared.clock.now().store;
         shared.due.set(engine.next_lease_end(), engine.next_expiry());
         engine.take_dirty(|queue, claimable| shared.hub.publish(queue, claimable));
         let alarm = Alarm::new(shared.clock.clone(), shared.inbox.clone());
-        Ok(Writer {
+        Writer {
             shared,
-            tables,
+            journal,
+            archive,
             jobs,
             engine,
             cache: BodyCache::new(cache_bytes),
@@ -111,11 +101,10 @@ impl<'c> Writer<'c> {
             housekeeping,
             waiting: VecDeque::new(),
             group: Group::default(),
-            changes,
             unsynced: None,
             failing: false,
-            tidied: now.store,
-        })
+            tidied,
+        }
     }
 
     /// Until the inbox is closed and empty, or the store has failed.
@@ -130,7 +119,6 @@ impl<'c> Writer<'c> {
                 bytes += weight;
                 first || (ops <= GROUP_OPS && bytes <= GROUP_BYTES)
             });
-            self.group.bytes = bytes;
             self.waiting.extend(taken.drain(..));
             if over == Taken::Over && self.waiting.is_empty() {
                 return Ok(());
@@ -152,6 +140,8 @@ impl<'c> Writer<'c> {
     /// One group, from the messages that wait to the answers. An error is the end of the store.
     fn turn(&mut self, now: Now) -> std::result::Result<(), Error> {
         self.engine.tick(now);
+        self.archive.begin(self.journal.next(), self.shared.behind.lsn());
+        self.cache.in_tables(self.shared.behind.n());
         let counters = self.engine.counters();
         let watch = Stopwatch::start();
         let written = self.gather(now).and_then(|()| self.write_down());
@@ -163,35 +153,27 @@ impl<'c> Writer<'c> {
                     self.count(watch);
                 }
                 self.deliver(now);
-                if wrote {
-                    self.shared.checkpoints.committed(self.group.bytes);
-                }
                 self.group.clear();
-                return self.follow_checkpoint();
+                return Ok(());
             }
             Err(fault) => fault,
         };
         // The group's callers are told what is known; the engine forgets it.
-        let undone = match fault.severity {
-            Severity::Clean => self.tables.rollback(),
-            Severity::Fatal => Ok(()),
-        };
-        let (fatal, error) = match undone {
-            Err(worse) => (true, worse.error),
-            Ok(()) => (fault.severity == Severity::Fatal, fault.error),
-        };
-        if fatal {
-            self.group.refuse(&error);
+        if fault.severity == Severity::Fatal {
+            self.group.refuse(&fault.error);
             self.group.clear();
-            return Err(error);
+            return Err(fault.error);
         }
-        // One that cannot be written (too large for the disk, an id that is there) must not take others along.
+        let error = fault.error;
+        // One that cannot be written (too large for the disk) must not take others along.
         for message in self.group.take_several() {
             self.waiting.push_front(message);
         }
         self.group.refuse(&error);
         self.failing = true;
         self.engine.rollback_group();
+        self.archive.roll_back();
+        self.journal.begin();
         self.cache.undo_after(counters.n);
         // Questions can be answered all the same.
         self.answer_asks(now);
@@ -201,33 +183,41 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Commits the transaction, if the group changed anything. Answers whether it did.
+    /// Writes the group into the journal, if it changed anything, and hands it on to the tables. Answers whether it
+    /// did.
     fn write_down(&mut self) -> Result<bool> {
         let sync_is_due = self.group.sync_is_due;
-        if !self.tables.is_dirty() && !sync_is_due {
-            return Ok(false);
+        if self.group.changes.is_empty() {
+            if sync_is_due {
+                self.journal.sync()?;
+                self.synced();
+            }
+            return Ok(sync_is_due);
         }
-        self.tables.begin()?;
-        self.tables.commit(&self.engine.counters(), false)?;
-        match self.durability {
-            Durability::Strict => {
-                self.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
-            }
-            Durability::Interval(_) if sync_is_due => {
-                self.tables.sync_next(false)?;
-                self.unsynced = None;
-                self.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
-            }
-            Durability::Interval(_) => {
-                self.unsynced.get_or_insert_with(Stopwatch::start);
-            }
+        self.has_room()?;
+        let counters = self.engine.counters();
+        let bytes = self.journal.noted() + self.group.changes.len() * size_of::<Change>();
+        let sync = self.durability == Durability::Strict || sync_is_due;
+        let lsn = self.journal.append(&counters, sync, self.shared.behind.floor(), &self.shared.path)?;
+        if sync {
+            self.synced();
+        } else {
+            self.unsynced.get_or_insert_with(Stopwatch::start);
         }
+        let changes = std::mem::take(&mut self.group.changes);
+        self.shared.behind.hand_over(Handed { lsn, counters, changes, bytes, growth: self.group.growth });
         Ok(true)
+    }
+
+    fn synced(&mut self) {
+        self.unsynced = None;
+        self.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The group is durable: wakes who waits, and answers.
     fn deliver(&mut self, now: Now) {
         self.engine.commit_group();
+        self.archive.commit();
         self.shared.due.set(self.engine.next_lease_end(), self.engine.next_expiry());
         let hub = self.shared.hub.clone();
         for id in self.group.finished.drain(..) {
@@ -281,18 +271,6 @@ impl<'c> Writer<'c> {
         stats.unfinished.store(self.engine.unfinished() as u64, Ordering::Relaxed);
     }
 
-    /// Moves what a background checkpoint has left, so that the next commit starts the journal anew.
-    fn follow_checkpoint(&mut self) -> std::result::Result<(), Error> {
-        if !self.shared.checkpoints.take_finished() {
-            return Ok(());
-        }
-        match checkpoint::passive(self.tables.conn, &self.shared.path) {
-            Err(Fault { severity: Severity::Fatal, error }) => Err(error),
-            // The background tries again, and counts.
-            _ => Ok(()),
-        }
-    }
-
     /// How long to sleep if nothing comes.
     fn nap(&mut self) -> Option<Duration> {
         if !self.waiting.is_empty() {
@@ -342,10 +320,8 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// The last write of a store that closes in good order.
-    pub(crate) fn finish(&mut self) -> Result<()> {
-        self.tables.sync_next(true)?;
-        self.tables.begin()?;
-        self.tables.commit(&self.engine.counters(), true)
+    /// The counters to close with.
+    pub(crate) fn counters(&self) -> Counters {
+        self.engine.counters()
     }
 }

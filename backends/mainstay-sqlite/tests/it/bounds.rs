@@ -47,6 +47,7 @@ async fn finished_jobs_are_trimmed_while_others_finish() {
         });
         store.ops(ids.map(|id| Op::Cancel { id }).collect::<Vec<_>>()).await;
     }
+    store.tables_follow().await;
     let count = |table: &str| -> i64 {
         place.shell().query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
     };

@@ -13,7 +13,9 @@ use mainstay_core::{
     store::{Batch, Interest},
 };
 
-use crate::harness::{Jobs, Place, Tell, batch, claim, close, figure, queue};
+use mainstay_testkit::faults::Disk;
+
+use crate::harness::{Jobs, Place, Tell, batch, claim, close, figure, journal_on, queue};
 
 /// Polls once; the future is still alive afterwards.
 fn begin<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Poll<F::Output> {
@@ -39,12 +41,11 @@ async fn a_grant_whose_caller_is_gone_is_given_back_without_spending_an_attempt(
 
 #[tokio::test]
 async fn a_claim_whose_caller_left_before_its_turn_is_not_begun() {
-    let place = Place::new();
-    let store = place.open_store();
+    let (place, disk) = (Place::new(), Disk::new());
+    let store = place.try_open(journal_on(&disk)).unwrap();
     let mut jobs = Jobs::default();
     store.enqueue(&mut jobs, "1").await;
-    let shell = place.shell();
-    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    disk.hold(true);
     // The writer is held up by this one; what follows waits its turn.
     let mut first = pin!(store.submit(batch([jobs.next("2")])));
     assert!(begin(&mut first).is_pending());
@@ -55,7 +56,7 @@ async fn a_claim_whose_caller_left_before_its_turn_is_not_begun() {
         let mut lost = pin!(store.submit(batch([claim(1)])));
         assert!(begin(&mut lost).is_pending());
     }
-    shell.execute_batch("ROLLBACK").unwrap();
+    disk.hold(false);
     first.await.unwrap();
     assert_eq!(store.claim(1).await[0].attempt, 1);
     assert_eq!(figure(&store, "given_back_total"), 0.0);
@@ -63,12 +64,12 @@ async fn a_claim_whose_caller_left_before_its_turn_is_not_begun() {
 
 #[tokio::test]
 async fn a_full_queue_is_overloaded_and_a_late_batch_is_not_begun() {
-    let place = Place::new();
-    let store = place.try_open(|options| options.queue_bytes = 10_000).unwrap();
+    let (place, disk) = (Place::new(), Disk::new());
+    let journal = journal_on(&disk);
+    let store = place.try_open(|options| (journal(options), options.queue_bytes = 10_000).1).unwrap();
     let mut jobs = Jobs::default();
     store.enqueue(&mut jobs, "1").await;
-    let shell = place.shell();
-    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    disk.hold(true);
     let mut first = pin!(store.submit(batch([jobs.next("2")])));
     assert!(begin(&mut first).is_pending());
     while figure(&store, "queue_bytes") > 0.0 {
@@ -82,7 +83,7 @@ async fn a_full_queue_is_overloaded_and_a_late_batch_is_not_begun() {
     assert_eq!(third.kind(), ErrorKind::Overloaded);
     assert!(third.is_retryable());
     place.clock.advance(51);
-    shell.execute_batch("ROLLBACK").unwrap();
+    disk.hold(false);
     assert!(first.await.is_ok());
     assert_eq!(second.await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
     assert_eq!(store.available().await, 2, "neither the late nor the refused one");
@@ -97,6 +98,9 @@ async fn bodies_that_are_not_cached_are_read_from_the_file() {
     for i in 0..20 {
         store.enqueue(&mut jobs, &i.to_string()).await;
     }
+    // Until the tables have them, they are in RAM, whatever the bound says.
+    store.tables_follow().await;
+    store.ops([]).await;
     let payloads: Vec<_> =
         store.claim(20).await.into_iter().map(|grant| grant.body.unwrap().payload.to_string()).collect();
     assert_eq!(payloads, (0..20).map(|i| i.to_string()).collect::<Vec<_>>());
@@ -106,19 +110,18 @@ async fn bodies_that_are_not_cached_are_read_from_the_file() {
 
 #[tokio::test]
 async fn concurrent_callers_share_a_group() {
-    let place = Place::new();
-    let store = place.open_store();
+    let (place, disk) = (Place::new(), Disk::new());
+    let store = place.try_open(journal_on(&disk)).unwrap();
     let mut jobs = Jobs::default();
     store.enqueue(&mut jobs, "0").await;
     let before = figure(&store, "groups_total");
-    let shell = place.shell();
-    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    disk.hold(true);
     let batches: Vec<_> = (0..50).map(|_| batch([jobs.next("1")])).collect();
     let mut answers: Vec<_> = batches.into_iter().map(|batch| Box::pin(store.submit(batch))).collect();
     for answer in &mut answers {
         assert!(begin(&mut answer.as_mut()).is_pending());
     }
-    shell.execute_batch("ROLLBACK").unwrap();
+    disk.hold(false);
     for answer in answers {
         answer.await.unwrap()[0].as_ref().unwrap();
     }

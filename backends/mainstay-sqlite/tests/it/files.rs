@@ -98,6 +98,8 @@ async fn the_file_can_be_read_by_people() {
     let id = store.enqueue(&mut jobs, r#"{"to":"me"}"#).await;
     store.enqueue(&mut jobs, "2").await;
     store.claim(1).await;
+    // Others see the tables as they are; whoever reads through the store waits until they are up to date.
+    store.tables_follow().await;
     let shell = Connection::open(place.path()).unwrap();
     let sql = "SELECT queue, kind, state, payload, created_at FROM jobs WHERE id = ?1";
     let row: (String, String, String, String, String) = shell

@@ -1,6 +1,11 @@
 //! Where the stores of the tests live.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use mainstay_core::{
     Error, JobId, QueueName, Store,
@@ -8,10 +13,13 @@ use mainstay_core::{
     id::JobIds,
     job::{Grant, JobBody, NewJob},
     op::{Claim, Commit, Committed, Failure, Op, Reply},
-    store::{Batch, Key, Record},
+    store::{Batch, Key, Page, Query, Record},
 };
-use mainstay_sqlite::{Options, SqliteStore};
-use mainstay_testkit::{Harness, ManualClock, async_trait};
+use mainstay_sqlite::{Files, JournalFile, Options, SqliteStore};
+use mainstay_testkit::{
+    Harness, ManualClock, async_trait,
+    faults::{Disk, DiskFile, DiskFiles},
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -61,6 +69,59 @@ impl Place {
     }
 }
 
+/// A journal on a disk of the test kit.
+struct OnDisk(DiskFiles);
+
+struct JournalOnDisk(DiskFile);
+
+impl Files for OnDisk {
+    fn open(&self, path: &Path, make: bool) -> io::Result<Arc<dyn JournalFile>> {
+        Ok(Arc::new(JournalOnDisk(self.0.open(path, make)?)))
+    }
+
+    fn delete(&self, path: &Path) -> io::Result<()> {
+        self.0.delete(path)
+    }
+
+    fn sync_folder(&self, _: &Path) -> io::Result<()> {
+        self.0.sync_folder();
+        Ok(())
+    }
+}
+
+impl JournalFile for JournalOnDisk {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn read_at(&self, into: &mut [u8], at: u64) -> io::Result<usize> {
+        self.0.read_at(into, at)
+    }
+
+    fn write_at(&self, data: &[u8], at: u64) -> io::Result<()> {
+        self.0.write_at(data, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+/// Small segments, so that they are written over again and again.
+pub(crate) const SMALL_SEGMENT: u64 = 8 << 10;
+
+/// Everything of a store on this disk.
+pub(crate) fn on(disk: &Disk, options: Options) -> Options {
+    let (vfs, files) = (Some(disk.vfs().to_owned()), Some(Arc::new(OnDisk(disk.files())) as _));
+    Options { vfs, files, segment_bytes: SMALL_SEGMENT, ..options }
+}
+
+/// The journal alone: a test can hold the writer up by holding its writes.
+pub(crate) fn journal_on(disk: &Disk) -> impl FnOnce(&mut Options) {
+    let files = Some(Arc::new(OnDisk(disk.files())) as _);
+    move |options| options.files = files
+}
+
 #[async_trait]
 impl Harness for Place {
     fn clock(&self) -> &Arc<ManualClock> {
@@ -88,6 +149,10 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
+    pub(crate) fn made(&self) -> u64 {
+        self.made
+    }
+
     pub(crate) fn next(&mut self, payload: &str) -> Op {
         self.made += 1;
         let id = self.ids.next(1_800_000_000_000, &queue(), self.made);
@@ -126,6 +191,9 @@ pub(crate) trait Tell {
     }
 
     async fn available(&self) -> u64;
+
+    /// Returns when everything that was answered is in the tables.
+    async fn tables_follow(&self);
 }
 
 impl Tell for SqliteStore {
@@ -139,6 +207,10 @@ impl Tell for SqliteStore {
             None => 0,
             other => panic!("{other:?}"),
         }
+    }
+
+    async fn tables_follow(&self) {
+        self.list(&Query::Audit, &Page { limit: 1, cursor: None }).await.expect("list");
     }
 }
 

@@ -5,5 +5,6 @@ mod callers;
 mod crash;
 mod files;
 mod harness;
+mod journal;
 mod judges;
 mod trouble;

@@ -11,7 +11,9 @@ use std::{
 
 use mainstay_core::{Applied, ErrorKind, Store, op::Op};
 
-use crate::harness::{Jobs, Place, Tell, batch, close, figure, queue};
+use mainstay_testkit::faults::Disk;
+
+use crate::harness::{Jobs, Place, Tell, batch, close, figure, journal_on, queue};
 
 #[tokio::test]
 async fn a_full_disk_refuses_cleanly_and_the_store_goes_on_when_there_is_room() {
@@ -42,28 +44,35 @@ async fn a_full_disk_refuses_cleanly_and_the_store_goes_on_when_there_is_room() 
 
 #[tokio::test]
 async fn one_that_cannot_be_written_does_not_take_its_neighbours_along() {
-    let place = Place::new();
-    let store = place.try_open(|options| options.max_file_bytes = Some(1 << 20)).unwrap();
+    let (place, disk) = (Place::new(), Disk::new());
+    let journal = journal_on(&disk);
+    let store =
+        place.try_open(|options| (journal(options), options.max_file_bytes = Some(1 << 20)).1).unwrap();
     let mut jobs = Jobs::default();
     let first = jobs.next("1");
     store.ops([first.clone()]).await;
     let (small, too_large, twice) = (jobs.next("2"), jobs.next(&"1".repeat(2 << 20)), first);
-    let shell = place.shell();
-    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    disk.hold(true);
+    let mut held_up = Box::pin(store.submit(batch([jobs.next("0")])));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(held_up.as_mut().poll(&mut cx).is_pending());
+    while figure(&store, "queue_bytes") > 0.0 {
+        std::thread::yield_now();
+    }
     let batches = [batch([jobs.next("3")]), batch([too_large]), batch([twice]), batch([small])];
     let mut answers: Vec<_> = batches.into_iter().map(|batch| Box::pin(store.submit(batch))).collect();
     for answer in &mut answers {
-        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
         assert!(answer.as_mut().poll(&mut cx).is_pending());
     }
-    shell.execute_batch("ROLLBACK").unwrap();
+    disk.hold(false);
+    held_up.await.unwrap();
     let mut done = vec![];
     for answer in answers {
         done.push(answer.await.map(|answers| answers[0].is_ok()).unwrap_or(false));
     }
     // The one that was handed over twice is there already; only what does not fit is refused.
     assert_eq!(done, [true, false, true, true]);
-    assert_eq!(store.available().await, 3);
+    assert_eq!(store.available().await, 4);
 }
 
 #[tokio::test]
@@ -81,8 +90,12 @@ async fn a_foreign_writer_ends_the_store_and_opening_it_again_heals_it() {
         .unwrap();
     let mut jobs = Jobs::default();
     store.enqueue(&mut jobs, "1").await;
+    store.tables_follow().await;
     place.shell().execute_batch("UPDATE job SET priority = 1").unwrap();
-    let error = store.try_ops([jobs.next("2")]).await.unwrap_err();
+    // The journal is not theirs: what is answered is kept, and the tables notice when they follow.
+    store.enqueue(&mut jobs, "2").await;
+    let page = mainstay_core::store::Page { limit: 1, cursor: None };
+    let error = store.list(&mainstay_core::store::Query::Audit, &page).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Untrusted);
     assert!(error.to_string().contains("another program"), "{error}");
     for error in [
@@ -99,7 +112,7 @@ async fn a_foreign_writer_ends_the_store_and_opening_it_again_heals_it() {
     let store = place.open_store();
     assert!(!fs::exists(place.file("jobs.db-failed")).unwrap(), "checked, and sound again");
     let grants = store.claim(10).await;
-    assert_eq!(grants.iter().map(|grant| grant.priority).collect::<Vec<_>>(), [1]);
+    assert_eq!(grants.iter().map(|grant| grant.priority).collect::<Vec<_>>(), [1, 5]);
 }
 
 async fn close_fails(store: &mainstay_sqlite::SqliteStore) -> bool {

@@ -192,7 +192,7 @@ pub struct FinishedRef {
 }
 
 /// One change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Upsert of a queue. A `dropped` one is gone for everybody, but its finished jobs are still being forgotten.
     Queue {
@@ -237,8 +237,8 @@ pub enum Change {
         /// Its settled-lease columns.
         settled: Option<SettledLease>,
     },
-    /// The `job` row goes, the `finished` row comes. The body stays.
-    JobFinished(Box<FinishedJob>),
+    /// The `job` row goes, the `finished` row comes. The body stays. (Shared: a journal hands it on and looks it up.)
+    JobFinished(Arc<FinishedJob>),
     /// The `finished` row goes; a `JobPut` follows. The body stays.
     FinishedRevived {
         /// Key.

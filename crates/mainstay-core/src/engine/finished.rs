@@ -1,5 +1,7 @@
 //! Jobs finish, are found again, come back, and are forgotten.
 
+use std::sync::Arc;
+
 use super::{
     Engine, Refusal,
     change::{
@@ -54,7 +56,7 @@ impl Engine {
         self.count_lane(job.queue, lane, 1);
         self.expect_trim(key, finished_at);
         let finished = FinishedJob { key, job, extras, state, reason, finished_at, settled };
-        self.changes.push(Change::JobFinished(Box::new(finished)));
+        self.changes.push(Change::JobFinished(Arc::new(finished)));
     }
 
     /// Takes a job out of everything in RAM and lets go of its unique key.

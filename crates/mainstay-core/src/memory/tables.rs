@@ -41,7 +41,7 @@ impl Tables {
             }
             Change::JobFinished(finished) => {
                 self.lanes.insert(finished.key, finished.job.id);
-                self.finished.insert(finished.job.id, *finished);
+                self.finished.insert(finished.job.id, Arc::unwrap_or_clone(finished));
             }
             Change::FinishedRevived { key, id } => {
                 self.lanes.remove(&key);

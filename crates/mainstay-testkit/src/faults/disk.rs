@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use super::{
+    files::DiskFiles,
     log::{Event, Log},
     replay::Replay,
     vfs::Registration,
@@ -35,8 +36,10 @@ pub enum Trouble {
 pub enum On {
     /// Whichever comes first.
     Any,
-    /// A write-ahead log.
+    /// SQLite's write-ahead log.
     Wal,
+    /// A store's own journal: a file with `-log` in its name.
+    Journal,
     /// Anything else.
     Main,
 }
@@ -47,6 +50,8 @@ pub(super) struct State {
     pub(super) log: Log,
     plans: Vec<Plan>,
     full: bool,
+    /// Writes of [`DiskFiles`] wait.
+    pub(super) held: bool,
     points: usize,
     marks: usize,
     struck: usize,
@@ -91,6 +96,16 @@ impl Disk {
     /// The name of the VFS.
     pub fn vfs(&self) -> &str {
         &self.name
+    }
+
+    /// Files on it that do not go through SQLite.
+    pub fn files(&self) -> DiskFiles {
+        DiskFiles(self.state.clone())
+    }
+
+    /// Lets writes of [`Disk::files`] wait, or go on. (SQLite's go on.)
+    pub fn hold(&self, held: bool) {
+        self.lock().held = held;
     }
 
     /// How many write points there have been.
@@ -160,11 +175,12 @@ impl State {
                 Trouble::FailSync => call == Call::Sync,
                 Trouble::Full => call == Call::Write,
             };
-            let is_wal = file.ends_with("-wal");
+            let (is_wal, is_journal) = (file.ends_with("-wal"), file.contains("-log"));
             let file_fits = match plan.on {
                 On::Any => true,
                 On::Wal => is_wal,
-                On::Main => !is_wal,
+                On::Journal => is_journal,
+                On::Main => !is_wal && !is_journal,
             };
             plan.from <= point && call_fits && file_fits
         };

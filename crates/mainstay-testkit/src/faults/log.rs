@@ -61,6 +61,19 @@ pub(super) enum Event {
 }
 
 impl Event {
+    /// Which file it is about.
+    pub(super) fn file(&self) -> Option<FileId> {
+        match self {
+            Event::Found { file, .. }
+            | Event::Write { file, .. }
+            | Event::Truncate { file, .. }
+            | Event::Sync { file }
+            | Event::SyncFailed { file }
+            | Event::Delete { file, .. } => Some(*file),
+            Event::SyncFolder | Event::Mark => None,
+        }
+    }
+
     /// Whether the power failing before it differs from the power failing after it.
     pub(super) fn is_write_point(&self) -> bool {
         !matches!(self, Event::Found { .. } | Event::SyncFolder | Event::Mark)

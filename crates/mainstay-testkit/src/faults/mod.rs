@@ -1,6 +1,6 @@
 //! A disk that can fail, under a store that lives in SQLite: feature `sqlite-faults`.
 //!
-//! A [`Disk`] is a SQLite VFS over the system's own. It passes everything through and keeps a log of what would have
+//! A [`Disk`] is a SQLite VFS over the system's own, and files for a journal beside it ([`Disk::files`]). It passes everything through and keeps a log of what would have
 //! changed the disk; each such call is a *write point*. Two things are done with it:
 //!
 //! - **Trouble while the store lives**: [`Disk::plan`] makes a write fail, a sync fail, or the disk full.
@@ -19,9 +19,11 @@
 //! (`-shm`) goes to the system untouched: it is rebuilt after a crash and no image has it.
 
 mod disk;
+mod files;
 mod log;
 mod replay;
 mod vfs;
 
 pub use disk::{Disk, On, Trouble};
+pub use files::{DiskFile, DiskFiles};
 pub use replay::{Image, Replay, Survival};

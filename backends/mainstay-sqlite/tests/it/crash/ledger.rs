@@ -22,7 +22,7 @@ pub(super) struct Ledger {
     finished: Vec<JobId>,
     /// The configuration: `max_depth`, and how many finished jobs are kept.
     config: Option<(Option<u64>, u64)>,
-    audit: BTreeSet<String>,
+    pub(super) audit: BTreeSet<String>,
 }
 
 /// A job.

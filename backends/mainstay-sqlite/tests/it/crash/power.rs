@@ -6,7 +6,7 @@ use mainstay_sqlite::{Durability, SqliteStore};
 use mainstay_testkit::faults::{Disk, Survival};
 
 use super::{rounds, run::Run, seed};
-use crate::harness::Place;
+use crate::harness::{Place, on};
 
 /// Steps of a run with one caller.
 const STEPS: usize = 100;
@@ -107,7 +107,7 @@ fn a_crash_while_recovering_from_a_crash_loses_nothing_either() {
                 let again = Place::new();
                 again.put(&crashes.image(first));
                 let disk = Disk::new();
-                let opened = again.try_open(|options| options.vfs = Some(disk.vfs().to_owned()));
+                let opened = SqliteStore::open(on(&disk, again.options()));
                 drop(opened.expect("open"));
                 let mut second = disk.replay();
                 while second.advance() {

@@ -26,7 +26,7 @@ use super::{
     judge::{Witness, judge},
     ledger::Act,
 };
-use crate::harness::Place;
+use crate::harness::{Place, Tell, on};
 
 /// A run under way, or over.
 pub(super) struct Run {
@@ -58,7 +58,7 @@ impl Run {
     }
 
     pub(super) fn options(&self) -> Options {
-        Options { vfs: Some(self.disk.vfs().to_owned()), ..self.place.options() }
+        on(&self.disk, self.place.options())
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -94,6 +94,7 @@ impl Run {
                 }
                 _ => self.one_act(&store, 0, &mut caller).await,
             }
+            store.tables_follow().await;
             self.dump();
         }
         store.close(Duration::from_secs(60)).await.expect("close");
@@ -102,7 +103,9 @@ impl Run {
 
     /// Callers at once; what they ask for shares groups.
     pub(super) async fn together(&self, acts: usize) {
-        let store = SqliteStore::open(self.options()).expect("open");
+        // The tables follow now and then, in the middle of it all.
+        let options = Options { behind_bytes: 8_000, ..self.options() };
+        let store = SqliteStore::open(options).expect("open");
         let busy = async |n: usize| {
             let mut caller = Caller::new(&queue_of(n), self.seed.wrapping_mul(31).wrapping_add(n as u64));
             for act in 0..acts {
@@ -183,7 +186,7 @@ impl Run {
             history: self.history.lock().expect("no panic").clone(),
             seen: 0,
             witnesses: vec![],
-            last_dump: None,
+            dumps: vec![],
             opened: BTreeSet::new(),
             judged: 0,
         };
@@ -203,9 +206,10 @@ pub(super) struct Crashes<'r> {
     history: BTreeMap<usize, Note>,
     seen: usize,
     witnesses: Vec<Witness>,
-    last_dump: Option<Arc<str>>,
-    /// Which tables were opened, and how much was known then.
-    opened: BTreeSet<(String, usize)>,
+    /// What the tables have held so far.
+    dumps: Vec<Arc<str>>,
+    /// Which tables and journals were opened, and how much was known then.
+    opened: BTreeSet<(String, u64, usize)>,
     judged: usize,
 }
 
@@ -250,18 +254,19 @@ impl Crashes<'_> {
                     let (act, at) = witness.begun.take().expect("it was begun");
                     witness.ledger.heard(&act, &replies, at);
                 }
-                Note::Dump(dump) => self.last_dump = Some(dump),
+                Note::Dump(dump) => self.dumps.push(dump),
             }
         }
     }
 
-    /// What the tables may hold: all of what they held before, or all of what they held after.
+    /// What the tables may hold: all of what they held at some time, or all of what they held after. (They follow the
+    /// journal, and are synced now and then.)
     fn dumps(&self) -> Vec<&str> {
         let next = self.history.range(self.seen..).find_map(|(_, note)| match note {
             Note::Dump(dump) => Some(dump),
             _ => None,
         });
-        self.last_dump.iter().chain(next).map(|dump| &**dump).collect()
+        self.dumps.iter().chain(next).map(|dump| &**dump).collect()
     }
 
     /// Holds what survived against what was known: first the tables, then the store that is opened on them, as any
@@ -270,7 +275,8 @@ impl Crashes<'_> {
         place.put(image);
         let tables = self.tables_are_whole(&place.path())?;
         self.judged += 1;
-        if self.opened.insert((tables, self.marks())) || self.judged.is_multiple_of(8) {
+        let journal = image.digest_of(|name| name.contains("-log"));
+        if self.opened.insert((tables, journal, self.marks())) || self.judged.is_multiple_of(8) {
             self.judge_opened(place).await?;
         }
         Ok(())
@@ -301,14 +307,14 @@ impl Crashes<'_> {
         }
         let allowed = self.dumps();
         // While the file is being made, and under many callers, there is nothing to compare with.
-        if self.last_dump.is_none() || allowed.contains(&dump.as_str()) {
+        if self.dumps.is_empty() || allowed.contains(&dump.as_str()) {
             return Ok(dump);
         }
         let against = |allowed: &str| {
             let mut different = dump.lines().zip(allowed.lines()).filter(|(a, b)| a != b);
             format!("{:?}", different.next())
         };
-        let differences: Vec<_> = allowed.into_iter().map(against).collect();
+        let differences: Vec<_> = allowed.into_iter().rev().take(2).map(against).collect();
         Err(format!("the tables hold neither what they did nor what they would: {differences:?}"))
     }
 

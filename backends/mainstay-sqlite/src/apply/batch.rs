@@ -1,0 +1,281 @@
+//! What many groups together do to the tables: the last state of each row. A job that came and went meanwhile leaves
+//! only its history, one that was forgotten too leaves nothing.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hashbrown::HashMap;
+use mainstay_core::{
+    JobId, Timestamp,
+    access::{AccessToken, AuditRecord},
+    engine::change::{
+        Change, Counters, Extras, FinishedJob, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId,
+        SettledLease,
+    },
+    job::{FailureRecord, JobBody, JobPolicy, Json},
+    name::Name,
+    op::{IdempotencyKey, Reply},
+    queue::QueueConfig,
+};
+
+use crate::{behind::Handed, row::LiveRow};
+
+/// Rows to be written, each by its primary key.
+#[derive(Clone, Default)]
+pub(crate) struct Batch {
+    /// The last group that is part of it; 0: none.
+    pub(crate) lsn: u64,
+    pub(crate) counters: Counters,
+    /// What it counts for in the bound of what may lie behind.
+    pub(crate) bytes: usize,
+    pub(crate) growth: u64,
+    pub(crate) jobs: HashMap<JobId, Row<Job>>,
+    pub(crate) finished: HashMap<FinishedKey, Row<Arc<FinishedJob>>>,
+    /// Bodies that are not in the tables yet.
+    pub(crate) bodies: HashMap<u64, Arc<JobBody>>,
+    pub(crate) notes: HashMap<u64, Notes>,
+    /// Jobs whose body and notes leave the tables.
+    pub(crate) forgotten: Vec<u64>,
+    pub(crate) queues: BTreeMap<QueueId, Option<Queue>>,
+    pub(crate) policies: BTreeMap<PolicyId, JobPolicy>,
+    pub(crate) uniques: HashMap<(QueueId, Arc<str>), Option<Hold>>,
+    pub(crate) keyed: BTreeMap<u64, Keyed>,
+    pub(crate) keyed_forgotten: Option<u64>,
+    pub(crate) access: BTreeMap<Name, Option<AccessToken>>,
+    pub(crate) audit: BTreeMap<u64, AuditRecord>,
+    pub(crate) audit_forgotten: Option<u64>,
+}
+
+/// Who holds a unique key, and until when if not until the job has finished.
+type Hold = (JobId, Option<Timestamp>);
+
+/// A row before and after.
+#[derive(Clone)]
+pub(crate) struct Row<T> {
+    /// It is in the tables.
+    pub(crate) was: bool,
+    /// `None`: it goes.
+    pub(crate) now: Option<T>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Job {
+    /// All of it.
+    Whole(Box<LiveRow>),
+    /// The columns that change, of one that is there.
+    Changed { job: LiveJob, lease: Option<LiveLease>, settled: Option<SettledLease> },
+}
+
+/// What is kept of a job beside its state.
+#[derive(Clone, Default)]
+pub(crate) struct Notes {
+    pub(crate) result: Option<Json>,
+    pub(crate) progress: Option<Json>,
+    pub(crate) failures: Vec<FailureRecord>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Queue {
+    pub(crate) name: Name,
+    pub(crate) config: QueueConfig,
+    pub(crate) paused: bool,
+    pub(crate) dropped: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Keyed {
+    pub(crate) key: IdempotencyKey,
+    pub(crate) at: Timestamp,
+    pub(crate) replies: Arc<[Reply]>,
+}
+
+impl Batch {
+    /// Adds a group, which follows those that are in it.
+    pub(crate) fn add(&mut self, group: Handed) {
+        let Handed { lsn, counters, changes, bytes, growth } = group;
+        (self.lsn, self.counters) = (lsn, counters);
+        self.bytes += bytes;
+        self.growth += growth;
+        changes.into_iter().for_each(|change| self.change(change));
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::JobPut { job, extras, settled, body } => {
+                if let Some(body) = body {
+                    self.bodies.insert(job.n, body);
+                }
+                let row = self.jobs.entry(job.id).or_insert(Row { was: false, now: None });
+                row.now = Some(Job::Whole(Box::new(LiveRow { job, extras, lease: None, settled })));
+            }
+            Change::JobUpdated { job, lease, settled } => {
+                let row = self.jobs.entry(job.id).or_insert(Row { was: true, now: None });
+                match &mut row.now {
+                    Some(Job::Whole(row)) => {
+                        (row.job, row.lease, row.settled) = (job, lease, settled);
+                    }
+                    now => *now = Some(Job::Changed { job, lease, settled }),
+                }
+            }
+            Change::JobFinished(finished) => {
+                self.job_goes(finished.job.id);
+                let row = self.finished.entry(finished.key).or_insert(Row { was: false, now: None });
+                row.now = Some(finished);
+            }
+            Change::FinishedRevived { key, .. } => self.finished_goes(key),
+            Change::JobRemoved { id, n } => {
+                self.job_goes(id);
+                self.forget(n);
+            }
+            Change::FinishedRemoved(gone) => {
+                self.finished_goes(gone.key);
+                self.forget(gone.n);
+            }
+            other => self.rare_change(other),
+        }
+    }
+
+    fn rare_change(&mut self, change: Change) {
+        match change {
+            Change::Queue { id, name, config, paused, dropped } => {
+                self.queues.insert(id, Some(Queue { name, config, paused, dropped }));
+            }
+            Change::QueueRemoved(id) => drop(self.queues.insert(id, None)),
+            Change::Policy { id, policy } => drop(self.policies.insert(id, policy)),
+            Change::Result { n, result } => self.notes.entry(n).or_default().result = Some(result),
+            Change::Progress { n, progress } => self.notes.entry(n).or_default().progress = Some(progress),
+            Change::Failure { n, record } => self.notes.entry(n).or_default().failures.push(*record),
+            Change::Unique { queue, key, id, until } => {
+                self.uniques.insert((queue, key), Some((id, until)));
+            }
+            Change::UniqueRemoved { queue, key } => drop(self.uniques.insert((queue, key), None)),
+            Change::Keyed { k, key, at, replies } => {
+                self.keyed.insert(k, Keyed { key, at, replies });
+            }
+            Change::KeyedForgotten { up_to } => {
+                self.keyed = self.keyed.split_off(&(up_to + 1));
+                self.keyed_forgotten = Some(up_to);
+            }
+            Change::AccessToken(token) => drop(self.access.insert(token.name.clone(), Some(token))),
+            Change::AccessTokenRemoved(name) => drop(self.access.insert(name, None)),
+            Change::Audit { number, record } => drop(self.audit.insert(number, record)),
+            Change::AuditForgotten { up_to } => {
+                self.audit = self.audit.split_off(&(up_to + 1));
+                self.audit_forgotten = Some(up_to);
+            }
+            // Seen to by the caller.
+            Change::JobPut { .. }
+            | Change::JobUpdated { .. }
+            | Change::JobFinished(_)
+            | Change::FinishedRevived { .. }
+            | Change::JobRemoved { .. }
+            | Change::FinishedRemoved(_) => {}
+        }
+    }
+
+    fn job_goes(&mut self, id: JobId) {
+        match self.jobs.entry(id) {
+            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => drop(row.remove()),
+            entry => entry.or_insert(Row { was: true, now: None }).now = None,
+        }
+    }
+
+    fn finished_goes(&mut self, key: FinishedKey) {
+        match self.finished.entry(key) {
+            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => drop(row.remove()),
+            entry => entry.or_insert(Row { was: true, now: None }).now = None,
+        }
+    }
+
+    fn forget(&mut self, n: u64) {
+        if !self.notes.is_empty() {
+            self.notes.remove(&n);
+        }
+        if self.bodies.remove(&n).is_none() {
+            self.forgotten.push(n);
+        }
+    }
+}
+
+/// A batch as a reader looks at it while the tables lack it.
+impl Batch {
+    /// `None`: the tables know; `Some(None)`: it is gone. The extras of one that only changed are in the tables.
+    pub(crate) fn live(&self, id: JobId) -> Option<Option<Live<'_>>> {
+        let row = self.jobs.get(&id)?;
+        Some(row.now.as_ref().map(|now| match now {
+            Job::Whole(row) => Live::Whole(row),
+            Job::Changed { job, lease, settled } => Live::Changed { job, lease, settled },
+        }))
+    }
+
+    /// A finished job that the tables lack.
+    pub(crate) fn finished(&self, id: JobId) -> Option<&FinishedJob> {
+        let rows = self.finished.values().filter_map(|row| row.now.as_deref());
+        rows.filter(|finished| finished.job.id == id).max_by_key(|finished| finished.key.f)
+    }
+
+    /// Whether a finished job of the tables is gone.
+    pub(crate) fn is_gone(&self, key: &FinishedKey) -> bool {
+        self.finished.get(key).is_some_and(|row| row.now.is_none())
+    }
+
+    pub(crate) fn body(&self, n: u64) -> Option<&Arc<JobBody>> {
+        self.bodies.get(&n)
+    }
+
+    pub(crate) fn result(&self, n: u64) -> Option<&Json> {
+        self.notes.get(&n)?.result.as_ref()
+    }
+
+    pub(crate) fn progress(&self, n: u64) -> Option<&Json> {
+        self.notes.get(&n)?.progress.as_ref()
+    }
+
+    pub(crate) fn failures(&self, n: u64) -> &[FailureRecord] {
+        self.notes.get(&n).map_or(&[], |notes| &notes.failures)
+    }
+
+    /// `Some(None)`: it was deleted.
+    pub(crate) fn queue(&self, id: QueueId) -> Option<Option<&Name>> {
+        let queue = self.queues.get(&id)?;
+        Some(queue.as_ref().filter(|queue| !queue.dropped).map(|queue| &queue.name))
+    }
+
+    pub(crate) fn policy(&self, id: PolicyId) -> Option<JobPolicy> {
+        self.policies.get(&id).copied()
+    }
+
+    pub(crate) fn access_token(&self, name: &str) -> Option<Option<&AccessToken>> {
+        self.access.get(name).map(Option::as_ref)
+    }
+}
+
+/// An unfinished job that differs from the tables.
+pub(crate) enum Live<'b> {
+    Whole(&'b LiveRow),
+    Changed { job: &'b LiveJob, lease: &'b Option<LiveLease>, settled: &'b Option<SettledLease> },
+}
+
+impl Live<'_> {
+    /// The row, with the extras that the tables have.
+    pub(crate) fn row(&self, extras: impl FnOnce() -> Extras) -> LiveRow {
+        match self {
+            Live::Whole(row) => (*row).clone(),
+            Live::Changed { job, lease, settled } => {
+                LiveRow { job: **job, extras: extras(), lease: (*lease).clone(), settled: **settled }
+            }
+        }
+    }
+}
+
+/// The numbers as pieces without gaps, in order.
+pub(crate) fn pieces(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
+    numbers.sort_unstable();
+    let mut pieces: Vec<(u64, u64)> = Vec::new();
+    for number in numbers {
+        match pieces.last_mut() {
+            Some((_, last)) if number <= *last + 1 => *last = number,
+            _ => pieces.push((number, number)),
+        }
+    }
+    pieces
+}

@@ -1,0 +1,320 @@
+//! Between the writer and the tables: groups that are in the journal and not yet in the tables. Bounded in bytes.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstay_core::{
+    Error,
+    engine::change::{Change, Counters},
+};
+use tokio::sync::watch;
+
+use crate::{apply::Batch, stopwatch::Stopwatch};
+
+/// The tables follow after this long if nobody asks for them earlier: a job that comes and goes meanwhile costs them
+/// nothing but its history.
+pub(crate) const LAG: Duration = Duration::from_millis(500);
+/// When the tables could not be written, they are tried again after this long.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+/// A group on its way into the tables.
+pub(crate) struct Handed {
+    pub(crate) lsn: u64,
+    pub(crate) counters: Counters,
+    pub(crate) changes: Vec<Change>,
+    /// What it counts for in the bound.
+    pub(crate) bytes: usize,
+    /// How much larger it makes the file at most, roughly.
+    pub(crate) growth: u64,
+}
+
+/// How far the tables are.
+#[derive(Clone, Default)]
+pub(crate) struct Reached {
+    /// The last group in the tables.
+    pub(crate) lsn: u64,
+    /// The tables cannot follow at the moment; this is why, and what they lack.
+    pub(crate) stuck: Option<Stuck>,
+    /// Nobody will bring them any further.
+    pub(crate) over: bool,
+}
+
+/// Tables that cannot be written.
+#[derive(Clone)]
+pub(crate) struct Stuck {
+    pub(crate) error: Error,
+    /// Everything up to this group...
+    pub(crate) lsn: u64,
+    /// ... that the tables lack.
+    pub(crate) overlay: Arc<Batch>,
+}
+
+pub(crate) struct Behind {
+    state: Mutex<State>,
+    /// For the tables' thread.
+    wake: Condvar,
+    /// For whoever waits for the tables.
+    moved: Condvar,
+    reached: watch::Sender<Reached>,
+    limit: usize,
+    /// The last group that was handed over: what a read that begins now must see.
+    handed: AtomicU64,
+    /// The last group in the tables, and the last body number given by then.
+    lsn: AtomicU64,
+    n: AtomicU64,
+    /// The last group that is durable in the tables: the journal up to it is not needed any more.
+    floor: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    groups: Vec<Handed>,
+    /// Of all that was handed over and is not in the tables.
+    bytes: usize,
+    growth: u64,
+    /// Somebody waits for this group.
+    wanted: u64,
+    since: Option<Stopwatch>,
+    stuck: Option<Error>,
+    /// How often the tables could not be written, and whether somebody wants them tried again now.
+    failures: u64,
+    again: bool,
+    /// The writer has ended; the counters it ended with.
+    closing: Option<Counters>,
+    over: bool,
+}
+
+/// What the tables' thread is to do.
+pub(crate) enum Task {
+    Apply(Vec<Handed>),
+    /// The writer has ended in good order, and everything was applied.
+    Finish(Counters),
+    /// The store has ended badly.
+    Stop,
+}
+
+/// Why the writer cannot hand over.
+pub(crate) enum NoRoom {
+    /// The tables cannot follow.
+    Stuck(Error),
+    /// The store has ended.
+    Over,
+}
+
+impl Behind {
+    pub(crate) fn new(limit: usize, lsn: u64, n: u64) -> Behind {
+        Behind {
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            moved: Condvar::new(),
+            reached: watch::Sender::new(Reached { lsn, ..Reached::default() }),
+            limit,
+            handed: AtomicU64::new(lsn),
+            lsn: AtomicU64::new(lsn),
+            n: AtomicU64::new(n),
+            floor: AtomicU64::new(lsn),
+        }
+    }
+
+    // The writer's side.
+
+    /// Waits until there is room for another group. Tables that cannot be written are tried once more.
+    pub(crate) fn room(&self) -> Result<(), NoRoom> {
+        let mut state = self.lock();
+        let mut failures = None;
+        while state.bytes >= self.limit {
+            if state.over {
+                return Err(NoRoom::Over);
+            }
+            if let Some(error) = &state.stuck {
+                if *failures.get_or_insert(state.failures) < state.failures {
+                    return Err(NoRoom::Stuck(error.clone()));
+                }
+                state.again = true;
+            }
+            state.wanted = u64::MAX;
+            self.wake.notify_one();
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    /// Hands a group over. From now on, a read waits for it.
+    pub(crate) fn hand_over(&self, group: Handed) {
+        let mut state = self.lock();
+        self.handed.store(group.lsn, Ordering::Release);
+        state.bytes += group.bytes;
+        state.growth += group.growth;
+        state.groups.push(group);
+        let first = state.since.is_none();
+        if first {
+            state.since = Some(Stopwatch::start());
+        }
+        let wake = first || state.bytes >= self.limit / 2 && state.wanted != u64::MAX;
+        if state.bytes >= self.limit / 2 {
+            state.wanted = u64::MAX;
+        }
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    // The readers' side.
+
+    /// What a read that begins now must see.
+    pub(crate) fn handed(&self) -> u64 {
+        self.handed.load(Ordering::Acquire)
+    }
+
+    /// The last group in the tables.
+    pub(crate) fn lsn(&self) -> u64 {
+        self.lsn.load(Ordering::Acquire)
+    }
+
+    /// Bodies up to this number are in the tables, or gone.
+    pub(crate) fn n(&self) -> u64 {
+        self.n.load(Ordering::Acquire)
+    }
+
+    /// Has the tables follow at once, up to this group.
+    pub(crate) fn want(&self, lsn: u64) {
+        let mut state = self.lock();
+        if state.wanted < lsn {
+            state.wanted = lsn;
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// What the tables lack, if they cannot be written.
+    pub(crate) fn stuck_now(&self) -> Option<Stuck> {
+        self.reached.borrow().stuck.clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Reached> {
+        self.reached.subscribe()
+    }
+
+    /// Waits until the tables have a group, on a thread of its own. `false`: they cannot have it now.
+    pub(crate) fn wait_for(&self, lsn: u64) -> bool {
+        if self.lsn() >= lsn {
+            return true;
+        }
+        self.want(lsn);
+        let lacks = |state: &mut State| self.lsn() < lsn && state.stuck.is_none() && !state.over;
+        drop(self.moved.wait_while(self.lock(), lacks).unwrap_or_else(PoisonError::into_inner));
+        self.lsn() >= lsn
+    }
+
+    // The tables' side.
+
+    /// Waits until there is enough to apply, or somebody waits for it.
+    pub(crate) fn next(&self) -> Task {
+        let mut state = self.lock();
+        loop {
+            if state.over {
+                return Task::Stop;
+            }
+            let asked = state.wanted > self.lsn() || state.closing.is_some();
+            if state.groups.is_empty() {
+                if let Some(counters) = state.closing {
+                    return Task::Finish(counters);
+                }
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = state.since.map_or(Duration::ZERO, |since| since.elapsed());
+            if asked || waited >= LAG {
+                state.since = None;
+                if state.wanted == u64::MAX {
+                    state.wanted = 0;
+                }
+                return Task::Apply(std::mem::take(&mut state.groups));
+            }
+            state = self.wake.wait_timeout(state, LAG - waited).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The tables have this.
+    pub(crate) fn applied(&self, batch: &Batch) {
+        let (lsn, n) = (batch.lsn, batch.counters.n);
+        let mut state = self.lock();
+        state.bytes -= batch.bytes;
+        state.growth -= batch.growth;
+        state.stuck = None;
+        self.lsn.store(lsn, Ordering::Release);
+        self.n.store(n, Ordering::Release);
+        drop(state);
+        self.moved.notify_all();
+        self.reached.send_modify(|reached| (reached.lsn, reached.stuck) = (lsn, None));
+    }
+
+    /// The tables could not be written; answers what came meanwhile, after a rest.
+    pub(crate) fn stuck(&self, stuck: Stuck) -> Option<Vec<Handed>> {
+        let mut state = self.lock();
+        state.stuck = Some(stuck.error.clone());
+        state.failures += 1;
+        state.again = false;
+        drop(state);
+        self.moved.notify_all();
+        self.reached.send_modify(|reached| reached.stuck = Some(stuck));
+        let rests = |state: &mut State| state.closing.is_none() && !state.over && !state.again;
+        let rested = self.wake.wait_timeout_while(self.lock(), TRY_AGAIN, rests);
+        let mut state = rested.unwrap_or_else(PoisonError::into_inner).0;
+        state.since = None;
+        (!state.over).then(|| std::mem::take(&mut state.groups))
+    }
+
+    /// Whether the writer has ended: what cannot be written now never will be.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.lock().closing.is_some()
+    }
+
+    // The journal's side.
+
+    /// What the checkpoint that follows makes durable.
+    pub(crate) fn set_floor(&self, lsn: u64) {
+        self.floor.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Acquire)
+    }
+
+    // The end.
+
+    /// Nothing more will be handed over; the tables get all there is.
+    pub(crate) fn close(&self, counters: Counters) {
+        self.lock().closing = Some(counters);
+        self.wake.notify_all();
+    }
+
+    /// The store has ended badly: the tables stay as they are.
+    pub(crate) fn abandon(&self) {
+        self.lock().over = true;
+        self.wake.notify_all();
+        self.moved.notify_all();
+        self.reached.send_modify(|reached| reached.over = true);
+    }
+
+    /// Bytes that are in the journal and not in the tables, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// How much larger the file becomes at most when the tables have followed, roughly.
+    pub(crate) fn growth(&self) -> u64 {
+        self.lock().growth
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that can panic runs under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,254 @@
+//! Changes from the bytes that [`super::encode`] made of them.
+
+use std::{str::FromStr, sync::Arc};
+
+use mainstay_core::{
+    JobId, LeaseId, StoreTime, Timestamp, Token,
+    engine::change::{
+        Change, Counters, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase,
+        PolicyId, QueueId, SettledLease,
+    },
+    job::{Backoff, FailureRecord, JobBody, JobFailure, JobPolicy, Json},
+    op::IdempotencyKey,
+};
+
+use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, RETRYING, tag};
+use crate::row::{JITTERS, REASONS, STATES, VERBS};
+
+/// What makes no sense.
+pub(crate) type Nonsense = &'static str;
+type Result<T> = std::result::Result<T, Nonsense>;
+
+/// The content of a record: its counters, and its changes in order.
+pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
+    let mut bytes = Bytes(bytes);
+    let counters = bytes.counters()?;
+    let mut changes = Vec::new();
+    while !bytes.0.is_empty() {
+        changes.push(bytes.change()?);
+    }
+    Ok((counters, changes))
+}
+
+/// What has not been read yet.
+struct Bytes<'b>(&'b [u8]);
+
+impl<'b> Bytes<'b> {
+    fn counters(&mut self) -> Result<Counters> {
+        let (token, n, f) = (self.u64()?, self.u64()?, self.u64()?);
+        let (k, audit, clock) = (self.u64()?, self.u64()?, StoreTime(self.u64()?));
+        Ok(Counters { token, n, f, k, audit, clock })
+    }
+
+    fn change(&mut self) -> Result<Change> {
+        Ok(match self.u8()? {
+            tag::JOB_PUT => {
+                let job = self.live_job()?;
+                let (extras, settled) = (self.extras(&job)?, self.opt(Self::settled)?);
+                let body = self.opt(Self::body)?.map(Arc::new);
+                Change::JobPut { job, extras, settled, body }
+            }
+            tag::JOB_UPDATED => {
+                let job = self.live_job()?;
+                let (lease, settled) = (self.opt(Self::lease)?, self.opt(Self::settled)?);
+                Change::JobUpdated { job, lease, settled }
+            }
+            tag::JOB_FINISHED => {
+                let (key, job) = (self.key()?, self.live_job()?);
+                let extras = self.extras(&job)?;
+                let state = self.one_of(&STATES)?;
+                let reason = match self.u8()? {
+                    u8::MAX => None,
+                    number => Some(*REASONS.get(usize::from(number)).ok_or("an unknown reason")?),
+                };
+                let (finished_at, settled) = (self.time()?, self.opt(Self::settled)?);
+                let finished = FinishedJob { key, job, extras, state, reason, finished_at, settled };
+                Change::JobFinished(Arc::new(finished))
+            }
+            tag::FINISHED_REVIVED => Change::FinishedRevived { key: self.key()?, id: self.job_id()? },
+            tag::JOB_REMOVED => Change::JobRemoved { id: self.job_id()?, n: self.u64()? },
+            tag::FINISHED_REMOVED => {
+                let (key, id, n) = (self.key()?, self.job_id()?, self.u64()?);
+                Change::FinishedRemoved(FinishedRef { key, id, n, finished_at: self.time()? })
+            }
+            other => self.rare(other)?,
+        })
+    }
+
+    fn rare(&mut self, tag: u8) -> Result<Change> {
+        Ok(match tag {
+            tag::QUEUE => {
+                let (id, name, config) = (QueueId(self.u32()?), self.parse()?, self.json()?);
+                let flags = self.u8()?;
+                Change::Queue { id, name, config, paused: flags & 1 != 0, dropped: flags & 2 != 0 }
+            }
+            tag::QUEUE_REMOVED => Change::QueueRemoved(QueueId(self.u32()?)),
+            tag::POLICY => Change::Policy { id: PolicyId(self.u32()?), policy: self.policy()? },
+            tag::RESULT => Change::Result { n: self.u64()?, result: self.shared()? },
+            tag::PROGRESS => Change::Progress { n: self.u64()?, progress: self.shared()? },
+            tag::FAILURE => {
+                let (n, attempt, at) = (self.u64()?, self.u32()?, self.time()?);
+                let kind = self.opt(Self::shared)?;
+                let (message, backtrace) = (self.shared()?, self.opt(Self::shared)?);
+                let failure = JobFailure { kind, message, backtrace };
+                Change::Failure { n, record: Box::new(FailureRecord { attempt, at, failure }) }
+            }
+            tag::UNIQUE => {
+                let (queue, key) = (QueueId(self.u32()?), self.shared()?);
+                Change::Unique { queue, key, id: self.job_id()?, until: self.opt(Self::time)? }
+            }
+            tag::UNIQUE_REMOVED => Change::UniqueRemoved { queue: QueueId(self.u32()?), key: self.shared()? },
+            tag::KEYED => {
+                let k = self.u64()?;
+                let key = IdempotencyKey { scope: self.array()?, fingerprint: self.array()? };
+                let (at, replies) = (self.time()?, self.json::<Vec<_>>()?);
+                Change::Keyed { k, key, at, replies: replies.into() }
+            }
+            tag::KEYED_FORGOTTEN => Change::KeyedForgotten { up_to: self.u64()? },
+            tag::ACCESS_TOKEN => Change::AccessToken(self.json()?),
+            tag::ACCESS_TOKEN_REMOVED => Change::AccessTokenRemoved(self.parse()?),
+            tag::AUDIT => Change::Audit { number: self.u64()?, record: self.json()? },
+            tag::AUDIT_FORGOTTEN => Change::AuditForgotten { up_to: self.u64()? },
+            _ => return Err("an unknown kind of change"),
+        })
+    }
+
+    fn live_job(&mut self) -> Result<LiveJob> {
+        let (id, n) = (self.job_id()?, self.u64()?);
+        let (run_at, created_at) = (self.time()?, self.time()?);
+        let (queue, policy) = (QueueId(self.u32()?), PolicyId(self.u32()?));
+        let (attempt, size, crashes) = (self.u32()?, self.u32()?, self.u32()?);
+        let (priority, flags) = (self.u8()?, self.u8()?);
+        let phase = Phase::from_u8(flags & 3).ok_or("an unknown phase")?;
+        if priority > 9 {
+            return Err("a priority that is none");
+        }
+        let has = |bit: u8| flags & bit != 0;
+        Ok(LiveJob {
+            id,
+            n,
+            run_at,
+            created_at,
+            queue,
+            policy,
+            attempt,
+            size,
+            crashes,
+            priority,
+            phase,
+            retrying: has(RETRYING),
+            cancel_requested: has(CANCEL_REQUESTED),
+            has_extras: has(HAS_EXTRAS),
+        })
+    }
+
+    fn extras(&mut self, job: &LiveJob) -> Result<Extras> {
+        if !job.has_extras {
+            return Ok(Extras::default());
+        }
+        Ok(Extras { expires_at: self.opt(Self::time)?, unique_key: self.opt(Self::shared)? })
+    }
+
+    fn lease(&mut self) -> Result<LiveLease> {
+        let (id, until, ms) = (self.lease_id()?, StoreTime(self.u64()?), self.u64()?);
+        let (claimed_at, worker) = (StoreTime(self.u64()?), self.opt(Self::parse)?);
+        Ok(LiveLease { id, until, ms, claimed_at, worker })
+    }
+
+    fn settled(&mut self) -> Result<SettledLease> {
+        let id = self.lease_id()?;
+        let (verb, state) = (self.one_of(&VERBS)?, self.one_of(&STATES)?);
+        Ok(SettledLease { id, verb, state, run_at: self.opt(Self::time)? })
+    }
+
+    fn body(&mut self) -> Result<JobBody> {
+        let (kind, payload, meta) = (self.shared()?, self.shared()?, self.opt(Self::shared)?);
+        let tags = (0..self.u32()?).map(|_| self.shared()).collect::<Result<_>>()?;
+        Ok(JobBody { kind, payload, meta, tags, traceparent: self.opt(Self::shared)? })
+    }
+
+    fn policy(&mut self) -> Result<JobPolicy> {
+        let max_attempts = self.u32()?;
+        let max_crashes = match self.opt(Self::u64)? {
+            None => None,
+            Some(number) => Some(u32::try_from(number).map_err(|_| "a number out of range")?),
+        };
+        let (base_ms, factor_milli, max_ms) = (self.u64()?, self.u64()?, self.u64()?);
+        let backoff = Backoff { base_ms, factor_milli, max_ms, jitter: self.one_of(&JITTERS)? };
+        let (timeout_ms, retain_ms) = (self.opt(Self::u64)?, self.opt(Self::u64)?);
+        Ok(JobPolicy { max_attempts, max_crashes, backoff, timeout_ms, retain_ms })
+    }
+
+    fn key(&mut self) -> Result<FinishedKey> {
+        let (queue, lane) = (QueueId(self.u32()?), Lane::from_u8(self.u8()?).ok_or("an unknown lane")?);
+        Ok(FinishedKey { queue, lane, f: self.u64()? })
+    }
+
+    fn lease_id(&mut self) -> Result<LeaseId> {
+        Ok(LeaseId { token: Token(self.u64()?), nonce: self.u64()? })
+    }
+
+    fn job_id(&mut self) -> Result<JobId> {
+        JobId::from_bytes(self.array()?).map_err(|_| "an id that is none")
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> Result<T> {
+        all.get(usize::from(self.u8()?)).copied().ok_or("an unknown number")
+    }
+
+    fn opt<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+        match self.u8()? {
+            0 => Ok(None),
+            1 => read(self).map(Some),
+            _ => Err("neither something nor nothing"),
+        }
+    }
+
+    fn time(&mut self) -> Result<Timestamp> {
+        Ok(Timestamp(self.u64()? as i64))
+    }
+
+    fn shared(&mut self) -> Result<Json> {
+        self.text().map(Arc::from)
+    }
+
+    fn parse<T: FromStr>(&mut self) -> Result<T> {
+        self.text()?.parse().map_err(|_| "a name that is none")
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
+        let length = self.u32()? as usize;
+        serde_json::from_slice(self.take(length)?).map_err(|_| "JSON that does not fit")
+    }
+
+    fn text(&mut self) -> Result<&'b str> {
+        let length = self.u32()? as usize;
+        std::str::from_utf8(self.take(length)?).map_err(|_| "text that is not UTF-8")
+    }
+
+    fn u8(&mut self) -> Result<u8> {
+        self.array().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.take(N)?.try_into().map_err(|_| "too short")
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'b [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or("shorter than it says")?;
+        self.0 = rest;
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+//! The tables: where the journal's groups end up, a batch in a transaction.
+
+mod statements;
+mod write;
+
+use std::path::Path;
+
+use mainstay_core::{Error, engine::change::Counters};
+use rusqlite::{Connection, params};
+
+use crate::{
+    apply::Batch,
+    fault::{Fault, Result, damaged_row, foreign_writer, read_error},
+    row::bits,
+};
+use statements::Statements;
+
+/// The writing connection.
+pub(crate) struct Tables<'c> {
+    pub(crate) conn: &'c Connection,
+    path: &'c Path,
+    /// What `PRAGMA data_version` says as long as nobody else writes.
+    data_version: i64,
+    s: Statements<'c>,
+}
+
+/// Where the tables stand in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) epoch: u64,
+    pub(crate) lsn: u64,
+    /// Closed in good order: there is no journal.
+    pub(crate) clean: bool,
+}
+
+impl<'c> Tables<'c> {
+    pub(crate) fn new(conn: &'c Connection, path: &'c Path) -> std::result::Result<Tables<'c>, Error> {
+        let mut s = Statements::prepare(conn).map_err(|e| read_error(path, e))?;
+        let data_version = s.data_version.query_row([], |row| row.get(0)).map_err(|e| read_error(path, e))?;
+        Ok(Tables { conn, path, data_version, s })
+    }
+
+    /// Writes a batch and where it ends, in one transaction. After a clean fault, nothing of it is there.
+    pub(crate) fn apply(&mut self, batch: &Batch, counters: &Counters, mark: Mark) -> Result<()> {
+        let fault = match self.begin().and_then(|()| self.write_and_commit(batch, counters, mark)) {
+            Ok(()) => return Ok(()),
+            Err(fault) => fault,
+        };
+        self.rollback()?;
+        Err(fault)
+    }
+
+    fn write_and_commit(&mut self, batch: &Batch, counters: &Counters, mark: Mark) -> Result<()> {
+        let of_statement = |e| Fault::of_statement(self.path, e);
+        if let Some(missing) = self.s.write(batch).map_err(of_statement)? {
+            let place = format!("a row to be changed is not there: {missing}");
+            return Err(Fault::fatal(damaged_row(self.path, &place, "journal and tables disagree")));
+        }
+        let Counters { token, n, f, k, audit, clock } = *counters;
+        let Mark { epoch, lsn, clean } = mark;
+        let numbers = params![
+            bits(token),
+            bits(n),
+            bits(f),
+            bits(k),
+            bits(audit),
+            bits(clock.0),
+            clean,
+            bits(lsn),
+            bits(epoch)
+        ];
+        self.s.meta.execute(numbers).map_err(of_statement)?;
+        self.s.commit.execute([]).map_err(|e| Fault::of_commit(self.path, e))?;
+        Ok(())
+    }
+
+    /// Begins, and makes sure that nobody else has written since the last transaction.
+    fn begin(&mut self) -> Result<()> {
+        let of_statement = |e| Fault::of_statement(self.path, e);
+        self.s.begin.execute([]).map_err(of_statement)?;
+        let seen: i64 = self.s.data_version.query_row([], |row| row.get(0)).map_err(of_statement)?;
+        if seen != self.data_version {
+            return Err(Fault::fatal(foreign_writer(self.path)));
+        }
+        Ok(())
+    }
+
+    /// From the next transaction on, a commit is synced, or only what comes after it is ordered.
+    pub(crate) fn sync_commits(&mut self, sync: bool) -> Result<()> {
+        let sql = if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+        self.conn.execute_batch(sql).map_err(|e| Fault::of_statement(self.path, e))
+    }
+
+    /// Bytes of the file that hold something.
+    pub(crate) fn used_bytes(&self) -> rusqlite::Result<u64> {
+        let read = |pragma| self.conn.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let pages = read("PRAGMA page_count")? - read("PRAGMA freelist_count")?;
+        Ok((pages * read("PRAGMA page_size")?).max(0) as u64)
+    }
+
+    fn rollback(&mut self) -> Result<()> {
+        // Some errors have rolled back already.
+        if !self.conn.is_autocommit() {
+            self.conn.execute_batch("ROLLBACK").map_err(|e| Fault::of_commit(self.path, e))?;
+        }
+        // After an error SQLite may drop its cache, which counts as if another had written.
+        let seen = self.s.data_version.query_row([], |row| row.get(0));
+        self.data_version = seen.map_err(|e| Fault::of_statement(self.path, e))?;
+        Ok(())
+    }
+}

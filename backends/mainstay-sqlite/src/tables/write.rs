@@ -1,0 +1,370 @@
+//! A batch as SQL: per table, what goes first, then what comes, in the order of the keys.
+
+use std::sync::Arc;
+
+use mainstay_core::{
+    engine::change::{Extras, FinishedJob, FinishedKey, LiveJob, LiveLease, SettledLease},
+    job::{FAILURES_KEPT, JobPolicy},
+};
+use rusqlite::{Result, params};
+
+use super::statements::Statements;
+use crate::{
+    apply::{Batch, Job, Notes, Row, pieces},
+    row::{LiveRow, bits, flags, jitter_number, reason_number, state_number, tags_text, verb_number},
+};
+
+/// So many jobs forgotten in a row are worth a look whether they are a whole piece of their lane.
+const WORTH_A_RANGE: usize = 8;
+
+/// A row that should be there and is not.
+type Missing = Option<String>;
+
+impl Statements<'_> {
+    pub(super) fn write(&mut self, batch: &Batch) -> Result<Missing> {
+        if let Some(missing) = self.jobs(batch)? {
+            return Ok(Some(missing));
+        }
+        if let Some(missing) = self.finished(batch)? {
+            return Ok(Some(missing));
+        }
+        self.bodies(batch)?;
+        self.rest(batch)?;
+        Ok(None)
+    }
+
+    fn jobs(&mut self, batch: &Batch) -> Result<Missing> {
+        let mut rows: Vec<_> = batch.jobs.iter().collect();
+        rows.sort_unstable_by_key(|(id, _)| **id);
+        for (id, Row { was, now }) in rows {
+            let written = match now {
+                None => self.job_deleted.execute([id.as_bytes()])?,
+                Some(Job::Changed { job, lease, settled }) => self.update(job, lease.as_ref(), settled)?,
+                Some(Job::Whole(row)) => self.put(row, *was)?,
+            };
+            if written != 1 {
+                return Ok(Some(format!("job {id}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn put(&mut self, row: &LiveRow, replaces: bool) -> Result<usize> {
+        let LiveRow { job, extras, lease, settled } = row;
+        if !replaces && lease.is_none() && settled.is_none() && !job.has_extras {
+            return self.put_plain(job);
+        }
+        let (l, s) = (LeaseCells::new(lease.as_ref()), SettledCells::new(settled));
+        let Extras { expires_at, unique_key } = extras;
+        let statement = if replaces { &mut self.job_replaced } else { &mut self.job_put };
+        statement.execute(params![
+            job.id.as_bytes(),
+            bits(job.n),
+            job.queue.0,
+            job.policy.0,
+            job.priority,
+            job.phase as u8,
+            flags(job),
+            job.run_at.0,
+            job.created_at.0,
+            job.attempt,
+            job.crashes,
+            job.size,
+            expires_at.map(|at| at.0),
+            unique_key.as_deref(),
+            l.token,
+            l.nonce,
+            l.until,
+            l.ms,
+            l.claimed_at,
+            l.worker,
+            s.token,
+            s.nonce,
+            s.verb,
+            s.state,
+            s.run_at,
+        ])
+    }
+
+    fn put_plain(&mut self, job: &LiveJob) -> Result<usize> {
+        self.job_put_plain.execute(params![
+            job.id.as_bytes(),
+            bits(job.n),
+            job.queue.0,
+            job.policy.0,
+            job.priority,
+            job.phase as u8,
+            flags(job),
+            job.run_at.0,
+            job.created_at.0,
+            job.attempt,
+            job.crashes,
+            job.size,
+        ])
+    }
+
+    fn update(
+        &mut self,
+        job: &LiveJob,
+        lease: Option<&LiveLease>,
+        settled: &Option<SettledLease>,
+    ) -> Result<usize> {
+        let (id, l) = (job.id.as_bytes(), LeaseCells::new(lease));
+        let state = (job.phase as u8, flags(job), job.run_at.0, job.attempt, job.crashes);
+        if settled.is_none() {
+            return self.job_updated_plain.execute(params![
+                id,
+                state.0,
+                state.1,
+                state.2,
+                state.3,
+                state.4,
+                l.token,
+                l.nonce,
+                l.until,
+                l.ms,
+                l.claimed_at,
+                l.worker,
+            ]);
+        }
+        let s = SettledCells::new(settled);
+        self.job_updated.execute(params![
+            id,
+            state.0,
+            state.1,
+            state.2,
+            state.3,
+            state.4,
+            l.token,
+            l.nonce,
+            l.until,
+            l.ms,
+            l.claimed_at,
+            l.worker,
+            s.token,
+            s.nonce,
+            s.verb,
+            s.state,
+            s.run_at,
+        ])
+    }
+
+    /// What goes first: a job that was finished, came back and finished again has one row.
+    fn finished(&mut self, batch: &Batch) -> Result<Missing> {
+        let (mut gone, mut new): (Vec<FinishedKey>, Vec<&Arc<FinishedJob>>) = (Vec::new(), Vec::new());
+        for (key, Row { was, now }) in &batch.finished {
+            if *was {
+                gone.push(*key);
+            }
+            new.extend(now);
+        }
+        gone.sort_unstable();
+        new.sort_unstable_by_key(|finished| finished.key);
+        for lane in gone.chunk_by(|a, b| (a.queue, a.lane) == (b.queue, b.lane)) {
+            if let Some(missing) = self.finished_go(lane)? {
+                return Ok(Some(missing));
+            }
+        }
+        new.into_iter().try_for_each(|finished| self.finish(finished))?;
+        Ok(None)
+    }
+
+    /// Rows of one lane go: in one go if they are a whole piece of it.
+    fn finished_go(&mut self, keys: &[FinishedKey]) -> Result<Missing> {
+        if let ([first, .., last], WORTH_A_RANGE..) = (keys, keys.len()) {
+            let range = (first.queue.0, first.lane as u8, bits(first.f), bits(last.f));
+            let there: i64 = self.finished_count.query_row(range, |row| row.get(0))?;
+            if there == keys.len() as i64 {
+                self.finished_range.execute(range)?;
+                return Ok(None);
+            }
+        }
+        for key in keys {
+            if self.finished_deleted.execute(params![key.queue.0, key.lane as u8, bits(key.f)])? != 1 {
+                return Ok(Some(format!("{key:?}")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self, finished: &FinishedJob) -> Result<()> {
+        let FinishedJob { key, job, extras, state, reason, finished_at, settled } = finished;
+        let s = SettledCells::new(settled);
+        self.finished_put.execute(params![
+            key.queue.0,
+            key.lane as u8,
+            bits(key.f),
+            job.id.as_bytes(),
+            bits(job.n),
+            job.policy.0,
+            job.priority,
+            flags(job),
+            job.run_at.0,
+            job.created_at.0,
+            job.attempt,
+            job.crashes,
+            job.size,
+            state_number(*state),
+            reason.map(reason_number),
+            finished_at.0,
+            extras.expires_at.map(|at| at.0),
+            extras.unique_key.as_deref(),
+            s.token,
+            s.nonce,
+            s.verb,
+            s.state,
+            s.run_at,
+        ])?;
+        Ok(())
+    }
+
+    fn bodies(&mut self, batch: &Batch) -> Result<()> {
+        for (first, last) in pieces(batch.forgotten.clone()) {
+            self.forget.iter_mut().try_for_each(|s| s.execute((bits(first), bits(last))).map(drop))?;
+        }
+        let mut bodies: Vec<_> = batch.bodies.iter().collect();
+        bodies.sort_unstable_by_key(|(n, _)| **n);
+        for (n, body) in bodies {
+            let (tags, meta, trace) =
+                (tags_text(&body.tags), body.meta.as_deref(), body.traceparent.as_deref());
+            let row = params![bits(*n), &*body.kind, &*body.payload, meta, tags, trace];
+            self.body_put.execute(row)?;
+        }
+        for (n, Notes { result, progress, failures }) in &batch.notes {
+            if let Some(result) = result {
+                self.result.execute(params![bits(*n), &**result])?;
+            }
+            if let Some(progress) = progress {
+                self.progress.execute(params![bits(*n), &**progress])?;
+            }
+            for record in failures {
+                self.failure.execute(params![
+                    bits(*n),
+                    record.attempt % FAILURES_KEPT,
+                    record.attempt,
+                    record.at.0,
+                    record.failure.kind.as_deref(),
+                    &*record.failure.message,
+                    record.failure.backtrace.as_deref(),
+                ])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self, batch: &Batch) -> Result<()> {
+        for (id, queue) in &batch.queues {
+            match queue {
+                Some(q) => self.queue.execute(params![
+                    id.0,
+                    q.name.as_str(),
+                    q.paused,
+                    q.dropped,
+                    json(&q.config)
+                ])?,
+                None => self.queue_removed.execute([id.0])?,
+            };
+        }
+        for (id, policy) in &batch.policies {
+            let JobPolicy { max_attempts, max_crashes, backoff, timeout_ms, retain_ms } = policy;
+            self.policy.execute(params![
+                id.0,
+                max_attempts,
+                max_crashes,
+                bits(backoff.base_ms),
+                bits(backoff.factor_milli),
+                bits(backoff.max_ms),
+                jitter_number(backoff.jitter),
+                timeout_ms.map(bits),
+                retain_ms.map(bits),
+            ])?;
+        }
+        for ((queue, key), hold) in &batch.uniques {
+            match hold {
+                Some((id, until)) => {
+                    self.unique.execute(params![queue.0, &**key, id.as_bytes(), until.map(|at| at.0)])?
+                }
+                None => self.unique_removed.execute(params![queue.0, &**key])?,
+            };
+        }
+        if let Some(up_to) = batch.keyed_forgotten {
+            self.keyed_forgotten.execute([bits(up_to)])?;
+        }
+        for (k, keyed) in &batch.keyed {
+            let (key, replies) = (&keyed.key, json(&*keyed.replies));
+            self.keyed.execute(params![bits(*k), key.scope, key.fingerprint, keyed.at.0, replies])?;
+        }
+        for (name, token) in &batch.access {
+            match token {
+                Some(token) => self.access_token.execute(params![
+                    name.as_str(),
+                    token.hash,
+                    json(&token.scopes),
+                    token.created_at.0
+                ])?,
+                None => self.access_token_removed.execute([name.as_str()])?,
+            };
+        }
+        if let Some(up_to) = batch.audit_forgotten {
+            self.audit_forgotten.execute([bits(up_to)])?;
+        }
+        for (number, r) in &batch.audit {
+            self.audit.execute(params![bits(*number), r.at.0, r.actor, r.action, r.subject, r.detail])?;
+        }
+        Ok(())
+    }
+}
+
+/// The lease columns.
+#[derive(Default)]
+struct LeaseCells<'l> {
+    token: Option<i64>,
+    nonce: Option<i64>,
+    until: Option<i64>,
+    ms: Option<i64>,
+    claimed_at: Option<i64>,
+    worker: Option<&'l str>,
+}
+
+impl LeaseCells<'_> {
+    fn new(lease: Option<&LiveLease>) -> LeaseCells<'_> {
+        let Some(LiveLease { id, until, ms, claimed_at, worker }) = lease else {
+            return LeaseCells::default();
+        };
+        LeaseCells {
+            token: Some(bits(id.token.0)),
+            nonce: Some(bits(id.nonce)),
+            until: Some(bits(until.0)),
+            ms: Some(bits(*ms)),
+            claimed_at: Some(bits(claimed_at.0)),
+            worker: worker.as_ref().map(|worker| worker.as_str()),
+        }
+    }
+}
+
+/// The settled-lease columns.
+#[derive(Default)]
+struct SettledCells {
+    token: Option<i64>,
+    nonce: Option<i64>,
+    verb: Option<i64>,
+    state: Option<i64>,
+    run_at: Option<i64>,
+}
+
+impl SettledCells {
+    fn new(settled: &Option<SettledLease>) -> SettledCells {
+        let Some(SettledLease { id, verb, state, run_at }) = settled else { return SettledCells::default() };
+        SettledCells {
+            token: Some(bits(id.token.0)),
+            nonce: Some(bits(id.nonce)),
+            verb: Some(verb_number(*verb)),
+            state: Some(state_number(*state)),
+            run_at: run_at.map(|at| at.0),
+        }
+    }
+}
+
+fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("the vocabulary has a JSON form")
+}

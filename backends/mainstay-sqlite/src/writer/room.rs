@@ -1,0 +1,71 @@
+//! Whether there is room for a group: between journal and tables, and in the file if it has a bound.
+
+use std::sync::atomic::Ordering;
+
+use mainstay_core::{Error, ErrorKind, engine::change::Change};
+
+use super::Writer;
+use crate::{
+    behind::NoRoom,
+    connection::PAGE_BYTES,
+    fault::{Fault, Result},
+};
+
+/// What a job takes in the file beside its body, in bytes, generously: its row, its places in the indexes.
+const ROW_BYTES: u64 = 512;
+
+impl Writer<'_> {
+    /// Waits until the tables have followed far enough.
+    pub(super) fn has_room(&self) -> Result<()> {
+        let behind = &self.shared.behind;
+        match behind.room() {
+            Ok(()) => {}
+            Err(NoRoom::Over) => return Err(Fault::fatal(self.shared.gone())),
+            Err(NoRoom::Stuck(cause)) => {
+                let message = format!(
+                    "{} bytes are in the journal of the store {} and cannot be brought into its tables: {cause}",
+                    behind.bytes(),
+                    self.shared.path.display()
+                );
+                return Err(Fault::clean(Error::new(ErrorKind::Unavailable, message).because(cause)));
+            }
+        }
+        let Some(most) = self.shared.max_file_bytes else { return Ok(()) };
+        if self.group.growth == 0 || self.fits(most) {
+            return Ok(());
+        }
+        // What has left may not have left the tables yet.
+        behind.wait_for(behind.handed());
+        if self.fits(most) {
+            return Ok(());
+        }
+        let message =
+            format!("the store {} is full: it has at most {most} bytes", self.shared.path.display());
+        Err(Fault::clean(Error::new(ErrorKind::Unavailable, message)))
+    }
+
+    fn fits(&self, most: u64) -> bool {
+        let used = self.shared.stats.used_bytes.load(Ordering::Relaxed);
+        used + self.shared.behind.growth() + self.group.growth <= most
+    }
+}
+
+/// How much larger a change makes the file at most, roughly.
+pub(super) fn growth(change: &Change) -> u64 {
+    let bytes = match change {
+        Change::JobPut { body: Some(body), .. } => body.size(),
+        Change::Result { result, .. } => result.len(),
+        Change::Progress { progress, .. } => progress.len(),
+        Change::Failure { record, .. } => {
+            let failure = &record.failure;
+            failure.message.len() + failure.backtrace.as_ref().map_or(0, |backtrace| backtrace.len())
+        }
+        Change::Keyed { replies, .. } => replies.len() * ROW_BYTES as usize,
+        Change::Audit { record, .. } => record.detail.len(),
+        Change::Queue { .. } | Change::Policy { .. } | Change::Unique { .. } | Change::AccessToken(_) => 0,
+        _ => return 0,
+    } as u64;
+    // What is long takes pages of its own.
+    let page = u64::from(PAGE_BYTES);
+    ROW_BYTES + if bytes > page / 8 { bytes.div_ceil(page - 4) * page } else { bytes }
+}
