@@ -38,6 +38,7 @@
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus and StatsD out.
 //! - `testing` (feature): virtual time for tests.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
+//! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
 
@@ -60,6 +61,7 @@ pub mod health;
 pub mod http;
 pub mod job;
 pub mod log;
+pub mod pipeline;
 pub mod policy;
 pub mod queue;
 pub mod rate;

@@ -9,6 +9,7 @@ mod harness;
 mod http;
 mod life;
 mod loops;
+mod pipeline;
 mod policy;
 mod process;
 mod queue;
