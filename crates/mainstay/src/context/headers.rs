@@ -11,8 +11,6 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-const RETRIES: HeaderName = HeaderName::from_static("x-retry-attempt");
 const CRITICALITY: HeaderName = HeaderName::from_static("x-criticality");
 
 /// Beyond a day nobody waits; and the sum must not overflow.
@@ -24,28 +22,31 @@ impl Context {
     /// before this one, so that nobody retries a retry). What is missing or not valid is as if it had not been sent: a new
     /// request id, a new trace, no deadline.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let one = |name| sole(headers, name);
-        let mut context = Self::default()
-            .with_request_id(one(REQUEST_ID).and_then(RequestId::parse).unwrap_or_else(RequestId::new));
+        let found = Found::among(headers);
+        let id = found.request_id.text().and_then(RequestId::parse).unwrap_or_else(RequestId::new);
+        let mut context = Self::default().with_request_id(id);
         // The state is worth nothing without its parent.
-        context = match one(TRACEPARENT).and_then(Trace::continuing) {
+        context = match found.traceparent.text().and_then(Trace::continuing) {
             Some(trace) => {
-                let state = joined(headers, TRACESTATE).and_then(|text| TraceState::parse(&text));
+                let state = found.tracestate.then(|| joined(headers, TRACESTATE)).flatten();
+                let state = state.and_then(|text| TraceState::parse(&text));
                 context.with_trace(trace).with_trace_state(state.unwrap_or_default())
             }
             None => context.with_trace(Trace::root()),
         };
-        if let Some(baggage) = joined(headers, BAGGAGE).and_then(|text| Baggage::parse(&text)) {
+        let baggage = found.baggage.then(|| joined(headers, BAGGAGE)).flatten();
+        if let Some(baggage) = baggage.and_then(|text| Baggage::parse(&text)) {
             context = context.with_baggage(baggage);
         }
-        if let Some(criticality) = one(CRITICALITY).and_then(Criticality::parse) {
+        if let Some(criticality) = found.criticality.text().and_then(Criticality::parse) {
             context = context.with_criticality(criticality);
         }
-        if let Some(retries) = one(RETRIES).and_then(|text| text.parse::<u16>().ok()).filter(|n| *n > 0) {
+        let retries = found.retries.text().and_then(|text| text.parse::<u16>().ok()).filter(|n| *n > 0);
+        if let Some(retries) = retries {
             context = context.with_attempt(u32::from(retries) + 1);
         }
-        let ms = one(TIMEOUT).and_then(|text| text.parse::<u64>().ok());
-        let grpc = one(GRPC_TIMEOUT).and_then(grpc_timeout_ms);
+        let ms = found.timeout.text().and_then(|text| text.parse::<u64>().ok());
+        let grpc = found.grpc_timeout.text().and_then(grpc_timeout_ms);
         match ms.into_iter().chain(grpc).min() {
             Some(ms) => context.with_time_limit(Duration::from_millis(ms.min(LONGEST_WAIT_MS))),
             None => context,
@@ -75,7 +76,7 @@ impl Context {
     /// Tells the caller of a request by what it can be found.
     pub(crate) fn stamp(&self, headers: &mut HeaderMap) {
         let id = self.request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
-        let trace = self.trace().and_then(|trace| HeaderValue::from_str(&trace.to_string()).ok());
+        let trace = self.trace().and_then(|trace| HeaderValue::from_bytes(&trace.text()).ok());
         for (name, value) in [(REQUEST_ID, id), (TRACEPARENT, trace)] {
             if let Some(value) = value {
                 headers.insert(name, value);
@@ -102,11 +103,56 @@ fn grpc_timeout_ms(text: &str) -> Option<u64> {
     }
 }
 
+/// Our headers among a request's, which most requests have none of: one pass costs less than a search for each.
+#[derive(Default)]
+struct Found<'a> {
+    request_id: Sole<'a>,
+    traceparent: Sole<'a>,
+    criticality: Sole<'a>,
+    timeout: Sole<'a>,
+    grpc_timeout: Sole<'a>,
+    retries: Sole<'a>,
+    tracestate: bool,
+    baggage: bool,
+}
+
+impl<'a> Found<'a> {
+    fn among(headers: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-request-id" => found.request_id.see(value),
+                "traceparent" => found.traceparent.see(value),
+                "x-criticality" => found.criticality.see(value),
+                "x-request-timeout-ms" => found.timeout.see(value),
+                "grpc-timeout" => found.grpc_timeout.see(value),
+                "x-retry-attempt" => found.retries.see(value),
+                "tracestate" => found.tracestate = true,
+                "baggage" => found.baggage = true,
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
 /// A header that may stand there once only: two that differ are two answers to one question.
-fn sole(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
-    let mut all = headers.get_all(name).iter();
-    let first = all.next()?;
-    if all.next().is_some() { None } else { first.to_str().ok() }
+#[derive(Default)]
+enum Sole<'a> {
+    #[default]
+    Missing,
+    One(&'a HeaderValue),
+    More,
+}
+
+impl<'a> Sole<'a> {
+    fn see(&mut self, value: &'a HeaderValue) {
+        *self = if let Sole::Missing = self { Sole::One(value) } else { Sole::More };
+    }
+
+    fn text(&self) -> Option<&'a str> {
+        if let Sole::One(value) = self { value.to_str().ok() } else { None }
+    }
 }
 
 /// A header that is a list, which may stand in several lines.

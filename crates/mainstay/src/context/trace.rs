@@ -61,6 +61,15 @@ impl Trace {
         self.flags & 1 == 1
     }
 
+    /// As a `traceparent`, in ASCII.
+    pub(super) fn text(&self) -> [u8; 55] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(self.trace_id, &mut text[3..35]);
+        hex(self.span_id.into(), &mut text[36..52]);
+        hex((self.flags & KNOWN_FLAGS).into(), &mut text[53..]);
+        text
+    }
+
     /// The trace's id in hexadecimal, as log lines and tracing systems show it.
     pub fn trace_id_text(&self) -> String {
         format!("{:032x}", self.trace_id)
@@ -70,11 +79,7 @@ impl Trace {
 /// As a `traceparent` for whoever is called next.
 impl std::fmt::Display for Trace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hex(self.trace_id, &mut text[3..35]);
-        hex(self.span_id.into(), &mut text[36..52]);
-        hex((self.flags & KNOWN_FLAGS).into(), &mut text[53..]);
-        f.pad(std::str::from_utf8(&text).unwrap_or_default())
+        f.pad(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

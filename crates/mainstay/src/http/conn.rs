@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::Delivery;
+use super::Arrival;
 use super::flight::{Conn, Entered, Flight, Tracked};
 use super::listener::Door;
 use super::sniff::{Protocol, Replay, sniff};
@@ -40,11 +40,10 @@ pub(super) async fn serve(mut stream: TcpStream, entered: Entered, door: Arc<Doo
     match protocol {
         Protocol::Http1 => {
             let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(door.limits.header_timeout)
+                .header_read_timeout(None) // see `Conn::stale`
                 .serve_connection(io, service)
                 .with_upgrades();
-            http1_until_drained(pin!(served), &door.shutdown, &conn).await;
+            http1_until_drained(pin!(served), &door, &conn).await;
             if conn.upgrade.has_begun() {
                 conn.upgrade.over().await;
             }
@@ -63,11 +62,12 @@ pub(super) async fn serve(mut stream: TcpStream, entered: Entered, door: Arc<Doo
 
 /// HTTP/1.1: responses say `Connection: close` from the lame duck on (see [`Answer`]); hyper closes after them. When
 /// the drain begins, what is idle closes at once and the rest after its response.
-async fn http1_until_drained<C: Graceful>(mut served: Pin<&mut C>, shutdown: &Shutdown, conn: &Conn) {
+async fn http1_until_drained<C: Graceful>(mut served: Pin<&mut C>, door: &Door, conn: &Conn) {
     tokio::select! {
         biased;
         _ = served.as_mut() => return,
-        () = shutdown.reached(Phase::Draining) => {}
+        () = door.shutdown.reached(Phase::Draining) => {}
+        () = conn.stale(door.limits.header_timeout) => return,
     }
     served.as_mut().close();
     // A half-sent head keeps hyper waiting for the rest of it: the drain does not.
@@ -133,10 +133,8 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
         let context = Context::from_headers(request.headers());
         let flight = self.conn.begin(request.method().clone(), request.uri().clone(), context.clone());
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(context);
-        request.extensions_mut().insert(self.conn.peer);
-        request.extensions_mut().insert(Delivery::on(self.conn.outgoing.clone()));
-        request.extensions_mut().insert(self.door.shutdown.clone());
+        let shutdown = self.door.shutdown.clone();
+        request.extensions_mut().insert(Arrival { conn: self.conn.clone(), shutdown, context });
         let mut router: Router = self.door.router.clone();
         let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());
         let connect = request.method() == Method::CONNECT;

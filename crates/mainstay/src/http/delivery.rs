@@ -13,7 +13,7 @@ use http::request::Parts;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 /// Watches answers on their way out of a connection, for those that hand over something which must be taken back if
-/// nobody got it. In every request's extensions; an extractor. Cheap to clone.
+/// nobody got it. An extractor. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Delivery(Arc<Outgoing>);
 
@@ -140,8 +140,7 @@ impl<S: Sync> FromRequestParts<S> for Delivery {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        // Served by something else, as in a unit test: nothing is ever lost there.
-        Ok(parts.extensions.get().cloned().unwrap_or_default())
+        Ok(Self::of(&parts.extensions))
     }
 }
 

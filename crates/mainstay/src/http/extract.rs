@@ -29,7 +29,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Only a router that is served by something else lacks it.
-        parts.extensions.get().copied().ok_or(http::StatusCode::INTERNAL_SERVER_ERROR)
+        Peer::of(&parts.extensions).ok_or(http::StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
@@ -38,6 +38,6 @@ impl<S: Sync> FromRequestParts<S> for Shutdown {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         // Served by something else, as in a unit test: a shutdown that never begins.
-        Ok(parts.extensions.get().cloned().unwrap_or_else(Shutdown::new))
+        Ok(Shutdown::of(&parts.extensions).unwrap_or_else(Shutdown::new))
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Conn {
     pub peer: Peer,
     requests: Mutex<Vec<Request>>,
     begun: AtomicU64,
+    /// When it began to wait for a request, in milliseconds.
+    waits_since_ms: AtomicU64,
     write_blocked: AtomicBool,
     /// An answer is to be written.
     unflushed: AtomicBool,
@@ -65,6 +67,7 @@ impl Flights {
             peer,
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
+            waits_since_ms: AtomicU64::new(monotonic_ms()),
             write_blocked: AtomicBool::new(false),
             unflushed: AtomicBool::new(false),
             outgoing: Arc::default(),
@@ -137,6 +140,20 @@ impl Conn {
         }
     }
 
+    /// Resolves when the client has owed us a whole head for `limit`. Looked at once in a while: hyper's own limit
+    /// makes and drops a timer for each request.
+    pub async fn stale(&self, limit: Duration) {
+        let mut left = limit;
+        loop {
+            tokio::time::sleep(left).await;
+            let waited = millis(monotonic_ms().saturating_sub(self.waits_since_ms.load(Ordering::Relaxed)));
+            left = if self.lock().is_empty() { limit.saturating_sub(waited) } else { limit };
+            if left.is_zero() {
+                return;
+            }
+        }
+    }
+
     /// Resolves when nothing would be lost by dropping the connection, and it has had a moment to part in order.
     pub async fn quiet(&self) {
         loop {
@@ -160,6 +177,7 @@ impl Conn {
     pub fn flushed(&self) {
         self.outgoing.flushed();
         if self.unflushed.swap(false, Ordering::Relaxed) {
+            self.waits_since_ms.store(monotonic_ms(), Ordering::Relaxed);
             self.lock().retain(|request| !request.answered);
         }
     }

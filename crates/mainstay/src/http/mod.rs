@@ -11,10 +11,11 @@
 //! A request whose client is gone is dropped where it awaits: its handler does not run to its end. What must be
 //! finished belongs into [`Boot::tasks`](crate::Boot::tasks) or a job.
 //!
-//! Every request carries its [`Peer`], a [`Shutdown`](crate::Shutdown) and a [`Delivery`] in its extensions; all are
-//! extractors.
+//! Handlers get a request's [`Peer`], [`Shutdown`](crate::Shutdown) and [`Delivery`] as arguments; other code finds
+//! them in its extensions with `of`.
 
 mod api_error;
+mod arrival;
 mod boot;
 mod conn;
 mod delivery;
@@ -27,6 +28,7 @@ mod sse;
 mod upgrade;
 
 pub use api_error::ApiError;
+pub(crate) use arrival::Arrival;
 pub use boot::Http;
 pub use delivery::Delivery;
 pub use extract::Peer;

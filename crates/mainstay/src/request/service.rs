@@ -19,6 +19,7 @@ use super::meters::Meters;
 use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal};
 use crate::context::{Context, RequestId};
+use crate::http::Arrival;
 
 /// A service behind the [`Pipeline`]. All clones are one.
 #[derive(Debug, Clone)]
@@ -65,7 +66,7 @@ where
     let pipeline = &shared.pipeline;
     // 1. Context: before anything that logs; the listener has read it from the headers. The time limit is the caller's
     // or ours, the earlier.
-    let known = request.extensions().get().cloned();
+    let known = Arrival::of(request.extensions()).map(|arrival| arrival.context.clone());
     let mut context: Context = known.unwrap_or_else(|| Context::from_headers(request.headers()));
     if let Some(limit) = pipeline.time_limit {
         context = context.limited(limit);

@@ -117,7 +117,7 @@ impl Call {
 
     /// Watches whether the answer gets out.
     pub fn delivery(&self) -> Delivery {
-        self.parts.extensions.get::<Delivery>().cloned().unwrap_or_default()
+        Delivery::of(&self.parts.extensions)
     }
 
     /// How long to wait for something: as asked, but so that the empty answer is out before the caller gives up.
@@ -175,7 +175,7 @@ fn asker(caller: &Caller, parts: &Parts) -> Asker {
     match caller.name() {
         Some(name) => Asker::Token(name.clone()),
         None => {
-            let peer = parts.extensions.get::<Peer>();
+            let peer = Peer::of(&parts.extensions);
             Asker::Address(peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.addr.ip()))
         }
     }
