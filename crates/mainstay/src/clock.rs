@@ -17,7 +17,7 @@ mod place;
 mod place;
 #[cfg(feature = "testing")]
 pub(crate) use place::switch_to;
-pub(crate) use place::{current, monotonic, real, virtual_monotonic_ms, virtual_wall};
+pub(crate) use place::{current, monotonic, real, virtual_monotonic_ms, virtual_wall, watch};
 
 /// The machine's wall clock, and its boot-time clock, which also runs while the machine sleeps.
 #[derive(Clone, Copy, Debug, Default)]

@@ -36,7 +36,8 @@
 //! - [`config`]: defaults < file < variables < flags, checked all at once.
 //! - [`health`]: background checks and probes.
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus and StatsD out.
-//! - `testing` (feature): virtual time for tests.
+//! - `testing` (feature): virtual time, scripts for dependencies, log and metric capture, fixtures and a fault proxy for
+//!   tests.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.

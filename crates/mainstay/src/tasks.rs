@@ -19,10 +19,16 @@ use tracing::{Instrument, Span};
 use crate::context::Context;
 use crate::time::{human, monotonic_ms};
 
+#[cfg(feature = "testing")]
+mod weak;
+
 /// Spawns tasks and owns them: each has a name, is isolated when it panics, is waited for in the drain and
 /// aborted when it overstays. Cheap to clone; all clones are one set.
 #[derive(Clone)]
 pub struct TaskSet(Arc<Inner>);
+
+#[cfg(feature = "testing")]
+pub(crate) use weak::WeakTaskSet;
 
 struct Inner {
     runtime: Handle,
@@ -82,7 +88,9 @@ impl TaskSet {
 
     /// A set whose tasks run on `runtime`.
     pub fn on(runtime: Handle) -> Self {
-        Self(Arc::new(Inner { runtime, entries: Mutex::default(), empty: Notify::new() }))
+        let set = Self(Arc::new(Inner { runtime, entries: Mutex::default(), empty: Notify::new() }));
+        crate::clock::watch(&set);
+        set
     }
 
     /// Spawns a task. The name, the caller's source line, the [`Context`] and the current `tracing` span, in both of

@@ -1,5 +1,7 @@
 //! Every example prints exactly what it should, and `cargo run --example NAME` needs no flags.
 
+mod users;
+
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -52,6 +54,7 @@ const EXPECTED: &[(&str, &str)] = &[
          Attempt 3 succeeded\n\
          Result: ok\n",
     ),
+    ("service_tests", "All tests pass\n"),
 ];
 
 /// Long enough for a loaded machine; none takes a second.
@@ -70,6 +73,12 @@ async fn every_example_prints_exactly_this() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn the_page_on_testing_shows_tests_that_run() {
+    let (page, tests) = (include_str!("../../../docs/testing.md"), include_str!("users.rs"));
+    assert!(page.contains(tests.trim()), "docs/testing.md does not show tests/it/users.rs");
 }
 
 #[test]

@@ -5,35 +5,41 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 use mainstay_core::clock::Clock;
 
 use super::SystemClock;
-use crate::testing::VirtualClock;
+use crate::testing::{Sets, VirtualClock};
 
 thread_local! {
     /// Set while a [`crate::testing::Runtime`] runs on this thread, which polls all its tasks here.
-    static VIRTUAL: RefCell<Option<Arc<VirtualClock>>> = const { RefCell::new(None) };
+    static VIRTUAL: RefCell<Option<Virtual>> = const { RefCell::new(None) };
+}
+
+#[derive(Clone)]
+struct Virtual {
+    clock: Arc<VirtualClock>,
+    sets: Arc<Sets>,
 }
 
 /// What a store that is opened here runs on.
 pub(crate) fn current() -> Arc<dyn Clock> {
     match here() {
-        Some(clock) => clock,
+        Some(here) => here.clock,
         None => Arc::new(SystemClock),
     }
 }
 
 /// The time since 1970, if it is virtual here.
 pub(crate) fn virtual_wall() -> Option<Duration> {
-    here().map(|clock| clock.since_epoch())
+    here().map(|here| here.clock.since_epoch())
 }
 
 /// The monotonic clock's milliseconds, if they are virtual here.
 pub(crate) fn virtual_monotonic_ms() -> Option<u64> {
-    here().map(|clock| clock.monotonic_ms())
+    here().map(|here| here.clock.monotonic_ms())
 }
 
 /// The monotonic clock's milliseconds as this thread has them, for any thread.
 pub(crate) fn monotonic() -> Arc<dyn Fn() -> u64 + Send + Sync> {
     match here() {
-        Some(clock) => Arc::new(move || clock.monotonic_ms()),
+        Some(here) => Arc::new(move || here.clock.monotonic_ms()),
         None => Arc::new(crate::time::monotonic_ms),
     }
 }
@@ -43,13 +49,20 @@ pub(crate) async fn real<F: Future>(work: F) -> F::Output {
     if here().is_some() { crate::testing::real(work).await } else { work.await }
 }
 
-/// Makes time virtual on this thread until the guard is dropped.
-pub(crate) fn switch_to(clock: Arc<VirtualClock>) -> Switched {
-    Switched(VIRTUAL.replace(Some(clock)))
+/// Has the runtime that this thread is running look after the set: who leaves a task behind is told.
+pub(crate) fn watch(set: &crate::TaskSet) {
+    if let Some(here) = here() {
+        here.sets.add(set);
+    }
+}
+
+/// Makes time virtual on this thread, and keeps account of the task sets made here, until the guard is dropped.
+pub(crate) fn switch_to(clock: Arc<VirtualClock>, sets: Arc<Sets>) -> Switched {
+    Switched(VIRTUAL.replace(Some(Virtual { clock, sets })))
 }
 
 /// Puts back what was there before.
-pub(crate) struct Switched(Option<Arc<VirtualClock>>);
+pub(crate) struct Switched(Option<Virtual>);
 
 impl Drop for Switched {
     fn drop(&mut self) {
@@ -57,7 +70,7 @@ impl Drop for Switched {
     }
 }
 
-fn here() -> Option<Arc<VirtualClock>> {
+fn here() -> Option<Virtual> {
     // A thread that is on its way out has the machine's time.
-    VIRTUAL.try_with(|clock| clock.borrow().clone()).ok().flatten()
+    VIRTUAL.try_with(|here| here.borrow().clone()).ok().flatten()
 }

@@ -27,10 +27,10 @@ pub enum Format {
     Pretty,
 }
 
-pub(super) type Fields = Vec<(Cow<'static, str>, FieldValue)>;
+pub(crate) type Fields = Vec<(Cow<'static, str>, FieldValue)>;
 
 /// What a line is made from.
-pub(super) struct Record<'a> {
+pub(crate) struct Record<'a> {
     pub at: Duration,
     pub level: Level,
     pub target: &'a str,
@@ -49,7 +49,7 @@ impl Format {
     }
 
     /// One line, with its line end.
-    pub(super) fn line(self, record: &Record<'_>, colours: bool) -> Vec<u8> {
+    pub(crate) fn line(self, record: &Record<'_>, colours: bool) -> Vec<u8> {
         let mut out = String::with_capacity(192);
         match self {
             Format::Json | Format::Auto => json(&mut out, record),
@@ -113,7 +113,7 @@ fn pairs(out: &mut String, fields: &Fields) {
     }
 }
 
-pub(super) fn push(out: &mut String, value: &FieldValue) {
+pub(crate) fn push(out: &mut String, value: &FieldValue) {
     let _ = match value {
         FieldValue::Text(text) => write!(out, "{text}"),
         FieldValue::Signed(number) => write!(out, "{number}"),

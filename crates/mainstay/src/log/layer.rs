@@ -12,31 +12,29 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::format::{Fields, Format, Record};
+use super::format::{Fields, Record};
 use super::levels::LogLevel;
 use crate::config::REDACTED;
 use crate::context::{Context, FieldValue};
 use crate::time::wall;
 
-/// Writes every wanted event to `sink` as one line.
-pub(super) struct Lines<F> {
-    format: Format,
-    colours: bool,
+/// Makes every wanted event a record for `sink`.
+pub(crate) struct Lines<F> {
     level: LogLevel,
     sink: F,
     clock: fn() -> Duration,
 }
 
-impl<F: Fn(Vec<u8>) + Send + Sync + 'static> Lines<F> {
-    pub fn new(format: Format, colours: bool, level: LogLevel, sink: F) -> Self {
-        Self { format, colours, level, sink, clock: wall }
+impl<F: Fn(&Record<'_>) + Send + Sync + 'static> Lines<F> {
+    pub fn new(level: LogLevel, sink: F) -> Self {
+        Self { level, sink, clock: wall }
     }
 }
 
 impl<S, F> Layer<S> for Lines<F>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    F: Fn(Vec<u8>) + Send + Sync + 'static,
+    F: Fn(&Record<'_>) + Send + Sync + 'static,
 {
     fn register_callsite(&self, meta: &'static Metadata<'static>) -> Interest {
         if self.level.now().wants(meta) { Interest::always() } else { Interest::never() }
@@ -85,7 +83,7 @@ where
             message: &collect.message,
             fields: &collect.fields,
         };
-        (self.sink)(self.format.line(&record, self.colours));
+        (self.sink)(&record);
     }
 }
 
@@ -153,14 +151,15 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
-    use crate::log::Levels;
+    use crate::log::{Format, Levels};
 
     fn captured(level: &str, log: impl FnOnce(&LogLevel)) -> String {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let to = lines.clone();
         let level = LogLevel::new(Levels::parse(level).unwrap());
-        let layer =
-            Lines::new(Format::Plain, false, level.clone(), move |line| to.lock().unwrap().extend(line));
+        let layer = Lines::new(level.clone(), move |record| {
+            to.lock().unwrap().extend(Format::Plain.line(record, false))
+        });
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || log(&level));
         let bytes = lines.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()

@@ -18,7 +18,7 @@ pub(crate) struct Levels {
 pub struct LogLevel(Arc<RwLock<Arc<Levels>>>);
 
 impl LogLevel {
-    pub(super) fn new(levels: Levels) -> Self {
+    pub(crate) fn new(levels: Levels) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(levels))))
     }
 

@@ -18,6 +18,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use format::Format;
+#[cfg(feature = "testing")]
+pub(crate) use format::{Record, push};
+#[cfg(feature = "testing")]
+pub(crate) use layer::Lines;
 pub(crate) use levels::Levels;
 pub use levels::LogLevel;
 pub(crate) use span::describe;
@@ -38,7 +42,7 @@ pub(crate) fn install(format: Format, levels: Levels) -> Log {
         let writer = writer::Writer::start(format, std::io::stderr());
         let level = LogLevel::new(levels);
         let to = writer.clone();
-        let layer = layer::Lines::new(format, terminal, level.clone(), move |line| to.write(line));
+        let layer = layer::Lines::new(level.clone(), move |record| to.write(format.line(record, terminal)));
         let _ = tracing_subscriber::registry().with(layer).try_init();
         Log { level, writer }
     });

@@ -53,12 +53,12 @@ mod tests {
 
     use super::*;
     use crate::context::RequestId;
-    use crate::log::{Format, Levels, LogLevel, layer::Lines};
+    use crate::log::{Levels, LogLevel, layer::Lines};
 
     #[test]
     fn a_span_is_told_with_those_around_it_and_late_fields() {
         let level = LogLevel::new(Levels::parse("info").unwrap());
-        let layer = Lines::new(Format::Plain, false, level, |_| ());
+        let layer = Lines::new(level, |_| ());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let outer = tracing::info_span!("request", id = "7f 3a", late = tracing::field::Empty);
             let inner = outer.in_scope(|| tracing::info_span!("import"));

@@ -57,6 +57,12 @@ pub fn render() -> String {
     REGISTRY.get().map(|registry| text::render(registry, text::Format::Prometheus)).unwrap_or_default()
 }
 
+/// The recorder behind the facade, once it is set up.
+#[cfg(feature = "testing")]
+pub(crate) fn usual() -> Option<&'static Registry> {
+    REGISTRY.get()
+}
+
 #[cfg(feature = "http")]
 pub(crate) fn render_as(format: Format) -> String {
     REGISTRY.get().map(|registry| text::render(registry, format)).unwrap_or_default()

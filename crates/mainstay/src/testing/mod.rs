@@ -1,4 +1,10 @@
-//! For tests of services: time that moves only when nothing else can.
+//! For tests of services: time that moves only when nothing else can, and what a test puts around the service.
+//!
+//! - [`block_on_virtual`], [`Runtime`]: virtual time. A test that leaves tasks behind fails, and names them.
+//! - [`Script`], [`Gate`]: what the service depends on, as the test wants it; and what was asked of it.
+//! - [`Logs`], [`Metrics`]: what this test has logged and counted.
+//! - [`Fixture`], [`Shared`]: what is set up before a test, and torn down however it ends.
+//! - [`FaultProxy`]: a network that misbehaves.
 //!
 //! ```
 //! use mainstay::{Client, secs, testing::block_on_virtual};
@@ -20,10 +26,37 @@
 //! leases, schedules, health checks, the stamps of log lines. What runs on other threads does not: a store in a file
 //! waits on a thread of its own, so tests on virtual time use `memory:`.
 //!
+//! `docs/testing.md` shows all of it at work.
+//!
 //! Needs the feature `testing`, which belongs into `[dev-dependencies]`.
 
 mod clock;
+mod fixture;
+mod gate;
+mod leaks;
+mod logs;
+mod metrics;
+mod proxy;
 mod runtime;
+mod script;
+#[cfg(test)]
+mod tests;
+mod wait;
 
 pub use clock::{START, VirtualClock};
+pub use fixture::{Fixture, Shared, with_fixture};
+pub use gate::Gate;
+pub(crate) use leaks::Sets;
+pub use leaks::assert_no_leaks;
+pub use logs::{Level, LogLine, Logs};
+pub use metrics::Metrics;
+pub use proxy::{Direction, FaultProxy, Faults};
 pub use runtime::{Runtime, block_on_virtual, real};
+pub use script::{Call, Script};
+
+pub use crate::assert_logged;
+
+/// Compiles and runs what the page for users shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/testing.md")]
+struct Page;

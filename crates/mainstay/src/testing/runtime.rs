@@ -7,7 +7,10 @@ use std::{
 
 use tokio::{runtime::Builder, task::spawn_blocking, time::timeout};
 
-use super::VirtualClock;
+use super::{
+    VirtualClock,
+    leaks::{Sets, settle},
+};
 use crate::secs;
 
 /// A test that has not ended after this much virtual time waits for something that never comes.
@@ -18,9 +21,14 @@ const HOLD_LIMIT: Duration = secs(30);
 /// Runs `work` on a thread of its own kind: this one, with virtual time. See [`Runtime`].
 ///
 /// # Panics
-/// After a week of virtual time, which a test that waits for something that never comes reaches at once.
+/// After a week of virtual time, which a test that waits for something that never comes reaches at once; and if `work`
+/// leaves tasks behind: with their names and the lines that spawned them.
+#[track_caller]
 pub fn block_on_virtual<F: Future>(work: F) -> F::Output {
-    Runtime::paused().block_on(work)
+    let runtime = Runtime::paused();
+    let out = runtime.block_on(work);
+    runtime.end();
+    out
 }
 
 /// A runtime of one thread whose time stands still while anything can run, and jumps to the next timer when nothing
@@ -28,11 +36,16 @@ pub fn block_on_virtual<F: Future>(work: F) -> F::Output {
 ///
 /// Time also stands still while a blocking task runs, and within [`real`]. Other threads and sockets are not waited for
 /// by themselves: time limits fire while they work.
+///
+/// A test that leaves tasks behind fails when the runtime ends, or is dropped, unless it
+/// [may](Self::allow_leaks): it has forgotten to stop or to await something.
 #[derive(Debug)]
 pub struct Runtime {
     tokio: tokio::runtime::Runtime,
     clock: Arc<VirtualClock>,
     limit: Duration,
+    sets: Arc<Sets>,
+    leaks_allowed: bool,
 }
 
 impl Runtime {
@@ -49,13 +62,20 @@ impl Runtime {
         let tokio = Builder::new_current_thread().enable_all().start_paused(true).build();
         let tokio = tokio.expect("a runtime for a test");
         let clock = Arc::new(VirtualClock::of(tokio.handle().clone(), seed));
-        Runtime { tokio, clock, limit: LIMIT }
+        Runtime { tokio, clock, limit: LIMIT, sets: Arc::default(), leaks_allowed: false }
     }
 
     /// Changes how much virtual time a test may take. Defaults to a week.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Runtime {
         self.limit = limit;
+        self
+    }
+
+    /// Lets tasks be left behind: those of a library that has no end of its own. They are aborted.
+    #[must_use]
+    pub fn allow_leaks(mut self) -> Runtime {
+        self.leaks_allowed = true;
         self
     }
 
@@ -68,15 +88,54 @@ impl Runtime {
     ///
     /// # Panics
     /// When the limit is reached.
+    #[track_caller]
     pub fn block_on<F: Future>(&self, work: F) -> F::Output {
-        let _switched = crate::clock::switch_to(self.clock.clone());
+        let _switched = crate::clock::switch_to(self.clock.clone(), self.sets.clone());
         let limited = self.tokio.block_on(async { timeout(self.limit, work).await });
-        limited.unwrap_or_else(|_| {
-            panic!(
+        match limited {
+            Ok(out) => out,
+            Err(_) => panic!(
                 "the test has not ended after {:?} of virtual time: it waits for something that never comes",
                 self.limit
-            )
-        })
+            ),
+        }
+    }
+
+    /// Ends it, as dropping it does.
+    ///
+    /// # Panics
+    /// If tasks have been left behind and may not: those of a [`TaskSet`](crate::TaskSet) are named, with the lines that
+    /// spawned them. What can run to its end without virtual time passing does so before.
+    #[track_caller]
+    pub fn end(mut self) {
+        let left = self.left_behind();
+        self.leaks_allowed = true;
+        if let Some(left) = left {
+            panic!("{left}");
+        }
+    }
+
+    fn left_behind(&self) -> Option<String> {
+        let alive = || self.tokio.metrics().num_alive_tasks();
+        if self.leaks_allowed {
+            return None;
+        }
+        if alive() > 0 {
+            let _switched = crate::clock::switch_to(self.clock.clone(), self.sets.clone());
+            self.tokio.block_on(settle(|| alive() == 0));
+        }
+        self.sets.told(alive())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // A test that has failed already has better to say.
+        if !std::thread::panicking()
+            && let Some(left) = self.left_behind()
+        {
+            panic!("{left}");
+        }
     }
 }
 
