@@ -73,7 +73,8 @@ fn exposed_name(family: &Family, described: Option<&Description>) -> String {
         None | Some(Unit::Count) => return name,
         Some(unit) => unit.as_str(),
     };
-    if !name.ends_with(unit) {
+    // `wal_bytes`, `write_seconds_max`: said already.
+    if !format!("_{name}_").contains(&format!("_{unit}_")) {
         name.push('_');
         name.push_str(unit);
     }
