@@ -39,6 +39,7 @@
 //! - `testing` (feature): virtual time, scripts for dependencies, log and metric capture, fixtures and a fault proxy for
 //!   tests.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
+//! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
 
@@ -61,6 +62,7 @@ pub mod health;
 pub mod http;
 pub mod job;
 pub mod log;
+pub mod pipeline;
 pub mod policy;
 pub mod queue;
 pub mod rate;

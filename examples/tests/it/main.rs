@@ -15,6 +15,11 @@ use tokio::time::timeout;
 /// What each prints, to the byte. A file in the folder that has no line here fails the test.
 const EXPECTED: &[(&str, &str)] = &[
     (
+        "backpressure",
+        "Producer slowed by backpressure\n\
+         All items processed\n",
+    ),
+    (
         "graceful_shutdown",
         "Server running\n\
          Shutdown initiated\n\
@@ -25,6 +30,15 @@ const EXPECTED: &[(&str, &str)] = &[
         "health_checks",
         "liveness: healthy\n\
          readiness: ready\n",
+    ),
+    (
+        "middleware_pipeline",
+        "[auth] checking token\n\
+         [rate_limit] checking rate\n\
+         [handler] processing request\n\
+         [rate_limit] done\n\
+         [auth] done\n\
+         Response: ok\n",
     ),
     (
         "production_service",

@@ -11,6 +11,7 @@ mod http;
 mod life;
 mod loops;
 mod metrics;
+mod pipeline;
 mod policy;
 mod process;
 mod queue;
