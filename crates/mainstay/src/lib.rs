@@ -41,7 +41,7 @@
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
-//! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request.
+//! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request. [`auth`]: who asks.
 
 #![warn(clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -52,6 +52,8 @@ mod admin;
 #[path = "admin/none.rs"]
 mod admin;
 mod app;
+#[cfg(feature = "http")]
+pub mod auth;
 pub mod client;
 mod clock;
 pub mod config;

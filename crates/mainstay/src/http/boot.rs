@@ -126,7 +126,10 @@ impl Listener {
         let bound = bound.map_err(|error| error.context(format!("cannot listen on {}", self.listen)))?;
         let address = bound.listener.local_addr()?;
         let router = match plan.pipeline {
-            Some(pipeline) => plan.router.layer(pipeline),
+            Some(pipeline) => {
+                tracing::debug!(%address, "every request goes through:\n{}", pipeline.steps());
+                plan.router.layer(pipeline)
+            }
             None => plan.router,
         };
         // Built now; a router that may still be given a state builds its routes anew for every request.

@@ -19,7 +19,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(addr: SocketAddr, local: SocketAddr) -> Self {
+    pub(crate) fn new(addr: SocketAddr, local: SocketAddr) -> Self {
         Self { addr, local }
     }
 }

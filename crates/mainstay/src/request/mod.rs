@@ -1,32 +1,54 @@
 //! The pipeline every request goes through: outcome, context, limits, panic guard.
 //!
 //! It is a tower layer, so any axum router can have it (`router.layer(Pipeline::default())`); `b.http(…)` puts it
-//! there by itself.
+//! there by itself. [`Pipeline::steps`] is the list, each line with its reason.
 
+mod answers;
 mod body;
+mod inside;
 mod meters;
 mod outcome;
+mod rate;
 mod refusal;
 mod service;
+#[cfg(feature = "web")]
+mod web;
 
+use std::borrow::Cow;
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use http::Request;
+use inside::{Added, Place};
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service};
 
+pub use inside::Inside;
 pub use outcome::Outcome;
+pub use rate::{CallerRate, RateLimited};
 pub use refusal::Refusal;
 pub use service::Piped;
 
+use crate::auth::Authenticate;
 use crate::config::Settings;
 use crate::millis;
+use crate::pipeline::{Step, Steps};
+use crate::rate::RateLimiter;
 
-/// How requests are limited and how refusals look. Plain data; see [`Piped`] for the order of the steps.
+/// How requests are limited, who may ask, and how refusals look.
+///
+/// The order is fixed, and [`steps`](Self::steps) shows it. The first steps are one service without a box between them;
+/// added layers are opt-in, and cost two allocations each.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     body_limit: usize,
     body_timeout: Duration,
     time_limit: Option<Duration>,
     refuse: fn(Refusal) -> Response,
+    /// From outer to inner.
+    added: Vec<Added>,
 }
 
 impl Default for Pipeline {
@@ -43,6 +65,7 @@ impl Pipeline {
             body_timeout: millis(settings.body_timeout_ms),
             time_limit: None,
             refuse: |refusal| refusal.into_response(),
+            added: Vec::new(),
         }
     }
 
@@ -70,18 +93,96 @@ impl Pipeline {
         self
     }
 
-    /// Says refusals in the API's own words. By default they are `application/problem+json`.
+    /// Says refusals in the API's own words; call it before what refuses is added. By default they are
+    /// `application/problem+json`.
     #[must_use]
     pub fn refuse_with(mut self, refuse: fn(Refusal) -> Response) -> Self {
         self.refuse = refuse;
         self
     }
+
+    /// Lets nobody through who does not say who they are. Off by default.
+    #[must_use]
+    pub fn authenticate(self, by: Authenticate) -> Self {
+        let step =
+            Step::new("authentication", "inside of all limits, because checking a token may take time");
+        let by = by.refuse_with(self.refuse);
+        self.add(Added::new(Place::AUTHENTICATION, step, by))
+    }
+
+    /// Limits how often one caller may ask: a principal, or where there is none an address. Off by default.
+    #[must_use]
+    pub fn rate_limit(self, limiter: RateLimiter) -> Self {
+        let step = Step::new("rate limit", "inside of authentication: who is known is counted by name");
+        let rate = CallerRate::new(limiter).refuse_with(self.refuse);
+        self.add(Added::new(Place::RATE, step, rate))
+    }
+
+    /// Adds headers that make browsers careful to answers that have none of their own (`X-Content-Type-Options`,
+    /// `X-Frame-Options`, `Referrer-Policy`, `Content-Security-Policy`, `Cross-Origin-Resource-Policy`). Off by default.
+    #[must_use]
+    pub fn security_headers(self) -> Self {
+        let step =
+            Step::new("security headers", "outside of all that may answer, so that every answer has them");
+        self.add(Added::new(Place::ANSWERS, step, answers::SecurityHeaders))
+    }
+
+    /// Adds a tower layer of your own around the handler, inside of everything else, and of those added before. It is
+    /// applied to every route of a router on its own, so what routes share must be in the layer.
+    #[must_use]
+    pub fn layer<L>(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        reason: impl Into<Cow<'static, str>>,
+        layer: L,
+    ) -> Self
+    where
+        L: Layer<BoxCloneSyncService<Request<Body>, Response, Infallible>> + Send + Sync + 'static,
+        L::Service:
+            Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request<Body>>>::Future: Send + 'static,
+    {
+        self.add(Added::new(Place::OWN, Step::new(name, reason), layer))
+    }
+
+    /// What a request goes through, from outer to inner, each with its reason.
+    pub fn steps(&self) -> Steps {
+        let mut steps = Steps::default();
+        for (name, reason) in FIXED {
+            steps.push(Step::new(name, reason));
+        }
+        self.added.iter().for_each(|added| steps.push(added.step.clone()));
+        steps
+    }
+
+    fn add(mut self, added: Added) -> Self {
+        let at = self.added.partition_point(|other| other.place <= added.place);
+        self.added.insert(at, added);
+        self
+    }
 }
 
-impl<S> tower::Layer<S> for Pipeline {
-    type Service = Piped<S>;
+/// The steps of [`Piped`], which are one service. Whether the service drains is asked before them: by the listener,
+/// which tells every client to leave, and then closes.
+const FIXED: [(&str, &str); 5] = [
+    ("context", "request id, trace and deadline: before anything that logs or waits"),
+    (
+        "outcome",
+        "access log and metrics: outside of all that may answer, so that it always knows how it ended",
+    ),
+    ("body limit", "a body that says that it is too long is refused before any work"),
+    ("time limit", "the caller's or ours, the earlier; what is inside is dropped when it passes"),
+    ("panic guard", "a panic is an answer and an outcome like any other"),
+];
 
-    fn layer(&self, inner: S) -> Piped<S> {
-        Piped::new(self.clone(), inner)
+impl<S> Layer<S> for Pipeline
+where
+    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    type Service = Piped<Inside<S>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Piped::new(self.clone(), Inside::new(&self.added, inner))
     }
 }

@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::json;
 
+use crate::context::Context;
+
 /// A request that is not answered by its handler.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -54,6 +56,14 @@ impl Refusal {
         self
     }
 
+    /// With the id of the request that is being handled.
+    pub(crate) fn of_current_request(self) -> Self {
+        match Context::current().request_id() {
+            Some(id) => self.request_id(id.as_str()),
+            None => self,
+        }
+    }
+
     pub(crate) fn unknown_outcome(mut self) -> Self {
         self.may_have_applied = true;
         self
@@ -81,7 +91,7 @@ impl IntoResponse for Refusal {
             "instance": self.path,
             "code": self.code,
             "request_id": self.request_id,
-            "retryable": self.status == StatusCode::SERVICE_UNAVAILABLE,
+            "retryable": matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS),
             "outcome": if self.may_have_applied { "unknown" } else { "not-applied" },
             "errors": fields.collect::<Vec<_>>(),
         });

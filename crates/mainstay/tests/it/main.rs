@@ -5,6 +5,7 @@ mod call_site;
 mod components;
 mod config;
 mod failures;
+mod gate;
 mod harness;
 mod health;
 mod http;
@@ -20,4 +21,6 @@ mod reload;
 mod statsd;
 mod store;
 mod systemd;
+#[cfg(feature = "web")]
+mod web;
 mod workers;
