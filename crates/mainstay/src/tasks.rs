@@ -257,7 +257,7 @@ impl Drop for Leave {
 fn panicked(name: &str, location: &Location<'_>, panic: &(dyn Any + Send)) -> TaskError {
     let message = panic_message(panic);
     metrics::counter!("mainstay.task.panics").increment(1);
-    tracing::error!(task = %name, %location, panic = %message, "task panicked");
+    crate::log::panics::caught(&format_args!("task {name} ({location})"), panic);
     TaskError::Panicked(message)
 }
 

@@ -55,6 +55,11 @@ const EXPECTED: &[(&str, &str)] = &[
          Result: ok\n",
     ),
     ("service_tests", "All tests pass\n"),
+    (
+        "structured_logging",
+        "INFO request_id=req-001 user_id=42 action=login duration_ms=10.0\n\
+         INFO request_id=req-001 status=success\n",
+    ),
 ];
 
 /// Long enough for a loaded machine; none takes a second.

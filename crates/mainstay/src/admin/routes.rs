@@ -12,6 +12,7 @@ use tower::Service;
 
 use crate::app::Core;
 use crate::config::to_json;
+use crate::log::AccessLog;
 use crate::request::{Pipeline, Refusal};
 use crate::telemetry;
 
@@ -21,7 +22,9 @@ const MAX_BODY: usize = 64 << 10;
 /// The probes, always; everything else once `boot` has said who may.
 pub(super) fn all(core: &Arc<Core>) -> Router {
     let rest = Router::new().fallback(dispatch).with_state(core.clone());
-    core.health.router().merge(rest).layer(Pipeline::from_settings(&core.settings))
+    // A line for each probe would drown all others.
+    let access = core.settings.access_log.min(AccessLog::Errors);
+    core.health.router().merge(rest).layer(Pipeline::from_settings(&core.settings).access_log(access))
 }
 
 /// What may be put behind authentication.
@@ -61,7 +64,7 @@ async fn drain(State(core): State<Arc<Core>>) -> Response {
 }
 
 async fn log_level(State(core): State<Arc<Core>>) -> Response {
-    json(StatusCode::OK, &json!({ "level": core.level.get() }))
+    json(StatusCode::OK, &json!({ "level": core.log.level().get() }))
 }
 
 async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Response {
@@ -86,7 +89,7 @@ async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Respo
     if refusal.has_fields() {
         return refusal.into_response();
     }
-    match core.level.set(&level) {
+    match core.log.level().set(&level) {
         Ok(()) => {
             tracing::info!(level, "log level changed");
             log_level(State(core)).await

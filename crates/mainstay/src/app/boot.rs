@@ -10,7 +10,7 @@ use super::core::{Core, Entry};
 use super::part::Part;
 use crate::config::{Effective, Settings};
 use crate::health::{Check, CheckOptions, Health, Heartbeat};
-use crate::log::LogLevel;
+use crate::log::{Log, LogLevel};
 use crate::policy::Policies;
 use crate::shutdown::Shutdown;
 use crate::tasks::TaskSet;
@@ -104,9 +104,14 @@ impl<C> Boot<C> {
         &self.core.values
     }
 
+    /// The process's log: flushes it, opens its file anew.
+    pub fn log(&self) -> Log {
+        self.core.log.clone()
+    }
+
     /// The log level, changeable at run time.
     pub fn log_level(&self) -> LogLevel {
-        self.core.level.clone()
+        self.core.log.level()
     }
 
     /// Registers something that handles work; it is started in its place in the order once `boot` has returned.

@@ -14,7 +14,7 @@ use crate::admin::Admin;
 use crate::client::Client;
 use crate::config::{Effective, Settings};
 use crate::health::{Check, CheckOptions, Health};
-use crate::log::LogLevel;
+use crate::log::Log;
 use crate::policy::Policies;
 use crate::shutdown::Shutdown;
 use crate::tasks::{Task, TaskInfo, TaskSet};
@@ -29,7 +29,7 @@ pub(crate) struct Core {
     pub values: Vec<Effective>,
     /// As it is now, for `GET /admin/config`.
     values_now: Mutex<Arc<Vec<Effective>>>,
-    pub level: LogLevel,
+    pub log: Log,
     pub shutdown: Shutdown,
     /// Work: waited for in the drain.
     pub tasks: TaskSet,
@@ -73,7 +73,7 @@ pub(crate) struct Given {
     pub name: String,
     pub settings: Settings,
     pub values: Vec<Effective>,
-    pub level: LogLevel,
+    pub log: Log,
     pub shutdown: Shutdown,
     pub runtime: Handle,
     pub control: TaskSet,
@@ -94,7 +94,7 @@ impl Core {
             settings: given.settings,
             values_now: Mutex::new(Arc::new(given.values.clone())),
             values: given.values,
-            level: given.level,
+            log: given.log,
             collector: Collector::new(registry, given.runtime.clone(), health.clone(), given.build),
             health,
             shutdown: given.shutdown,

@@ -40,7 +40,7 @@ pub use restart::Restart;
 use self::control::Control;
 use self::watchdog::Watchdog;
 use crate::config::{Loaded, Loader};
-use crate::log::{self, Levels, Log};
+use crate::log::{self, Log};
 use crate::shutdown::{Phase, Shutdown};
 use crate::time::millis;
 use crate::{Error, Result, admin, telemetry};
@@ -175,7 +175,7 @@ where
         let loaded = self.loader.load()?;
         let log = start_log(&loaded)?;
         let _ = log_slot.set(log.clone());
-        log_panics();
+        log::panics::install();
 
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.enable_all().thread_name(format!("{}-worker", self.name));
@@ -226,7 +226,7 @@ where
             name: self.name.clone(),
             settings: loaded.settings,
             values: loaded.values,
-            level: log.level.clone(),
+            log: log.clone(),
             shutdown: self.shutdown.clone(),
             runtime,
             control: control.tasks().clone(),
@@ -239,8 +239,7 @@ where
 }
 
 fn start_log<C>(loaded: &Loaded<C>) -> Result<Log> {
-    let levels = Levels::parse(&loaded.settings.log_level).map_err(Error::config)?;
-    let log = log::install(loaded.settings.log_format, levels);
+    let log = log::install(loaded.settings.log_options())?;
     telemetry::install(loaded.settings.max_series);
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(log)
@@ -259,12 +258,4 @@ fn arm_watchdog(core: &Arc<Core>) -> Result<()> {
     let after: Duration = core.budget.watchdog();
     core.shutdown.on_begin(move || watchdog.arm(after));
     Ok(())
-}
-
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let message = crate::tasks::panic_message(panic.payload());
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(%message, %location, "panic");
-    }));
 }

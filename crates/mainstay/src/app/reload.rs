@@ -173,7 +173,7 @@ async fn reload(core: &Core) -> Result<Reloaded> {
     let mut in_effect = BTreeSet::new();
     // Only if the configuration says something new: a level set at run time stays otherwise.
     if changed.iter().any(|key| key == LOG_LEVEL) {
-        match core.level.set(&fresh.level) {
+        match core.log.level().set(&fresh.level) {
             Ok(()) => _ = in_effect.insert(LOG_LEVEL.to_owned()),
             Err(error) => report.failed.push((LOG_LEVEL.to_owned(), error)),
         }
@@ -197,6 +197,15 @@ async fn reload(core: &Core) -> Result<Reloaded> {
     Ok(report)
 }
 
+/// After a rotation the log goes to the file that has its name now.
+async fn reopen_log(core: &Weak<Core>) {
+    let Some(log) = core.upgrade().map(|core| core.log.clone()) else { return };
+    // It waits for what is queued, and this thread has probes to answer.
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || log.reopen()).await {
+        tracing::error!(error = %error.chain(), "cannot open the log anew, the old one stays in use");
+    }
+}
+
 /// On the main runtime, where what it touches lives.
 async fn run(core: &Core, hook: &Hook, config: Config) -> Result<()> {
     let task = core.loops.spawn(format!("reload {}", hook.name), (hook.run)(config));
@@ -211,11 +220,12 @@ async fn run(core: &Core, hook: &Hook, config: Config) -> Result<()> {
     }
 }
 
-/// Reloads whenever `asked` is notified, and says in the log what came of it. Runs on the control thread.
+/// Opens the log anew and reloads whenever `asked` is notified, and says in the log what came of it. Runs on the control thread.
 pub(super) async fn on_request(core: Weak<Core>, asked: Arc<tokio::sync::Notify>) {
     loop {
         asked.notified().await;
         super::notify::reloading();
+        reopen_log(&core).await;
         match Reload(core.clone()).now().await {
             Ok(report) => {
                 for (hook, error) in &report.failed {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Problems;
 use crate::app::Budget;
-use crate::log::{Format, Levels};
+use crate::log::{AccessLog, Format, Levels, Options, Output};
 use crate::policy::Policy;
 use crate::telemetry::{self, statsd, statsd::Dialect};
 
@@ -37,6 +37,17 @@ pub struct Settings {
     pub log_format: Format,
     /// A level, or `level,target=level,…`. Defaults to `info`. Changeable at run time.
     pub log_level: String,
+    /// Where the log goes: `stderr`, `stdout`, or the path of a file, which is opened anew on SIGHUP. Defaults to
+    /// `stderr`.
+    pub log_output: Output,
+    /// Names of fields that the log hides, separated by commas, beside those that it always hides
+    /// ([`Options::redact`]). Defaults to none.
+    pub log_redact: String,
+    /// How many lines one place in the source may write in a second; 0 for no limit. Defaults to 1,000.
+    pub log_lines_per_second: u32,
+    /// Which requests get a line when they have ended: `off`, `errors` (our errors, and clients that left) or `all`.
+    /// Defaults to `all`.
+    pub access_log: AccessLog,
     /// Worker threads. Defaults to the number of cores.
     pub threads: Option<usize>,
     /// Open connections of a listener; beyond, they wait in the backlog. Defaults to 10,000.
@@ -76,6 +87,10 @@ impl Default for Settings {
             admin_listen: "127.0.0.1:6248".to_owned(),
             log_format: Format::Auto,
             log_level: "info".to_owned(),
+            log_output: Output::default(),
+            log_redact: String::new(),
+            log_lines_per_second: 1000,
+            access_log: AccessLog::default(),
             threads: None,
             max_connections: 10_000,
             header_timeout_ms: 30_000,
@@ -105,6 +120,10 @@ impl Settings {
             "admin_listen",
             "log_format",
             "log_level",
+            "log_output",
+            "log_redact",
+            "log_lines_per_second",
+            "access_log",
             "threads",
             "max_connections",
             "header_timeout_ms",
@@ -124,6 +143,16 @@ impl Settings {
     /// Where the admin listener is, if there is one.
     pub(crate) fn admin_address(&self) -> Option<&str> {
         Some(self.admin_listen.trim()).filter(|address| !address.is_empty() && *address != "off")
+    }
+
+    /// How the log is set up.
+    pub(crate) fn log_options(&self) -> Options {
+        let options = Options::new()
+            .format(self.log_format)
+            .level(&self.log_level)
+            .output(self.log_output.clone())
+            .lines_per_second(self.log_lines_per_second);
+        self.log_redact.split(',').fold(options, |options, name| options.redact(name.trim()))
     }
 
     pub(super) fn validate(&self, problems: &mut Problems) {

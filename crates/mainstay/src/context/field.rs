@@ -26,6 +26,28 @@ pub enum FieldValue {
     Bool(bool),
 }
 
+/// A field's value, looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum ValueRef<'a> {
+    Text(&'a str),
+    Signed(i64),
+    Unsigned(u64),
+    Float(f64),
+    Bool(bool),
+}
+
+impl FieldValue {
+    pub(crate) fn look(&self) -> ValueRef<'_> {
+        match self {
+            FieldValue::Text(text) => ValueRef::Text(text),
+            FieldValue::Signed(number) => ValueRef::Signed(*number),
+            FieldValue::Unsigned(number) => ValueRef::Unsigned(*number),
+            FieldValue::Float(number) => ValueRef::Float(*number),
+            FieldValue::Bool(flag) => ValueRef::Bool(*flag),
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Fields(Vec<(Cow<'static, str>, FieldValue)>);
 

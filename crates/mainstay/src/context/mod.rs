@@ -53,6 +53,7 @@ pub use baggage::{Baggage, BaggageError};
 pub use criticality::Criticality;
 pub use field::FieldValue;
 use field::Fields;
+pub(crate) use field::ValueRef;
 #[cfg(feature = "http")]
 pub use propagate::{Propagate, Propagated};
 pub use request_id::RequestId;
@@ -258,18 +259,20 @@ impl Context {
     }
 
     /// Everything that stands on a log line: request id, trace id, the attempt from the second on, then free fields.
-    pub(crate) fn each_line_field(&self, visit: &mut dyn FnMut(Cow<'static, str>, FieldValue)) {
+    pub(crate) fn each_line_field(&self, visit: &mut dyn FnMut(&str, ValueRef<'_>)) {
         let Some(known) = self.known() else { return };
         if let Some(id) = &known.request_id {
-            visit("request_id".into(), id.as_str().into());
+            visit("request_id", ValueRef::Text(id.as_str()));
         }
         if let Some(trace) = &known.trace {
-            visit("trace_id".into(), trace.trace_id_text().into());
+            let mut digits = [0; 32];
+            trace::hex(trace.trace_id, &mut digits);
+            visit("trace_id", ValueRef::Text(std::str::from_utf8(&digits).unwrap_or_default()));
         }
         if known.attempt > 1 {
-            visit("attempt".into(), known.attempt.into());
+            visit("attempt", ValueRef::Unsigned(known.attempt.into()));
         }
-        self.each_field(&mut |name, value| visit(name.to_owned().into(), value.clone()));
+        self.each_field(&mut |name, value| visit(name, value.look()));
     }
 
     /// Reads the current context without cloning it. `read` must enter no other one: it runs no foreign code.

@@ -1,14 +1,13 @@
 //! How a line looks.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
-use crate::context::FieldValue;
-use crate::time::rfc3339;
+use super::fields::{Fields, Kind};
+use super::stamp;
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,14 +26,11 @@ pub enum Format {
     Pretty,
 }
 
-pub(crate) type Fields = Vec<(Cow<'static, str>, FieldValue)>;
-
 /// What a line is made from.
 pub(crate) struct Record<'a> {
     pub at: Duration,
     pub level: Level,
     pub target: &'a str,
-    pub message: &'a str,
     pub fields: &'a Fields,
 }
 
@@ -48,97 +44,122 @@ impl Format {
         }
     }
 
-    /// One line, with its line end.
-    pub(crate) fn line(self, record: &Record<'_>, colours: bool) -> Vec<u8> {
-        let mut out = String::with_capacity(192);
+    /// Appends one line, with its line end.
+    pub(crate) fn line(self, out: &mut String, record: &Record<'_>, colours: bool) {
         match self {
-            Format::Json | Format::Auto => json(&mut out, record),
+            Format::Json | Format::Auto => json(out, record),
             Format::Logfmt => {
-                let _ = write!(out, "ts={} level={} ", rfc3339(record.at), lower(record.level));
-                let _ = write!(out, "target={} msg=", record.target);
-                word(&mut out, record.message);
-                pairs(&mut out, record.fields);
+                out.push_str("ts=");
+                stamp::push(out, record.at);
+                let _ = write!(out, " level={} target={} msg=", lower(record.level), record.target);
+                word(out, record.fields.message());
+                pairs(out, record.fields);
             }
             Format::Plain => {
                 out.push_str(record.level.as_str());
-                if !record.message.is_empty() {
-                    let _ = write!(out, " {}", one_line(record.message));
-                }
-                pairs(&mut out, record.fields);
+                message(out, record.fields.message());
+                pairs(out, record.fields);
             }
             Format::Pretty => {
-                let stamp = rfc3339(record.at);
                 let (dim, paint, plain) =
                     if colours { ("\x1b[2m", colour(record.level), "\x1b[0m") } else { ("", "", "") };
-                let _ =
-                    write!(out, "{dim}{}{plain} {paint}{:>5}{plain} ", &stamp[11..23], record.level.as_str());
-                out.push_str(&one_line(record.message));
                 out.push_str(dim);
-                pairs(&mut out, record.fields);
+                let from = out.len();
+                stamp::push(out, record.at);
+                // The time of day only.
+                out.replace_range(from..from + 11, "");
+                out.pop();
+                let _ = write!(out, "{plain} {paint}{:>5}{plain}", record.level.as_str());
+                message(out, record.fields.message());
+                out.push_str(dim);
+                pairs(out, record.fields);
                 out.push_str(plain);
             }
         }
         out.push('\n');
-        out.into_bytes()
     }
 }
 
 fn json(out: &mut String, record: &Record<'_>) {
-    let _ = write!(out, r#"{{"ts":"{}","level":"{}","target":"#, rfc3339(record.at), lower(record.level));
+    out.push_str(r#"{"ts":""#);
+    stamp::push(out, record.at);
+    out.push_str(r#"","level":""#);
+    out.push_str(lower(record.level));
+    out.push_str(r#"","target":"#);
     quoted(out, record.target);
     out.push_str(r#","msg":"#);
-    quoted(out, record.message);
-    for (name, value) in record.fields {
-        out.push(',');
+    quoted(out, record.fields.message());
+    for (name, value, kind) in record.fields.iter() {
         // A field may not overwrite what every line has.
-        let taken = matches!(&**name, "ts" | "level" | "target" | "msg");
-        quoted(out, &if taken { format!("field_{name}") } else { name.to_string() });
-        out.push(':');
-        match value {
-            FieldValue::Text(text) => quoted(out, text),
-            FieldValue::Float(number) if !number.is_finite() => quoted(out, &number.to_string()),
-            other => push(out, other),
+        out.push_str(if matches!(name, "ts" | "level" | "target" | "msg") { r#","field_"# } else { r#",""# });
+        escaped(out, name);
+        out.push_str(r#"":"#);
+        match kind {
+            Kind::Text => quoted(out, value),
+            _ => out.push_str(value),
         }
     }
     out.push('}');
 }
 
 fn pairs(out: &mut String, fields: &Fields) {
-    for (name, value) in fields {
-        let _ = write!(out, " {name}=");
-        match value {
-            FieldValue::Text(text) => word(out, text),
-            other => push(out, other),
-        }
+    for (name, value, kind) in fields.iter() {
+        out.push(' ');
+        pair(out, name, value, kind);
     }
 }
 
-pub(crate) fn push(out: &mut String, value: &FieldValue) {
-    let _ = match value {
-        FieldValue::Text(text) => write!(out, "{text}"),
-        FieldValue::Signed(number) => write!(out, "{number}"),
-        FieldValue::Unsigned(number) => write!(out, "{number}"),
-        // With its point, so that a reader sees that it is one: `10.0`.
-        FieldValue::Float(number) => write!(out, "{number:?}"),
-        FieldValue::Bool(flag) => write!(out, "{flag}"),
-    };
+/// `name=value`.
+pub(super) fn pair(out: &mut String, name: &str, value: &str, kind: Kind) {
+    out.push_str(name);
+    out.push('=');
+    match kind {
+        Kind::Text => word(out, value),
+        _ => out.push_str(value),
+    }
 }
 
 fn quoted(out: &mut String, text: &str) {
-    // Writing a string as JSON cannot fail.
-    out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    out.push('"');
+    escaped(out, text);
+    out.push('"');
+}
+
+/// As in a JSON string.
+fn escaped(out: &mut String, text: &str) {
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\' || b == 0x7f) {
+        let (fine, special) = rest.split_at(at);
+        out.push_str(fine);
+        let byte = special.as_bytes()[0];
+        let _ = match byte {
+            b'"' => out.write_str("\\\""),
+            b'\\' => out.write_str("\\\\"),
+            b'\n' => out.write_str("\\n"),
+            b'\r' => out.write_str("\\r"),
+            b'\t' => out.write_str("\\t"),
+            other => write!(out, "\\u{other:04x}"),
+        };
+        rest = &special[1..];
+    }
+    out.push_str(rest);
 }
 
 /// Bare if it is one word, else quoted.
 pub(super) fn word(out: &mut String, text: &str) {
-    let bare = !text.is_empty()
-        && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=');
-    if bare { out.push_str(text) } else { quoted(out, text) }
+    let bare = |c: char| !c.is_whitespace() && !c.is_control() && c != '"' && c != '=';
+    if !text.is_empty() && text.chars().all(bare) { out.push_str(text) } else { quoted(out, text) }
 }
 
-/// Control characters would let a message forge a line, or worse on a terminal.
-fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+/// On one line: control characters would let a message forge another, or worse on a terminal.
+fn message(out: &mut String, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    out.push(' ');
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
 }
 
 fn lower(level: Level) -> &'static str {
@@ -162,40 +183,71 @@ fn colour(level: Level) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::redact::Redact;
     use super::*;
+    use crate::context::ValueRef;
 
-    fn line(format: Format, message: &str, fields: Fields) -> String {
-        let record = Record { at: Duration::ZERO, level: Level::INFO, target: "t", message, fields: &fields };
-        String::from_utf8(format.line(&record, false)).unwrap()
+    fn line(format: Format, message: &str, fields: &[(&str, ValueRef<'_>)]) -> String {
+        let (redact, mut all) = (Redact::new(&[]), Fields::default());
+        all.set_message(message);
+        fields.iter().for_each(|(name, value)| all.put(&redact, name, *value));
+        let record = Record { at: Duration::ZERO, level: Level::INFO, target: "t", fields: &all };
+        let mut out = String::new();
+        format.line(&mut out, &record, false);
+        out
     }
 
     #[test]
     fn each_format_writes_one_line() {
-        let fields = || vec![("n".into(), FieldValue::Unsigned(7)), ("s".into(), FieldValue::from("a b"))];
+        let fields =
+            [("n", ValueRef::Unsigned(7)), ("s", ValueRef::Text("a b")), ("f", ValueRef::Float(10.0))];
         for (format, expected) in [
             (
                 Format::Json,
-                r#"{"ts":"1970-01-01T00:00:00.000Z","level":"info","target":"t","msg":"hi","n":7,"s":"a b"}"#,
+                r#"{"ts":"1970-01-01T00:00:00.000Z","level":"info","target":"t","msg":"hi","n":7,"s":"a b","f":10.0}"#,
             ),
-            (Format::Logfmt, r#"ts=1970-01-01T00:00:00.000Z level=info target=t msg=hi n=7 s="a b""#),
-            (Format::Plain, r#"INFO hi n=7 s="a b""#),
-            (Format::Pretty, r#"00:00:00.000  INFO hi n=7 s="a b""#),
+            (Format::Logfmt, r#"ts=1970-01-01T00:00:00.000Z level=info target=t msg=hi n=7 s="a b" f=10.0"#),
+            (Format::Plain, r#"INFO hi n=7 s="a b" f=10.0"#),
+            (Format::Pretty, r#"00:00:00.000  INFO hi n=7 s="a b" f=10.0"#),
         ] {
-            assert_eq!(line(format, "hi", fields()).trim_end(), expected);
+            assert_eq!(line(format, "hi", &fields).trim_end(), expected);
         }
+    }
+
+    #[test]
+    fn a_line_without_a_message_is_its_fields() {
+        assert_eq!(line(Format::Plain, "", &[("a", ValueRef::Bool(true))]), "INFO a=true\n");
     }
 
     #[test]
     fn a_message_cannot_forge_a_line() {
         for format in [Format::Json, Format::Logfmt, Format::Plain, Format::Pretty] {
-            let text = line(format, "a\nERROR b", vec![("k".into(), "c\nd".into())]);
+            let text = line(format, "a\nERROR b", &[("k", ValueRef::Text("c\nd\u{1b}[31m"))]);
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            assert!(!text.contains('\u{1b}'), "{text:?}");
         }
     }
 
     #[test]
     fn a_field_cannot_replace_what_every_line_has() {
-        let text = line(Format::Json, "hi", vec![("level".into(), "fake".into())]);
+        let text = line(Format::Json, "hi", &[("level", ValueRef::Text("fake"))]);
         assert!(text.contains(r#""level":"info""#) && text.contains(r#""field_level":"fake""#), "{text}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn json_reads_back_as_logged(message in ".{0,40}", text in ".{0,40}", float: f64, number: i64) {
+            let fields = [
+                ("text", ValueRef::Text(&text)), ("float", ValueRef::Float(float)), ("number", ValueRef::Signed(number)),
+            ];
+            let read: serde_json::Value = serde_json::from_str(&line(Format::Json, &message, &fields)).unwrap();
+            proptest::prop_assert_eq!(read["msg"].as_str(), Some(&*message));
+            proptest::prop_assert_eq!(read["text"].as_str(), Some(&*text));
+            proptest::prop_assert_eq!(read["number"].as_i64(), Some(number));
+            if float.is_finite() {
+                let near = read["float"].as_f64().unwrap();
+                proptest::prop_assert!((near - float).abs() <= float.abs() * 1e-15, "{near} {float}");
+            }
+        }
     }
 }

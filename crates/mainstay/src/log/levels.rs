@@ -37,6 +37,7 @@ impl LogLevel {
     }
 
     pub(super) fn set_levels(&self, levels: Levels) {
+        super::bridge::sync(levels.highest());
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(levels);
         // Callsites remember whether anybody wants them.
         tracing::callsite::rebuild_interest_cache();

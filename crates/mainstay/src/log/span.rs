@@ -6,14 +6,17 @@ use tracing::{Span, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
-use super::format::{Fields, push, word};
-use crate::context::{Context, FieldValue};
+use super::fields::Fields;
+use super::format::pair;
+use super::redact::Redact;
+use crate::context::Context;
 
 /// `request_id=7f3a user=7, import{file=a.csv}:parse`: the context's fields, then the span with those around it, the
 /// outermost first, with their fields as they are now. `None` for neither, or where nobody wants the span.
 pub(crate) fn describe(context: &Context, span: &Span) -> Option<String> {
-    let mut out = String::new();
-    context.each_line_field(&mut |name, value| pair(&mut out, &name, &value));
+    let (redact, mut fields) = (Redact::new(&[]), Fields::default());
+    context.each_line_field(&mut |name, value| fields.put(&redact, name, value));
+    let mut out = pairs(&fields);
     if let Some(spans) = spans(span) {
         let _ = write!(out, "{}{spans}", if out.is_empty() { "" } else { ", " });
     }
@@ -32,19 +35,22 @@ fn spans(span: &Span) -> Option<String> {
 }
 
 fn one<'a, R: Subscriber + LookupSpan<'a>>(span: &SpanRef<'a, R>) -> String {
-    let mut fields = String::new();
-    if let Some(all) = span.extensions().get::<Fields>() {
-        all.iter().for_each(|(name, value)| pair(&mut fields, name, value));
+    let extensions = span.extensions();
+    match extensions.get::<Fields>().map(pairs) {
+        Some(fields) if !fields.is_empty() => format!("{}{{{fields}}}", span.name()),
+        _ => span.name().to_owned(),
     }
-    if fields.is_empty() { span.name().to_owned() } else { format!("{}{{{fields}}}", span.name()) }
 }
 
-fn pair(out: &mut String, name: &str, value: &FieldValue) {
-    let _ = write!(out, "{}{name}=", if out.is_empty() { "" } else { " " });
-    match value {
-        FieldValue::Text(text) => word(out, text),
-        other => push(out, other),
+fn pairs(fields: &Fields) -> String {
+    let mut out = String::new();
+    for (name, value, kind) in fields.iter() {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        pair(&mut out, name, value, kind);
     }
+    out
 }
 
 #[cfg(test)]
@@ -53,12 +59,11 @@ mod tests {
 
     use super::*;
     use crate::context::RequestId;
-    use crate::log::{Levels, LogLevel, layer::Lines};
+    use crate::log::{Levels, LogLevel, format::Record, layer::Lines};
 
     #[test]
     fn a_span_is_told_with_those_around_it_and_late_fields() {
-        let level = LogLevel::new(Levels::parse("info").unwrap());
-        let layer = Lines::new(level, |_| ());
+        let layer = Lines::new(LogLevel::new(Levels::parse("info").unwrap()), |_: &Record<'_>| ());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let outer = tracing::info_span!("request", id = "7f 3a", late = tracing::field::Empty);
             let inner = outer.in_scope(|| tracing::info_span!("import"));

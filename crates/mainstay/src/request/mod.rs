@@ -33,6 +33,7 @@ pub use service::Piped;
 
 use crate::auth::Authenticate;
 use crate::config::Settings;
+use crate::log::AccessLog;
 use crate::millis;
 use crate::pipeline::{Step, Steps};
 use crate::rate::RateLimiter;
@@ -46,6 +47,7 @@ pub struct Pipeline {
     body_limit: usize,
     body_timeout: Duration,
     time_limit: Option<Duration>,
+    access: AccessLog,
     refuse: fn(Refusal) -> Response,
     /// From outer to inner.
     added: Vec<Added>,
@@ -64,6 +66,7 @@ impl Pipeline {
             body_limit: settings.max_body_bytes,
             body_timeout: millis(settings.body_timeout_ms),
             time_limit: None,
+            access: settings.access_log,
             refuse: |refusal| refusal.into_response(),
             added: Vec::new(),
         }
@@ -90,6 +93,13 @@ impl Pipeline {
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.time_limit = Some(limit);
+        self
+    }
+
+    /// Which requests get a line in the log when they have ended. Defaults to the setting `access_log`.
+    #[must_use]
+    pub fn access_log(mut self, which: AccessLog) -> Self {
+        self.access = which;
         self
     }
 

@@ -1,14 +1,17 @@
 //! How a request ended: exactly one truthful answer, as a metric and an access log line.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::MatchedPath;
 use http::{Method, Request, StatusCode, Uri};
 use tokio::time::Instant;
+use tracing::field::display;
 
 use super::meters::{Meters, Series};
 use crate::context::Context;
 use crate::http::Peer;
+use crate::log::{ACCESS, AccessLog};
 use crate::shutdown::Shutdown;
 
 /// How a request ended.
@@ -56,13 +59,14 @@ pub(super) struct Guard {
     peer: Option<Peer>,
     shutdown: Option<Shutdown>,
     context: Context,
+    access: AccessLog,
     status: Option<StatusCode>,
     outcome: Option<Outcome>,
     sent: bool,
 }
 
 impl Guard {
-    pub fn begin<B>(request: &Request<B>, meters: Arc<Meters>, context: Context) -> Self {
+    pub fn begin<B>(request: &Request<B>, meters: Arc<Meters>, context: Context, access: AccessLog) -> Self {
         meters.active().increment(1);
         let extensions = request.extensions();
         Self {
@@ -74,6 +78,7 @@ impl Guard {
             peer: Peer::of(extensions),
             shutdown: Shutdown::of(extensions),
             context,
+            access,
             status: None,
             outcome: None,
             sent: false,
@@ -145,21 +150,29 @@ impl Drop for Guard {
         let status = self.status.map_or(0, |status| status.as_u16());
         let https = self.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         self.meters.ended(Series { method, route: route.into(), status, outcome, https }, took);
+        self.log(outcome, status, took);
+    }
+}
 
-        let (path, took_ms, outcome_text) =
-            (self.uri.path(), took.as_micros() as f64 / 1000.0, outcome.as_str());
-        let peer = self.peer.map(|peer| tracing::field::display(peer.addr));
+impl Guard {
+    fn log(&self, outcome: Outcome, status: u16, took: Duration) {
+        let ours = !matches!(outcome, Outcome::Ok | Outcome::ClientError);
+        if self.access == AccessLog::Off || self.access == AccessLog::Errors && !ours {
+            return;
+        }
         let _in = self.context.enter();
+        let (method, route, path) = (self.method(), self.route(), self.uri.path());
+        let (took_ms, peer) = (took.as_micros() as f64 / 1000.0, self.peer.map(|peer| display(peer.addr)));
+        // The level is part of a callsite.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(target: ACCESS, method, route, path, status, took_ms, outcome = outcome.as_str(), peer, "request")
+            };
+        }
         match outcome {
-            Outcome::Ok | Outcome::ClientError => {
-                tracing::debug!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");
-            }
-            Outcome::ClientGone => {
-                tracing::info!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");
-            }
-            _ => {
-                tracing::warn!(target: "mainstay::access", method, route, path, status, took_ms, outcome = outcome_text, peer, "request");
-            }
+            Outcome::Ok | Outcome::ClientError | Outcome::ClientGone => line!(info),
+            Outcome::ServerError | Outcome::TimedOut | Outcome::Cut => line!(warn),
+            Outcome::Panicked => line!(error),
         }
     }
 }

@@ -72,7 +72,7 @@ where
         context = context.limited(limit);
     }
     // 2. Outcome: it knows how it ended whatever happens below, also when this future is dropped.
-    let mut guard = Guard::begin(&request, shared.meters.clone(), context.clone());
+    let mut guard = Guard::begin(&request, shared.meters.clone(), context.clone(), pipeline.access);
     let refuse = |guard: &Guard, refusal: Refusal| {
         let id = context.request_id().map_or("", RequestId::as_str);
         (pipeline.refuse)(refusal.request_id(id).path(guard.path()))
@@ -100,9 +100,8 @@ where
             Some(Ok(answer)) => answer,
             Some(Err(panic)) => {
                 guard.ends_as(Outcome::Panicked);
-                let message = crate::tasks::panic_message(&*panic);
                 let _in = context.enter();
-                tracing::error!(panic = %message, "handler panicked");
+                crate::log::panics::caught(&"handler", &*panic);
                 let refusal =
                     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here");
                 Ok(refuse(&guard, refusal.unknown_outcome()))

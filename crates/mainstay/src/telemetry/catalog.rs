@@ -183,7 +183,20 @@ pub(super) const CATALOG: &[Entry] = &[
         "Keys a limiter forgot because it had too many",
     ),
     entry("mainstay.task.panics", Counter, Count, "", "Tasks that panicked"),
-    entry("mainstay.log.dropped", Counter, Count, "", "Log lines dropped because the output was too slow"),
+    entry(
+        "mainstay.log.dropped",
+        Counter,
+        Count,
+        "",
+        "Log lines dropped because the output was full or too slow",
+    ),
+    entry(
+        "mainstay.log.suppressed",
+        Counter,
+        Count,
+        "",
+        "Log lines suppressed because their place in the source wrote too many",
+    ),
     entry(
         "mainstay.metrics.overflow",
         Counter,

@@ -14,7 +14,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 use crate::{
     context::FieldValue,
-    log::{Format, Levels, Lines, LogLevel, Record, push},
+    log::{Format, Levels, Lines, LogLevel, Record, text_of},
 };
 
 /// A test that logs more is told so.
@@ -72,7 +72,7 @@ impl Logs {
         let kept = Arc::<Mutex<Kept>>::default();
         let to = kept.clone();
         let level = LogLevel::new(Levels::parse("trace").expect("a level"));
-        let layer = Lines::new(level, move |record| keep(&to, record));
+        let layer = Lines::new(level, move |record: &Record<'_>| keep(&to, record));
         let subscriber = tracing_subscriber::registry().with(layer);
         Logs { kept, _default: tracing::subscriber::set_default(subscriber) }
     }
@@ -127,13 +127,15 @@ impl Logs {
 }
 
 fn keep(kept: &Mutex<Kept>, record: &Record<'_>) {
-    let line = Format::Plain.line(record, false);
+    let mut text = String::new();
+    Format::Plain.line(&mut text, record, false);
+    let fields = record.fields.iter().map(|(name, value, kind)| (name.to_owned(), kind.read(value)));
     let line = LogLine {
         level: record.level,
         target: record.target.to_owned(),
-        message: record.message.to_owned(),
-        fields: record.fields.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
-        text: String::from_utf8_lossy(&line).trim_end().to_owned(),
+        message: record.fields.message().to_owned(),
+        fields: fields.collect(),
+        text: text.trim_end().to_owned(),
     };
     let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.lines.len() < MOST { kept.lines.push(line) } else { kept.beyond += 1 }
@@ -155,12 +157,6 @@ impl LogLine {
         };
         fields.iter().all(same)
     }
-}
-
-fn text_of(value: &FieldValue) -> String {
-    let mut text = String::new();
-    push(&mut text, value);
-    text
 }
 
 impl Display for LogLine {

@@ -10,6 +10,7 @@ mod harness;
 mod health;
 mod http;
 mod life;
+mod log;
 mod loops;
 mod metrics;
 mod pipeline;

@@ -13,12 +13,12 @@ use crate::process::Service;
 async fn a_hangup_reloads_the_file_applies_what_can_change_and_names_what_needs_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("service.toml");
-    std::fs::write(&file, "greeting = \"hello\"\n").unwrap();
+    std::fs::write(&file, "greeting = \"hello\"\nlog_level = \"warn\"\n").unwrap();
     let mut service = Service::spawn(&[("SERVICE_CONFIG", file.to_str().unwrap())]);
     let (api, _) = service.up().await;
     assert_eq!(get(api, "/greeting").await.body, "hello");
 
-    std::fs::write(&file, "greeting = \"good evening\"\nlog_level = \"debug\"\nmax_connections = 5\n")
+    std::fs::write(&file, "greeting = \"good evening\"\nlog_level = \"info\"\nmax_connections = 5\n")
         .unwrap();
     service.signal(Signal::HUP);
     service.logs("configuration reloaded").await;
@@ -28,7 +28,7 @@ async fn a_hangup_reloads_the_file_applies_what_can_change_and_names_what_needs_
         service.logged
     );
     assert_eq!(get(api, "/greeting").await.body, "good evening");
-    service.logs("DEBUG request").await; // debug is logged now
+    service.logs("INFO request").await; // such lines are wanted now
 
     std::fs::write(&file, "greeting = 7\nmax_conections = 5\n").unwrap();
     service.signal(Signal::HUP);
@@ -41,7 +41,7 @@ async fn a_hangup_reloads_the_file_applies_what_can_change_and_names_what_needs_
     assert_eq!(get(api, "/greeting").await.body, "good evening");
 
     // As at the start again: nothing is left that needs a restart.
-    std::fs::write(&file, "greeting = \"good evening\"\nlog_level = \"debug\"\n").unwrap();
+    std::fs::write(&file, "greeting = \"good evening\"\nlog_level = \"info\"\n").unwrap();
     service.signal(Signal::HUP);
     service.logs("INFO configuration reloaded").await;
     service.signal(Signal::INT);

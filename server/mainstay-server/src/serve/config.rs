@@ -112,7 +112,11 @@ impl LimitsConfig {
 /// A loader that knows the server's defaults and rules.
 pub fn loader() -> Loader<Config> {
     let foreign = ["MAINSTAY_AUTH_TOKEN", "MAINSTAY_URL", "MAINSTAY_ADMIN_URL"];
-    let loader = Loader::new("mainstay").default_value("admin_listen", "127.0.0.1:6247").rule(check);
+    // A line for each claim of each worker says less than it costs.
+    let loader = Loader::new("mainstay")
+        .default_value("admin_listen", "127.0.0.1:6247")
+        .default_value("access_log", "errors")
+        .rule(check);
     foreign.into_iter().fold(loader, |loader, name| loader.foreign_variable(name))
 }
 

@@ -1,0 +1,57 @@
+//! Fields that hold a secret, by their name.
+
+const SECRET: [&str; 13] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "authorization",
+    "cookie",
+    "bearer",
+    "api_key",
+    "apikey",
+    "private_key",
+    "auth_token",
+    "access_token",
+    "refresh_token",
+];
+
+/// Which fields are hidden.
+#[derive(Debug, Clone)]
+pub(crate) struct Redact(Vec<Box<str>>);
+
+impl Redact {
+    pub fn new(more: &[String]) -> Self {
+        let all = SECRET.into_iter().chain(more.iter().map(String::as_str));
+        let names = all.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
+        Self(names.map(Into::into).collect())
+    }
+
+    /// Whether a name is one of them, or ends in one: `db_password`, `http.request.header.cookie`.
+    pub fn hides(&self, name: &str) -> bool {
+        self.0.iter().any(|secret| {
+            let Some(at) = name.len().checked_sub(secret.len()) else { return false };
+            let (before, last) = (name.as_bytes().get(..at), name.as_bytes().get(at..));
+            last.is_some_and(|last| last.eq_ignore_ascii_case(secret.as_bytes()))
+                && before.is_some_and(|before| matches!(before.last(), None | Some(b'_' | b'.' | b'-')))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_whole_word_by_word() {
+        let redact = Redact::new(&["Ssn".to_owned(), " ".to_owned()]);
+        for hidden in
+            ["password", "Password", "db_password", "http.request.header.cookie", "x-api_key", "ssn"]
+        {
+            assert!(redact.hides(hidden), "{hidden}");
+        }
+        for shown in ["token", "passwords", "nopassword", "secretary", "", "id"] {
+            assert!(!redact.hides(shown), "{shown}");
+        }
+    }
+}
