@@ -74,6 +74,8 @@ pub(crate) struct Behind {
 #[derive(Default)]
 struct State {
     groups: Vec<Handed>,
+    /// Of those.
+    queued: usize,
     /// Of all that was handed over and is not in the tables.
     bytes: usize,
     growth: u64,
@@ -87,6 +89,16 @@ struct State {
     /// The writer has ended; the counters it ended with.
     closing: Option<Counters>,
     over: bool,
+}
+
+impl State {
+    fn take(&mut self) -> Vec<Handed> {
+        (self.since, self.queued) = (None, 0);
+        if self.wanted == u64::MAX {
+            self.wanted = 0;
+        }
+        std::mem::take(&mut self.groups)
+    }
 }
 
 /// What the tables' thread is to do.
@@ -148,17 +160,17 @@ impl Behind {
     pub(crate) fn hand_over(&self, group: Handed) {
         let mut state = self.lock();
         self.handed.store(group.lsn, Ordering::Release);
+        let before = state.queued;
         state.bytes += group.bytes;
+        state.queued += group.bytes;
         state.growth += group.growth;
         state.groups.push(group);
         let first = state.since.is_none();
         if first {
             state.since = Some(Stopwatch::start());
         }
-        let wake = first || state.bytes >= self.limit / 2 && state.wanted != u64::MAX;
-        if state.bytes >= self.limit / 2 {
-            state.wanted = u64::MAX;
-        }
+        let enough = self.limit / 2;
+        let wake = first || (before < enough && state.queued >= enough);
         drop(state);
         if wake {
             self.wake.notify_one();
@@ -221,7 +233,8 @@ impl Behind {
             if state.over {
                 return Task::Stop;
             }
-            let asked = state.wanted > self.lsn() || state.closing.is_some();
+            let asked =
+                state.wanted > self.lsn() || state.closing.is_some() || state.queued >= self.limit / 2;
             if state.groups.is_empty() {
                 if let Some(counters) = state.closing {
                     return Task::Finish(counters);
@@ -231,11 +244,7 @@ impl Behind {
             }
             let waited = state.since.map_or(Duration::ZERO, |since| since.elapsed());
             if asked || waited >= LAG {
-                state.since = None;
-                if state.wanted == u64::MAX {
-                    state.wanted = 0;
-                }
-                return Task::Apply(std::mem::take(&mut state.groups));
+                return Task::Apply(state.take());
             }
             state = self.wake.wait_timeout(state, LAG - waited).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -267,8 +276,7 @@ impl Behind {
         let rests = |state: &mut State| state.closing.is_none() && !state.over && !state.again;
         let rested = self.wake.wait_timeout_while(self.lock(), TRY_AGAIN, rests);
         let mut state = rested.unwrap_or_else(PoisonError::into_inner).0;
-        state.since = None;
-        (!state.over).then(|| std::mem::take(&mut state.groups))
+        (!state.over).then(|| state.take())
     }
 
     /// Whether the writer has ended: what cannot be written now never will be.

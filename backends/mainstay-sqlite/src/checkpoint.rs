@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often the background moves pages while there are commits.
-const EVERY: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_secs(1);
 /// So many bytes handed over since the last checkpoint do not wait for the next tick.
 const URGENT_BYTES: usize = 24 << 20;
 

@@ -25,10 +25,10 @@ pub struct Options {
     pub queue_bytes: usize,
     /// What may be in the journal and not yet in the tables, in bytes; beyond, writers wait for the tables, or are
     /// refused if those cannot be written. It is RAM, and it is what opening after a crash has to catch up with.
-    /// Defaults to 32 MiB.
+    /// Defaults to 64 MiB.
     pub behind_bytes: usize,
     /// Segments of the journal grow up to this many bytes; there are as many as it takes, two or three as a rule.
-    /// Defaults to 64 MiB; a new store begins with 1 MiB.
+    /// Defaults to 64 MiB; a new store begins with 256 KiB.
     pub segment_bytes: u64,
     /// The store tidies up by itself: leases that ran out, jobs that expired, retention. Defaults to `true`; with
     /// `false`, somebody calls [`mainstay_core::Store::maintain`] about once a second.
@@ -73,7 +73,7 @@ impl Options {
             durability: Durability::Strict,
             body_cache_bytes: 64 << 20,
             queue_bytes: 64 << 20,
-            behind_bytes: 32 << 20,
+            behind_bytes: 64 << 20,
             segment_bytes: 64 << 20,
             housekeeping: true,
             within: Duration::from_secs(30),

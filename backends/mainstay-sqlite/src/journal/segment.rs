@@ -12,7 +12,7 @@ use crate::lock::beside;
 
 /// The first segment of a store is this large at most; each next one is [`GROWTH`] times the one before, up to the
 /// bound of the options: a store that does little takes little room and starts at once.
-pub(crate) const FIRST_BYTES: u64 = 1 << 20;
+pub(crate) const FIRST_BYTES: u64 = 256 << 10;
 const GROWTH: u64 = 4;
 const ZEROS: usize = 256 << 10;
 

@@ -1,9 +1,8 @@
 //! Answers given under idempotency keys: kept 24 h, the newest within a bound.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use hashbrown::HashMap;
 
 use super::{Engine, change::Change, undo::Undo};
 use crate::{

@@ -28,9 +28,11 @@ mod settle;
 mod undo;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+use hashbrown::HashMap;
 
 use change::{Archive, Change, Counters, Extras, LiveJob, LiveLease, PolicyId, QueueId, SettledLease};
 use jobs::Jobs;

@@ -1,6 +1,6 @@
 //! Policies, each kept once.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use super::change::PolicyId;
 use crate::job::JobPolicy;

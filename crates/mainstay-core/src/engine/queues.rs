@@ -1,10 +1,8 @@
 //! A queue in RAM: the order of its waiting jobs, and its counts.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    ops::Bound,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+
+use hashbrown::HashMap;
 
 use super::change::{Lane, LiveJob, Phase, QueueId};
 use crate::{

@@ -137,6 +137,9 @@ async fn in_process(spec: &Spec, closes: bool) -> Result<Measured> {
     }
     if closes {
         close(&client).await?;
+    } else {
+        // Dropped, it would close in good order; a crash leaves it as it is.
+        std::mem::forget(client);
     }
     Ok(measured)
 }

@@ -1,6 +1,9 @@
 //! What is measured once, beside the matrix.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use mainstay::core::{
     job::Outcome,
@@ -25,7 +28,7 @@ pub(super) struct Opened {
     pub(super) open_seconds: f64,
     /// Until the first claim was answered, opening included.
     pub(super) first_claim_seconds: f64,
-    /// The journal that had to be replayed.
+    /// The journal and SQLite's log, of which a part had to be replayed.
     pub(super) journal_bytes: u64,
     /// Right after the opening.
     pub(super) memory: Option<Memory>,
@@ -33,13 +36,19 @@ pub(super) struct Opened {
 
 /// Opens the store, claims one job and gives it back.
 pub(super) async fn reopen(spec: &Spec, evict: bool) -> Result<Opened> {
-    let mut journal = spec.path.clone().into_os_string();
-    journal.push("-wal");
-    let journal_bytes = std::fs::metadata(&journal).map_or(0, |file| file.len());
+    let beside = |ending: String| {
+        let mut path = spec.path.clone().into_os_string();
+        path.push(ending);
+        PathBuf::from(path)
+    };
+    let segments = (1..).map(|number| beside(format!("-log{number}"))).take_while(|path| path.exists());
+    let mut files: Vec<_> = segments.collect();
+    files.push(beside("-wal".into()));
+    let journal_bytes =
+        files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum();
     if evict {
-        for file in [spec.path.as_path(), Path::new(&journal)] {
-            forget_pages(file)?;
-        }
+        files.push(spec.path.clone());
+        files.iter().try_for_each(|path| forget_pages(path))?;
     }
     let started = Instant::now();
     let client = within(open(&spec.path)).await?;

@@ -1,4 +1,4 @@
-//! How the figures are told: a table for people, or one JSON document.
+//! How the figures are told: a table in Markdown, or one JSON document.
 
 use std::{fmt::Write as _, io::Write as _};
 
@@ -88,13 +88,13 @@ fn text(report: &Report) -> String {
         "RSS MB", "ops/sync", "cores",
     ];
     let rows = report.cells.iter().map(|(place, rounds)| row(report, *place, rounds));
-    out += &aligned(std::iter::once(heading.map(str::to_owned)).chain(rows));
+    out += &table(std::iter::once(heading.map(str::to_owned)).chain(rows));
     out.push('\n');
     for line in once_lines(&report.once).into_iter().chain(ratio_lines(report)) {
-        let _ = writeln!(out, "{line}");
+        let _ = writeln!(out, "- {line}");
     }
     for failure in &report.failures {
-        let _ = writeln!(out, "NOT MEASURED: {failure}");
+        let _ = writeln!(out, "- NOT MEASURED: {failure}");
     }
     out
 }
@@ -235,19 +235,25 @@ fn ms(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 
-/// Columns as wide as they need to be; the first to the left, the others to the right.
-fn aligned<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
+/// A Markdown table, its columns as wide as they need to be; the first to the left, the others to the right.
+fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).max(2));
     let mut out = String::new();
-    for row in &rows {
+    for (i, row) in rows.iter().enumerate() {
         for (column, cell) in row.iter().enumerate() {
             let pad = " ".repeat(widths[column] - cell.chars().count());
-            out += &if column == 0 { format!("{cell}{pad}") } else { format!("  {pad}{cell}") };
+            out += &if column == 0 { format!("| {cell}{pad} |") } else { format!(" {pad}{cell} |") };
         }
-        out.truncate(out.trim_end().len());
         out.push('\n');
+        if i == 0 {
+            for (column, width) in widths.iter().enumerate() {
+                let dashes = "-".repeat(width + 1);
+                out += &if column == 0 { format!("|{dashes}-|") } else { format!("{dashes}:|") };
+            }
+            out.push('\n');
+        }
     }
     out
 }
@@ -266,6 +272,7 @@ mod tests {
     #[test]
     fn figures_stand_under_each_other() {
         let rows = [["", "n"], ["raw", "12345"], ["store", "7"]].map(|row| row.map(str::to_owned));
-        assert_eq!(aligned(rows.into_iter()), "           n\nraw    12345\nstore      7\n");
+        let expected = "|       |     n |\n|-------|------:|\n| raw   | 12345 |\n| store |     7 |\n";
+        assert_eq!(table(rows.into_iter()), expected);
     }
 }

@@ -89,11 +89,18 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
 
 async fn refill(args: &JobsArgs, scratch: &Scratch, backlog: u64) -> Result<()> {
     let path = scratch.store(backlog);
-    for ending in ["", "-wal", "-shm", "-lock", "-failed"] {
-        let mut file = path.clone().into_os_string();
-        file.push(ending);
-        // Most of them are not there.
-        let _ = std::fs::remove_file(file);
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = std::fs::read_dir(scratch.path()).map_err(Error::doing("the folder of the stores"))?;
+    for file in beside.flatten() {
+        // The store, its lock, its journal: whatever is called after it.
+        let is_its = file
+            .file_name()
+            .to_string_lossy()
+            .strip_prefix(&name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
+        if is_its {
+            std::fs::remove_file(file.path()).map_err(Error::doing("cannot remove half a store"))?;
+        }
     }
     process(&spec(args, scratch, Task::Fill, backlog, 1), FILL).await.map(drop)
 }
