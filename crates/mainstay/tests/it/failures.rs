@@ -291,6 +291,51 @@ async fn a_log_on_a_full_disk_holds_nothing_up() {
 }
 
 #[tokio::test]
+async fn a_statsd_sink_that_cannot_be_reached_holds_nothing_up() {
+    for sink in ["udp://127.0.0.1:9", "udp://192.0.2.1:8125", "unix:///nowhere/statsd.sock"] {
+        let sinks = [("SERVICE_STATSD", sink), ("SERVICE_STATSD_INTERVAL_MS", "100")];
+        let mut service = Service::spawn(&[QUICK, &sinks].concat());
+        let (api, _) = service.up().await;
+        assert_eq!(get(api, "/").await.status, 200);
+        service.signal(Signal::TERM);
+        drained(&service.exit().await);
+    }
+}
+
+/// As many as a process may have open where nobody has raised the limit, half of them on either side.
+const MANY: usize = 400;
+
+#[tokio::test]
+async fn many_connections_drain_while_probes_answer_and_no_accepted_request_is_lost() {
+    let mut service = Service::spawn(&[("SERVICE_LAME_DUCK_MS", "0")]);
+    let (api, admin) = service.up().await;
+    let mut clients = Vec::new();
+    for _ in 0..MANY {
+        let mut stream = TcpStream::connect(api).await.unwrap();
+        let head = "POST /echo HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 6\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // The handler asks for the body: the request is accepted.
+        until(&mut stream, "100 Continue\r\n\r\n").await;
+        clients.push(stream);
+    }
+    service.signal(Signal::TERM);
+    while TcpStream::connect(api).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for (n, stream) in clients.iter_mut().enumerate() {
+        stream.write_all(b"abcdef").await.unwrap();
+        let answer = String::from_utf8(rest(stream).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("abcdef"), "{n}: {answer}");
+        if n % 100 == 0 {
+            assert_eq!(get(admin, "/livez").await.status, 200);
+            let ready = get(admin, "/readyz").await;
+            assert!(ready.status == 503 && ready.body.contains("draining"), "{ready:?}");
+        }
+    }
+    drained(&service.exit().await);
+}
+
+#[tokio::test]
 async fn phases_that_exceed_the_grace_are_a_configuration_error() {
     let service = Service::spawn(&[("SERVICE_GRACE_MS", "5000"), ("SERVICE_DRAIN_MS", "5000")]);
     let exit = service.exit().await;

@@ -29,8 +29,12 @@ struct Server {
 }
 
 async fn serve(folder: &Path, name: &str, more: &[&str]) -> Server {
+    serve_by(Command::new(env!("CARGO_BIN_EXE_mainstay")), folder, name, more).await
+}
+
+async fn serve_by(mut command: Command, folder: &Path, name: &str, more: &[&str]) -> Server {
     let addresses = folder.join(format!("{name}.json"));
-    let child = Command::new(env!("CARGO_BIN_EXE_mainstay"))
+    let child = command
         .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "warn"])
         .arg("--store")
         .arg(format!("sqlite:{}", folder.join(format!("{name}.db")).display()))
@@ -228,4 +232,65 @@ async fn an_upload_that_never_ends_is_cut_and_named_and_the_exit_code_says_so() 
     let mut said = String::new();
     timeout(PATIENCE, log.read_to_string(&mut said)).await.expect("the log ends").unwrap();
     assert!(said.contains("was cut") && said.contains("POST /v1/queues/q/jobs"), "{said}");
+}
+
+/// One request on a connection of its own: status and body.
+async fn ask(to: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let answer = timeout(PATIENCE, read_answer(&mut stream)).await.expect("an answer in time");
+    let (status, _, body) = answer.expect("an answer");
+    (status, body)
+}
+
+/// A limit on the size of files is the full disk that needs no privileges.
+#[tokio::test]
+async fn a_full_disk_refuses_cleanly_answers_reads_and_stops_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    // In blocks of 512 bytes, or of 1,024 with some shells.
+    let limited = "trap '' XFSZ; ulimit -f 16384; exec \"$0\" \"$@\"";
+    command.arg("-c").arg(limited).arg(env!("CARGO_BIN_EXE_mainstay"));
+    let mut server = serve_by(command, folder.path(), "full", &["--lame-duck-ms", "0"]).await;
+    // It warns a great deal.
+    let mut log = server.child.stderr.take().expect("piped");
+    let tasks = TaskSet::current().unwrap();
+    let reader = tasks.spawn("log", async move {
+        let mut said = String::new();
+        log.read_to_string(&mut said).await.map(|_| said)
+    });
+
+    let job = format!("{{\"kind\":\"k\",\"payload\":\"{}\"}}", "x".repeat(500_000));
+    let mut kept = 0;
+    let refused = loop {
+        match ask(server.api, "POST", "/v1/queues/q/jobs", &job).await {
+            (201, _) => kept += 1,
+            (status, body) => break (status, body),
+        }
+        assert!(kept < 1_000, "the limit does not hold");
+    };
+    assert_eq!(refused.0, 503, "{}", refused.1);
+    assert!(refused.1.contains("\"outcome\":\"not-applied\""), "{}", refused.1);
+    let (status, queue) = ask(server.api, "GET", "/v1/queues/q", "").await;
+    assert_eq!(status, 200);
+    assert!(queue.contains(&format!("\"available\":{kept}")), "{kept}: {queue}");
+
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code().await, Some(0));
+    let said = timeout(PATIENCE, reader).await.expect("the log ends").unwrap().unwrap();
+    assert!(said.contains("could not be written"), "{said}");
+
+    std::fs::remove_file(folder.path().join("full.json")).unwrap();
+    // With room again, everything that was acknowledged is there.
+    let server = serve(folder.path(), "full", &["--lame-duck-ms", "0"]).await;
+    let (_, queue) = ask(server.api, "GET", "/v1/queues/q", "").await;
+    assert!(queue.contains(&format!("\"available\":{kept}")), "{kept}: {queue}");
+    assert_eq!(ask(server.api, "POST", "/v1/queues/q/jobs", "{\"kind\":\"k\"}").await.0, 201);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit_code().await, Some(0));
 }
