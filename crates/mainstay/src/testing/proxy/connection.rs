@@ -83,7 +83,7 @@ async fn pass(from: ReadHalf<'_>, to: WriteHalf<'_>, lane: &Lane, seed: u64) -> 
 }
 
 async fn read(mut from: ReadHalf<'_>, queue: mpsc::Sender<Chunk>, lane: &Lane, seed: u64) -> Result<(), Cut> {
-    let (mut last, mut draws) = (Instant::now(), 0);
+    let mut draws = 0;
     loop {
         let mut bytes = vec![0; CHUNK];
         let n = from.read(&mut bytes).await.map_err(|_| Cut::Reset)?;
@@ -91,9 +91,9 @@ async fn read(mut from: ReadHalf<'_>, queue: mpsc::Sender<Chunk>, lane: &Lane, s
         lane.received.send_modify(|seen| *seen += n as u64);
         let faults = lane.faults();
         draws += 1;
-        // Nothing overtakes what was sent before it.
-        last = last.max(Instant::now() + faults.latency + part(faults.jitter, mix(seed, draws)));
-        if queue.send(Chunk { due: last, bytes }).await.is_err() || n == 0 {
+        // Nothing overtakes what was sent before it: it waits in the queue.
+        let due = Instant::now() + faults.latency + part(faults.jitter, mix(seed, draws));
+        if queue.send(Chunk { due, bytes }).await.is_err() || n == 0 {
             return Ok(());
         }
     }
@@ -106,7 +106,10 @@ async fn write(
 ) -> Result<(), Cut> {
     let mut passed = 0;
     while let Some(chunk) = line.recv().await {
-        sleep_until(chunk.due).await;
+        // A timer takes a millisecond at least.
+        if chunk.due > Instant::now() {
+            sleep_until(chunk.due).await;
+        }
         let mut rest = &chunk.bytes[..];
         while !rest.is_empty() {
             let faults = lane.flowing().await;

@@ -83,6 +83,17 @@ fn lines_of_other_tests_are_not_seen_even_if_they_come_from_the_same_place() {
 }
 
 #[test]
+fn nor_are_they_lost_in_a_process_that_has_no_other_subscriber() {
+    // The other tests of this binary have theirs: so that one runs alone.
+    let alone =
+        "testing::tests::captures::lines_of_other_tests_are_not_seen_even_if_they_come_from_the_same_place";
+    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+    let ran = test.args(["--exact", alone]).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
 fn secrets_are_hidden_as_in_the_log() {
     let logs = Logs::capture();
     tracing::info!(password = "hunter2", "login");

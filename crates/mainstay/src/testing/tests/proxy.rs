@@ -2,6 +2,7 @@
 
 use std::{io::ErrorKind, net::SocketAddr};
 
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -173,6 +174,11 @@ async fn a_limit_closes_both_ends_after_so_many_bytes() {
     stream.write_all(b"hello").await.unwrap();
     assert_eq!(rest(&mut stream).await, ("hel".to_owned(), Ok(())));
     proxy.until_open(0).await;
+    // Not one byte more has to come.
+    proxy.set_one(ToClient, Faults::default().limit(5));
+    let mut stream = connected(&proxy).await;
+    stream.write_all(b"hello").await.unwrap();
+    assert_eq!(rest(&mut stream).await, ("hello".to_owned(), Ok(())));
 }
 
 #[tokio::test]
@@ -190,6 +196,27 @@ async fn a_stalled_direction_is_half_open_until_it_is_healed() {
     assert_eq!(proxy.open(), 1);
     proxy.heal();
     assert_eq!(rest(&mut stream).await, ("two".to_owned(), Ok(())));
+}
+
+#[tokio::test]
+async fn the_end_of_a_stalled_direction_does_not_pass_either() {
+    let (echo, proxy) = started().await;
+    let mut stream = connected(&proxy).await;
+    stream.write_all(b"one").await.unwrap();
+    assert_eq!(receive(&mut stream, 3).await, "one");
+    proxy.set_one(ToClient, Faults::default().stall());
+    assert_eq!(echo.tasks.len(), 2);
+    stream.shutdown().await.unwrap();
+    let closed = async {
+        while echo.tasks.len() == 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(secs(30), closed).await.expect("the server does not close");
+    still().await;
+    assert!(stream.read_u8().now_or_never().is_none(), "the end has passed");
+    proxy.heal();
+    assert_eq!(rest(&mut stream).await, (String::new(), Ok(())));
 }
 
 #[tokio::test]

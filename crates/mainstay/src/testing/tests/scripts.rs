@@ -167,6 +167,7 @@ fn every_assertion_fails_when_it_should_and_shows_the_history() {
             (failure(|| find.assert_any_call(9)), "was never called with 9"),
             (failure(|| find.assert_called_once_with(8)), "was not called exactly once, with 8"),
             (failure(|| find.assert_awaited_once_with(8)), "was not awaited exactly once, with 8"),
+            (failure(|| find.assert_awaited_once_with(7)), "was not awaited exactly once, with 7"),
             (failure(|| find.assert_calls([8, 7])), "was not called exactly with [8, 7]"),
             (failure(|| find.assert_calls([7])), "was not called exactly with [7]"),
             (failure(|| find.assert_cancelled_times(1)), "was cancelled 0 instead of 1 times"),
