@@ -14,6 +14,7 @@ mod log;
 mod loops;
 mod metrics;
 mod pipeline;
+mod overload;
 mod policy;
 mod process;
 mod queue;

@@ -1,0 +1,361 @@
+//! How much runs at once: as much as the server can do, and no more.
+//!
+//! Work that comes faster than it can be done must be refused early, or all of it is done too late. An [`Admission`]
+//! finds out by itself how much may run at once, lets the rest wait for a moment, the most critical first, and sheds
+//! what cannot be done in time.
+//!
+//! ```
+//! use mainstay::admission::{Admission, AdmissionRules};
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let admission = Admission::new("reports", AdmissionRules::default())?;
+//! let permit = admission.admit().await?; // held while the work runs
+//! // …
+//! permit.done();
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! For HTTP: `b.http(…).pipeline(|pipeline| pipeline.admission(admission))`. It is off unless asked for: a listener
+//! with long polls or streams holds permits for as long as those last, and only you know whether yours does.
+//!
+//! # How it decides
+//! - **At once**: a gradient limiter, see [`AdmissionRules`]. It re-measures its baseline, and does not grow when
+//!   nothing is held back.
+//! - **In line**: four classes of [`Criticality`](crate::context::Criticality), first come first served in each;
+//!   bounded by number and time. What cannot be done before its deadline, given how long work takes, is shed when its
+//!   turn comes. A line that stands is cut by controlled delay.
+//! - Latency is taken from work that ends well (quick failures would look like a quick server), and from work that
+//!   was cut at its deadline.
+
+mod limit;
+mod line;
+mod permit;
+mod rules;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use limit::Limit;
+use line::{Line, Pace, Waiting};
+pub use permit::Permit;
+pub use rules::AdmissionRules;
+
+use crate::context::{Context, Criticality};
+use crate::millis;
+
+/// Admits work. Cheap to clone; all clones share the limit.
+#[derive(Clone)]
+pub struct Admission(Arc<Inner>);
+
+pub(super) struct Inner {
+    name: Arc<str>,
+    rules: AdmissionRules,
+    state: Mutex<State>,
+    meters: Meters,
+}
+
+struct State {
+    limit: Limit,
+    line: Line<Ticket>,
+    in_flight: usize,
+}
+
+type Ticket = oneshot::Sender<Result<Permit, Shed>>;
+
+/// Why work was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shed {
+    /// The reason.
+    pub reason: ShedReason,
+    /// When to come back.
+    pub retry_after: Duration,
+}
+
+/// Why work was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ShedReason {
+    /// Its deadline has passed, or would pass before it is done.
+    Expired,
+    /// Too many were waiting.
+    Full,
+    /// The line has been standing for too long.
+    Queue,
+    /// It has waited for as long as anything may.
+    Waited,
+}
+
+impl ShedReason {
+    /// The reason as a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Full => "full",
+            Self::Queue => "queue",
+            Self::Waited => "waited",
+        }
+    }
+}
+
+impl std::fmt::Display for Shed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.reason {
+            ShedReason::Expired => "there is too much to do for this to be done in time",
+            ShedReason::Full | ShedReason::Queue | ShedReason::Waited => {
+                "there is too much to do; try again later"
+            }
+        })
+    }
+}
+
+impl std::error::Error for Shed {}
+
+impl crate::policy::Classified for Shed {
+    fn verdict(&self) -> crate::policy::Verdict {
+        crate::policy::Verdict::Overloaded
+    }
+}
+
+impl Admission {
+    /// A limiter. The name is a label of its metrics, `mainstay.admission.*`.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`], with everything that is wrong with the rules.
+    pub fn new(name: impl Into<Arc<str>>, rules: AdmissionRules) -> crate::Result<Admission> {
+        rules.check()?;
+        let (name, now) = (name.into(), Instant::now());
+        let state = State { limit: Limit::new(&rules, now), line: Line::new(now), in_flight: 0 };
+        let meters = Meters::new(&name);
+        Ok(Admission(Arc::new(Inner { name, rules, state: Mutex::new(state), meters })))
+    }
+
+    /// Waits for a permit, with the current context's deadline and criticality.
+    ///
+    /// # Errors
+    /// [`Shed`]; the work must not begin.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the line; a permit that was on its way goes to the next.
+    pub async fn admit(&self) -> Result<Permit, Shed> {
+        let context = Context::current();
+        self.admit_as(context.criticality(), context.deadline()).await
+    }
+
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    /// As [`Admission::admit`].
+    pub async fn admit_as(&self, class: Criticality, deadline: Option<Instant>) -> Result<Permit, Shed> {
+        let now = Instant::now();
+        let shed = |reason| Err(self.0.shed(reason, class));
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return shed(ShedReason::Expired);
+        }
+        let (answer, until) = {
+            let mut state = self.0.lock();
+            if state.line.len() == 0 && state.in_flight < state.limit.now() {
+                state.in_flight += 1;
+                state.line.is_flowing();
+                self.0.meters.in_flight(state.in_flight);
+                return Ok(Permit::new(self.0.clone(), now, deadline));
+            }
+            if !state.limit.is_probing() {
+                state.limit.reached();
+            }
+            if self.0.rules.dry_run {
+                state.in_flight += 1;
+                drop(state);
+                self.0.meters.would_shed(class);
+                return Ok(Permit::new(self.0.clone(), now, deadline));
+            }
+            if state.line.len() >= self.0.rules.max_waiting as usize {
+                state.line.retain(|ticket| !ticket.is_closed());
+            }
+            let (ticket, answer) = oneshot::channel();
+            let until = deadline.into_iter().fold(now + millis(self.0.rules.max_wait_ms), Instant::min);
+            let gone = state.line.push(class, Waiting { ticket, since: now, deadline }, &self.0.rules);
+            self.0.meters.waiting(state.line.len());
+            drop(state);
+            if let Some(gone) = gone {
+                // It may be ours: then the answer is there already.
+                let _ = gone.send(Err(Shed { reason: ShedReason::Full, retry_after: RETRY_AFTER }));
+            }
+            (answer, until)
+        };
+        let outcome = tokio::time::timeout_at(until, answer).await;
+        self.0.meters.waited(Instant::now() - now);
+        match outcome {
+            Ok(Ok(Ok(permit))) => Ok(permit),
+            Ok(Ok(Err(refused))) => shed(refused.reason),
+            // Nobody drops a ticket without an answer but the limiter's end, which this future holds off.
+            Ok(Err(_)) => shed(ShedReason::Queue),
+            Err(_) if deadline == Some(until) => shed(ShedReason::Expired),
+            Err(_) => shed(ShedReason::Waited),
+        }
+    }
+
+    /// Runs `work` when it is admitted.
+    ///
+    /// # Errors
+    /// [`Shed`]; then `work` has not begun.
+    pub async fn run<T, E, Fut>(&self, work: Fut) -> Result<Result<T, E>, Shed>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let permit = self.admit().await?;
+        let outcome = work.await;
+        if outcome.is_ok() {
+            permit.done();
+        }
+        Ok(outcome)
+    }
+
+    /// How much may run at once now.
+    pub fn limit(&self) -> usize {
+        self.0.lock().limit.settled().round() as usize
+    }
+
+    /// How much is running.
+    pub fn in_flight(&self) -> usize {
+        self.0.lock().in_flight
+    }
+
+    /// How much is waiting.
+    pub fn waiting(&self) -> usize {
+        let mut state = self.0.lock();
+        state.line.retain(|ticket| !ticket.is_closed());
+        state.line.len()
+    }
+}
+
+/// What callers are told. They spread it themselves.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Inner {
+    /// A permit has come back, with what it tells about latency; others may go on.
+    pub(super) fn release(self: &Arc<Self>, began: Option<Instant>) {
+        let now = Instant::now();
+        let mut freed = 1;
+        let mut sample = began;
+        // A grant whose taker has gone is passed on, here and not in the permit's own end: that would be recursion.
+        while freed > 0 {
+            let mut answers = Vec::new();
+            {
+                let mut state = self.lock();
+                let state = &mut *state;
+                state.in_flight -= freed;
+                if let Some(began) = sample.take() {
+                    let before = state.limit.settled();
+                    state.limit.sample(began, &self.rules, now, crate::clock::random());
+                    if before != state.limit.settled() {
+                        self.meters.limit(state.limit.settled());
+                    }
+                }
+                while state.in_flight < state.limit.now() {
+                    let may_shed = state.limit.is_congested();
+                    let pace = Pace {
+                        usual: state.limit.usual(),
+                        unloaded: state.limit.unloaded(),
+                        probing: state.limit.is_probing(),
+                    };
+                    let Some((next, reason)) = state.line.pop(now, pace, may_shed, &self.rules) else {
+                        break;
+                    };
+                    if next.ticket.is_closed() {
+                        continue;
+                    }
+                    state.in_flight += usize::from(reason.is_none());
+                    answers.push((next, reason));
+                }
+                self.meters.in_flight(state.in_flight);
+                self.meters.waiting(state.line.len());
+            }
+            freed = 0;
+            for (next, reason) in answers {
+                let answer = match reason {
+                    None => Ok(Permit::new(self.clone(), now, next.deadline)),
+                    Some(reason) => Err(Shed { reason, retry_after: RETRY_AFTER }),
+                };
+                if let Err(Ok(permit)) = next.ticket.send(answer) {
+                    permit.forget();
+                    freed += 1;
+                }
+            }
+        }
+    }
+
+    fn shed(&self, reason: ShedReason, class: Criticality) -> Shed {
+        self.meters.shed(reason, class);
+        Shed { reason, retry_after: RETRY_AFTER }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Meters {
+    name: String,
+    limit: metrics::Gauge,
+    in_flight: metrics::Gauge,
+    waiting: metrics::Gauge,
+    wait: metrics::Histogram,
+}
+
+impl Meters {
+    fn new(name: &str) -> Self {
+        let name = name.to_owned();
+        Self {
+            limit: metrics::gauge!("mainstay.admission.limit", "name" => name.clone()),
+            in_flight: metrics::gauge!("mainstay.admission.in_flight", "name" => name.clone()),
+            waiting: metrics::gauge!("mainstay.admission.waiting", "name" => name.clone()),
+            wait: metrics::histogram!("mainstay.admission.wait", "name" => name.clone()),
+            name,
+        }
+    }
+
+    fn limit(&self, limit: f64) {
+        self.limit.set(limit);
+    }
+
+    fn in_flight(&self, n: usize) {
+        self.in_flight.set(n as f64);
+    }
+
+    fn waiting(&self, n: usize) {
+        self.waiting.set(n as f64);
+    }
+
+    fn waited(&self, time: Duration) {
+        self.wait.record(time.as_secs_f64());
+    }
+
+    fn shed(&self, reason: ShedReason, class: Criticality) {
+        metrics::counter!(
+            "mainstay.admission.rejections",
+            "name" => self.name.clone(), "reason" => reason.as_str(), "criticality" => class.as_str()
+        )
+        .increment(1);
+    }
+
+    fn would_shed(&self, class: Criticality) {
+        metrics::counter!(
+            "mainstay.admission.rejections",
+            "name" => self.name.clone(), "reason" => "would_wait", "criticality" => class.as_str()
+        )
+        .increment(1);
+    }
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admission")
+            .field("name", &self.0.name)
+            .field("limit", &self.limit())
+            .field("in_flight", &self.in_flight())
+            .finish()
+    }
+}
