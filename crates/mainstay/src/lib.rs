@@ -40,9 +40,6 @@
 //!   tests.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
-//! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus out.
-//! - `testing` (feature): virtual time for tests.
-//! - [`queue`]: one bounded queue, with a rule for when it is full.
 //! - [`admission`]: how much runs at once: as much as the server can do.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request. [`auth`]: who asks.

@@ -61,6 +61,7 @@ struct State {
     limit: Limit,
     line: Line<Ticket>,
     in_flight: usize,
+    entropy: u64,
 }
 
 type Ticket = oneshot::Sender<Result<Permit, Shed>>;
@@ -125,9 +126,18 @@ impl Admission {
     /// # Errors
     /// [`crate::ErrorKind::Config`], with everything that is wrong with the rules.
     pub fn new(name: impl Into<Arc<str>>, rules: AdmissionRules) -> crate::Result<Admission> {
+        Self::seeded(name, rules, crate::clock::random())
+    }
+
+    /// The same with known random numbers, for tests that want to see the same every time.
+    ///
+    /// # Errors
+    /// As [`Admission::new`].
+    pub fn seeded(name: impl Into<Arc<str>>, rules: AdmissionRules, seed: u64) -> crate::Result<Admission> {
         rules.check()?;
         let (name, now) = (name.into(), Instant::now());
-        let state = State { limit: Limit::new(&rules, now), line: Line::new(now), in_flight: 0 };
+        let state =
+            State { limit: Limit::new(&rules, now), line: Line::new(now), in_flight: 0, entropy: seed };
         let meters = Meters::new(&name);
         Ok(Admission(Arc::new(Inner { name, rules, state: Mutex::new(state), meters })))
     }
@@ -236,10 +246,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// A permit has come back, with what it tells about latency; others may go on.
-    pub(super) fn release(self: &Arc<Self>, began: Option<Instant>) {
+    pub(super) fn release(self: &Arc<Self>, sample: Option<(Instant, Duration)>) {
         let now = Instant::now();
         let mut freed = 1;
-        let mut sample = began;
+        let mut sample = sample;
         // A grant whose taker has gone is passed on, here and not in the permit's own end: that would be recursion.
         while freed > 0 {
             let mut answers = Vec::new();
@@ -247,9 +257,10 @@ impl Inner {
                 let mut state = self.lock();
                 let state = &mut *state;
                 state.in_flight -= freed;
-                if let Some(began) = sample.take() {
+                if let Some((began, took)) = sample.take() {
                     let before = state.limit.settled();
-                    state.limit.sample(began, &self.rules, now, crate::clock::random());
+                    state.entropy = mainstay_core::rules::mix(state.entropy, 0);
+                    state.limit.sample(began, took, &self.rules, now, state.entropy);
                     if before != state.limit.settled() {
                         self.meters.limit(state.limit.settled());
                     }

@@ -1,6 +1,7 @@
 //! The right to run.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,16 +17,23 @@ pub struct Permit {
     began: Instant,
     deadline: Option<Instant>,
     ended_well: bool,
+    /// How long the work took, if it was over before the permit.
+    took: Option<Duration>,
 }
 
 impl Permit {
     pub(super) fn new(inner: Arc<Inner>, began: Instant, deadline: Option<Instant>) -> Self {
-        Self { inner: Some(inner), began, deadline, ended_well: false }
+        Self { inner: Some(inner), began, deadline, ended_well: false, took: None }
     }
 
     /// The work has ended well: how long it took counts.
     pub fn done(mut self) {
         self.ended_well = true;
+    }
+
+    /// The work is over, but not what it has to do with its place, as a body that is still being sent to a slow client.
+    pub fn answered(&mut self) {
+        self.took = Some(self.began.elapsed());
     }
 
     /// Its place has been given back otherwise.
@@ -38,7 +46,8 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let Some(inner) = self.inner.take() else { return };
         let cut = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        inner.release((self.ended_well || cut).then_some(self.began));
+        let took = self.took.unwrap_or_else(|| self.began.elapsed());
+        inner.release((self.ended_well || cut).then_some((self.began, took)));
     }
 }
 

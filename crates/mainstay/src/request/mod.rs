@@ -31,6 +31,7 @@ pub use rate::{CallerRate, RateLimited};
 pub use refusal::Refusal;
 pub use service::Piped;
 
+use crate::admission::Admission;
 use crate::auth::Authenticate;
 use crate::config::Settings;
 use crate::log::AccessLog;
@@ -48,6 +49,7 @@ pub struct Pipeline {
     body_timeout: Duration,
     time_limit: Option<Duration>,
     access: AccessLog,
+    admission: Option<Admission>,
     refuse: fn(Refusal) -> Response,
     /// From outer to inner.
     added: Vec<Added>,
@@ -67,6 +69,7 @@ impl Pipeline {
             body_timeout: millis(settings.body_timeout_ms),
             time_limit: None,
             access: settings.access_log,
+            admission: None,
             refuse: |refusal| refusal.into_response(),
             added: Vec::new(),
         }
@@ -100,6 +103,15 @@ impl Pipeline {
     #[must_use]
     pub fn access_log(mut self, which: AccessLog) -> Self {
         self.access = which;
+        self
+    }
+
+    /// Lets only so many requests run at once as the handlers can take; others wait for a moment, and are answered 503
+    /// with `Retry-After` when there is too much. Probes are let through. A request keeps its place until its answer
+    /// has been sent: not for a router with long polls or streams.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = Some(admission);
         self
     }
 
@@ -159,6 +171,9 @@ impl Pipeline {
     pub fn steps(&self) -> Steps {
         let mut steps = Steps::default();
         for (name, reason) in FIXED {
+            if name == "body limit" && self.admission.is_some() {
+                steps.push(Step::new("admission", "before anything of a request is read or worked on"));
+            }
             steps.push(Step::new(name, reason));
         }
         self.added.iter().for_each(|added| steps.push(added.step.clone()));

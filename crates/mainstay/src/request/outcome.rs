@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::field::display;
 
 use super::meters::{Meters, Series};
+use crate::admission::Permit;
 use crate::context::Context;
 use crate::http::Peer;
 use crate::log::{ACCESS, AccessLog};
@@ -30,6 +31,8 @@ pub enum Outcome {
     TimedOut,
     /// The handler panicked.
     Panicked,
+    /// Not begun, because there was too much to do.
+    Shed,
     /// Still running when the drain's time was up.
     Cut,
 }
@@ -44,6 +47,7 @@ impl Outcome {
             Outcome::ClientGone => "client_gone",
             Outcome::TimedOut => "timed_out",
             Outcome::Panicked => "panicked",
+            Outcome::Shed => "shed",
             Outcome::Cut => "cut",
         }
     }
@@ -63,6 +67,8 @@ pub(super) struct Guard {
     status: Option<StatusCode>,
     outcome: Option<Outcome>,
     sent: bool,
+    /// Its place among those that run at once.
+    permit: Option<Permit>,
 }
 
 impl Guard {
@@ -82,6 +88,7 @@ impl Guard {
             status: None,
             outcome: None,
             sent: false,
+            permit: None,
         }
     }
 
@@ -95,6 +102,11 @@ impl Guard {
         &self.context
     }
 
+    /// It runs in this place until it has ended.
+    pub fn holds(&mut self, permit: Permit) {
+        self.permit = Some(permit);
+    }
+
     /// The outcome is not what the status says.
     pub fn ends_as(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
@@ -102,6 +114,9 @@ impl Guard {
 
     pub fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);
+        if let Some(permit) = &mut self.permit {
+            permit.answered();
+        }
         // Nothing of these bodies is ever sent.
         self.sent |= self.method == Method::HEAD;
     }
@@ -146,6 +161,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.meters.active().decrement(1);
         let (took, outcome) = (self.began.elapsed(), self.verdict());
+        if let Some(permit) = self.permit.take().filter(|_| outcome == Outcome::Ok) {
+            permit.done();
+        }
         let (method, route) = (self.method(), self.route());
         let status = self.status.map_or(0, |status| status.as_u16());
         let https = self.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
@@ -170,7 +188,7 @@ impl Guard {
             };
         }
         match outcome {
-            Outcome::Ok | Outcome::ClientError | Outcome::ClientGone => line!(info),
+            Outcome::Ok | Outcome::ClientError | Outcome::ClientGone | Outcome::Shed => line!(info),
             Outcome::ServerError | Outcome::TimedOut | Outcome::Cut => line!(warn),
             Outcome::Panicked => line!(error),
         }

@@ -9,7 +9,7 @@ use std::task::{self, Poll};
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::FutureExt;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
@@ -78,7 +78,22 @@ where
         (pipeline.refuse)(refusal.request_id(id).path(guard.path()))
     };
 
-    // 3. Body limit: a body that says that it is too long is refused before any work.
+    // 3. Admission: before anything of the request is read or worked on; probes have to be answered above all when
+    // there is too much.
+    if let Some(admission) = pipeline.admission.as_ref().filter(|_| !is_probe(guard.path())) {
+        match admission.admit_as(context.criticality(), context.deadline()).await {
+            Ok(permit) => guard.holds(permit),
+            Err(shed) => {
+                guard.ends_as(Outcome::Shed);
+                let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", shed.to_string());
+                let mut response = refuse(&guard, refusal);
+                let seconds = HeaderValue::from(shed.retry_after.as_secs());
+                response.headers_mut().entry(header::RETRY_AFTER).or_insert(seconds);
+                return Ok(finish(response, &context, guard));
+            }
+        }
+    }
+    // 4. Body limit: a body that says that it is too long is refused before any work.
     let answered = if let Some(refusal) = too_long(&request, pipeline.body_limit) {
         // A client that asks before it sends is spared; any other reads no answer before it has sent.
         if !request.headers().contains_key(http::header::EXPECT) {
@@ -87,7 +102,7 @@ where
         Ok(refuse(&guard, refusal))
     } else {
         let request = request.map(|body| limited(body, pipeline));
-        // 4. Panic guard, so that a panic is an answer and an outcome like any other. The call itself is inside,
+        // 5. Panic guard, so that a panic is an answer and an outcome like any other. The call itself is inside,
         // because a handler may panic before its first await.
         let mut inner = shared.inner.clone();
         let handled = async move {
@@ -95,7 +110,7 @@ where
             inner.call(request).await
         };
         let handled = AssertUnwindSafe(handled).catch_unwind();
-        // 5. Time limit.
+        // 6. Time limit.
         match within(context.deadline(), context.scope(handled)).await {
             Some(Ok(answer)) => answer,
             Some(Err(panic)) => {
@@ -114,12 +129,18 @@ where
             }
         }
     };
-    answered.map(|mut response: Response| {
-        context.stamp(response.headers_mut());
-        guard.answered(response.status());
-        // The outcome is known when the body has been sent.
-        response.map(|body| Body::new(Watched::new(body, guard)))
-    })
+    answered.map(|response: Response| finish(response, &context, guard))
+}
+
+fn finish(mut response: Response, context: &Context, mut guard: Guard) -> Response {
+    context.stamp(response.headers_mut());
+    guard.answered(response.status());
+    // The outcome is known when the body has been sent.
+    response.map(|body| Body::new(Watched::new(body, guard)))
+}
+
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/livez" | "/readyz" | "/startupz" | "/healthz")
 }
 
 fn limited(body: Body, pipeline: &Pipeline) -> Body {
