@@ -16,8 +16,10 @@
 //! ```
 //!
 //! A handler takes the [`Principal`] as an extractor, and every log line below says who it is. [`Verify`] is the seam
-//! for other kinds of tokens.
+//! for other kinds of tokens; `JwtVerifier` (feature `jwt`) is one.
 
+#[cfg(feature = "jwt")]
+pub mod jwt;
 mod layer;
 mod principal;
 mod tokens;

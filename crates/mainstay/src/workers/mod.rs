@@ -3,6 +3,7 @@
 //! A worker fetches only for free slots, renews every lease from one timer, isolates panics, keeps each job's time
 //! limit, and hands back what it could not finish without spending an attempt.
 
+mod attempt;
 mod context;
 mod handler;
 mod part;
@@ -17,16 +18,20 @@ use std::{
     time::Duration,
 };
 
+use attempt::Layers;
+pub use attempt::{Attempt, AttemptResult};
 pub use context::JobContext;
 use handler::Handler;
 use mainstay_core::name::{QueueName, WorkerName};
 pub(crate) use part::WorkersPart;
 use serde::Serialize;
+use tower::{Layer, Service, util::BoxCloneSyncService};
 
 use crate::{
     Boot, Error, Result,
     client::Client,
     job::{Job, JobError},
+    pipeline::{Pipeline, Steps},
     secs,
 };
 
@@ -54,6 +59,8 @@ pub struct Workers<S> {
     limit: Option<Duration>,
     name: Option<String>,
     guards: HashMap<String, String>,
+    layers: Option<Layers>,
+    steps: Steps,
 }
 
 impl<S: Clone + Send + Sync + 'static> Workers<S> {
@@ -69,6 +76,8 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             limit: None,
             name: None,
             guards: HashMap::new(),
+            layers: None,
+            steps: Steps::default(),
         }
     }
 
@@ -118,6 +127,27 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         self
     }
 
+    /// Runs every attempt through these layers: inside of the time limit, the panic guard and the watch for
+    /// cancellation, outside of [`policy`](Self::policy) and the handler. A middleware is an
+    /// `async fn(Attempt, Next<Attempt, Option<Arc<str>>, JobError>) -> AttemptResult`; an error that comes out settles
+    /// the attempt as it says. Called again, it replaces the layers.
+    pub fn through<L>(mut self, pipeline: Pipeline<L>) -> Self
+    where
+        L: Layer<BoxCloneSyncService<Attempt, Option<Arc<str>>, JobError>>,
+        L::Service: Service<Attempt, Response = Option<Arc<str>>> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Attempt>>::Error: Into<JobError>,
+        <L::Service as Service<Attempt>>::Future: Send + 'static,
+    {
+        self.steps = pipeline.steps().clone();
+        self.layers = Some(attempt::layers(pipeline));
+        self
+    }
+
+    /// The layers of [`through`](Self::through), in their order, each with its reason.
+    pub fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
     /// What the store shows as the claimer. Defaults to the app's name with the process id.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
@@ -161,6 +191,7 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         Ok(WorkersPart::new(run::Pool {
             policies,
             guards,
+            layers: self.layers,
             client,
             queues,
             worker,

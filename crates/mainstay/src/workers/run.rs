@@ -1,6 +1,6 @@
 //! Fetching jobs and running attempts.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::poll_fn, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use mainstay_core::{
@@ -13,8 +13,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
+use tower::Service;
 
-use super::{JobContext, handler::Handler, running::RunningJobs, running::Slip};
+use super::{Attempt, JobContext, attempt::Layers, handler::Handler, running::RunningJobs, running::Slip};
 use crate::{
     client::{Client, StoreError},
     context::Context,
@@ -55,6 +56,8 @@ pub(super) struct Pool<S> {
     pub(super) policies: Policies,
     /// What an attempt of a kind goes through, by kind.
     pub(super) guards: HashMap<String, Target>,
+    /// What every attempt goes through, if there is anything.
+    pub(super) layers: Option<Layers>,
     pub(super) health: Health,
 }
 
@@ -135,11 +138,21 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                     Some(limit) => Context::current().with_time_limit(limit),
                     None => Context::current(),
                 };
-                let work = context.scope(async {
-                    match self.guards.get(&*kind) {
-                        Some(target) => guard(target, || handler.call(&body.payload, cx)).await,
-                        None => handler.call(&body.payload, cx).await,
+                let (handler, target) = (handler.clone(), self.guards.get(&*kind).cloned());
+                let run = move |payload: Json| async move {
+                    match target {
+                        Some(target) => guard(&target, || handler.call(&payload, cx)).await,
+                        None => handler.call(&payload, cx).await,
                     }
+                };
+                let work = context.scope(async {
+                    let payload = body.payload.clone();
+                    let Some(layers) = &self.layers else { return run(payload).await };
+                    let run = Box::new(move |payload| run(payload).boxed());
+                    let attempt = Attempt::new(&grant, kind.clone(), payload, run);
+                    let mut layers = layers.clone();
+                    poll_fn(|cx| layers.poll_ready(cx)).await?;
+                    layers.call(attempt).await
                 });
                 self.guarded(work, limit, slip.key).await
             }

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use mainstay::pipeline::{Next, Pipeline};
+use mainstay::workers::{Attempt, AttemptResult};
 use mainstay::{
     App, Boot, Client, Ended, Job, JobContext, JobError, Result, Workers,
     config::Loader,
@@ -242,4 +244,59 @@ async fn workers_without_a_store_end_the_start_and_say_what_to_do() {
     let ended = App::new("test").config(loader).run_until(boot, std::future::pending()).await;
     assert_eq!(ended.exit_code(), 78);
     assert!(format!("{ended:?}").contains("Workers::from"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn attempts_pass_the_layers_of_their_workers() {
+    async fn echo(job: Note, _: JobContext<State>) -> Result<String, JobError> {
+        if job.text == "broken" { Err(JobError::retry("broken")) } else { Ok(job.text) }
+    }
+    type Rest = Next<Attempt, Option<Arc<str>>, JobError>;
+    async fn outer(state: State, attempt: Attempt, next: Rest) -> AttemptResult {
+        let line = format!("{} {} from {}", attempt.kind(), attempt.number(), attempt.queue());
+        state.seen.lock().unwrap().push(line);
+        // Errors come out here, and may become something else.
+        next.run(attempt).await.map_err(|_| JobError::permanent("caught"))
+    }
+    async fn inner(attempt: Attempt, next: Rest) -> AttemptResult {
+        if attempt.payload().contains("skip") {
+            return Ok(Some("\"skipped\"".into()));
+        }
+        let result = next.run(attempt.with_payload("{\"text\":\"changed\"}")).await?;
+        Ok(result.map(|text| text.to_uppercase().into()))
+    }
+    let pipeline = |state: State| {
+        Pipeline::new()
+            .middleware("outer", "sees what becomes of it", move |attempt, next| {
+                outer(state.clone(), attempt, next)
+            })
+            .layer("limit", "others' layers fit in", tower::limit::ConcurrencyLimitLayer::new(1))
+    };
+    with_workers(
+        5_000,
+        |state| {
+            let workers = Workers::new("notes", state.clone()).on(echo);
+            let workers = workers.through(pipeline(state).middleware("inner", "changes it", inner));
+            assert_eq!(workers.steps().names().collect::<Vec<_>>(), ["outer", "limit", "inner"]);
+            workers
+        },
+        async |client, _, state| {
+            for (text, result) in [("hello", "\"CHANGED\""), ("skip", "\"skipped\"")] {
+                let id = client.enqueue(note(text)).await.unwrap().id;
+                assert_eq!(settled(&client, id).await.result.as_deref(), Some(result));
+            }
+            assert_eq!(*state.seen.lock().unwrap(), ["note 1 from notes"; 2]);
+        },
+    )
+    .await;
+    with_workers(
+        5_000,
+        |state| Workers::new("notes", state.clone()).on(echo).through(pipeline(state)),
+        async |client, _, _| {
+            let id = client.enqueue(note("broken")).await.unwrap().id;
+            let job = settled(&client, id).await;
+            assert_eq!((job.state, job.reason), (JobState::Dead, Some(DeadReason::Permanent)));
+        },
+    )
+    .await;
 }
