@@ -66,6 +66,11 @@ pub mod health;
 pub mod http;
 pub mod job;
 pub mod log;
+#[cfg(feature = "otlp")]
+mod otlp;
+#[cfg(not(feature = "otlp"))]
+#[path = "otlp/none.rs"]
+mod otlp;
 pub mod pipeline;
 pub mod policy;
 pub mod queue;

@@ -43,7 +43,7 @@ use crate::config::{Loaded, Loader};
 use crate::log::{self, Log};
 use crate::shutdown::{Phase, Shutdown};
 use crate::time::millis;
-use crate::{Error, Result, admin, telemetry};
+use crate::{Error, Result, admin, otlp, telemetry};
 
 /// A service: owns runtime, signals, logs, metrics, probes, drain and exit code.
 ///
@@ -176,6 +176,7 @@ where
         let log = start_log(&loaded)?;
         let _ = log_slot.set(log.clone());
         log::panics::install();
+        otlp::start(&self.name, &loaded.settings.otlp_endpoint);
 
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.enable_all().thread_name(format!("{}-worker", self.name));
@@ -202,7 +203,9 @@ where
         });
         // What blocks a thread of the runtime is left behind: the exit ends it.
         runtime.shutdown_timeout(core.budget.flush / 4);
-        log.flush(core.budget.flush / 2);
+        // A collector that does not answer costs this, and no more.
+        otlp::flush(core.budget.flush / 4);
+        log.flush(core.budget.flush / 4);
         let slice = core.budget.flush / 8;
         let closing = core.clone();
         let last_figures = async move {

@@ -48,6 +48,9 @@ pub struct Settings {
     /// Which requests get a line when they have ended: `off`, `errors` (our errors, and clients that left) or `all`.
     /// Defaults to `all`.
     pub access_log: AccessLog,
+    /// Where a collector takes traces, as OTLP over HTTP: `http://HOST[:4318]`. Defaults to nothing: none are sent.
+    /// Needs the feature `otlp`.
+    pub otlp_endpoint: String,
     /// Worker threads. Defaults to the number of cores.
     pub threads: Option<usize>,
     /// Open connections of a listener; beyond, they wait in the backlog. Defaults to 10,000.
@@ -91,6 +94,7 @@ impl Default for Settings {
             log_redact: String::new(),
             log_lines_per_second: 1000,
             access_log: AccessLog::default(),
+            otlp_endpoint: String::new(),
             threads: None,
             max_connections: 10_000,
             header_timeout_ms: 30_000,
@@ -124,6 +128,7 @@ impl Settings {
             "log_redact",
             "log_lines_per_second",
             "access_log",
+            "otlp_endpoint",
             "threads",
             "max_connections",
             "header_timeout_ms",
@@ -161,6 +166,9 @@ impl Settings {
         }
         if let Err(detail) = Levels::parse(&self.log_level) {
             problems.add("log_level", detail);
+        }
+        if let Err(detail) = crate::otlp::check(&self.otlp_endpoint) {
+            problems.add("otlp_endpoint", detail);
         }
         if self.threads == Some(0) {
             problems.add("threads", "must be at least 1");

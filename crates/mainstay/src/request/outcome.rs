@@ -13,6 +13,7 @@ use crate::admission::Permit;
 use crate::context::Context;
 use crate::http::Peer;
 use crate::log::{ACCESS, AccessLog};
+use crate::otlp;
 use crate::shutdown::Shutdown;
 
 /// How a request ended.
@@ -168,11 +169,31 @@ impl Drop for Guard {
         let status = self.status.map_or(0, |status| status.as_u16());
         let https = self.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         self.meters.ended(Series { method, route: route.into(), status, outcome, https }, took);
+        self.trace(outcome, status, took);
         self.log(outcome, status, took);
     }
 }
 
 impl Guard {
+    fn trace(&self, outcome: Outcome, status: u16, took: Duration) {
+        let _in = self.context.enter();
+        otlp::ended(otlp::Kind::Server, took, || {
+            let (method, route) = (self.method(), self.route());
+            let failed = !matches!(outcome, Outcome::Ok | Outcome::ClientError | Outcome::ClientGone);
+            let mut attributes = vec![
+                ("http.request.method", method.into()),
+                ("http.route", route.into()),
+                ("url.path", self.uri.path().into()),
+                ("mainstay.outcome", outcome.as_str().into()),
+            ];
+            if status > 0 {
+                attributes.push(("http.response.status_code", status.into()));
+            }
+            let name = if route.is_empty() { method.to_owned() } else { format!("{method} {route}") };
+            (name, failed, attributes)
+        });
+    }
+
     fn log(&self, outcome: Outcome, status: u16, took: Duration) {
         let ours = !matches!(outcome, Outcome::Ok | Outcome::ClientError);
         if self.access == AccessLog::Off || self.access == AccessLog::Errors && !ours {

@@ -190,6 +190,14 @@ pub(super) const CATALOG: &[Entry] = &[
         "",
         "Log lines dropped because the output was full or too slow",
     ),
+    entry("mainstay.otlp.exported", Counter, Count, "", "Spans that a collector has taken"),
+    entry(
+        "mainstay.otlp.dropped",
+        Counter,
+        Count,
+        "",
+        "Spans dropped because the collector did not take them in time",
+    ),
     entry(
         "mainstay.log.suppressed",
         Counter,

@@ -21,6 +21,7 @@ use crate::{
     context::Context,
     health::Health,
     job::{Ending, JobError, ms},
+    otlp,
     policy::{Policies, PolicyError, Target},
     secs,
     shutdown::Shutdown,
@@ -247,6 +248,15 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         };
         // Only kinds with a handler get a label of their own: their number is bounded by the program.
         let kind = if self.handlers.contains_key(kind) { kind.to_owned() } else { String::new() };
+        otlp::ended(otlp::Kind::Consumer, took, || {
+            let attributes = vec![
+                ("messaging.system", "mainstay".into()),
+                ("messaging.operation.name", "process".into()),
+                ("mainstay.job.kind", kind.as_str().into()),
+                ("mainstay.outcome", outcome.into()),
+            ];
+            (format!("process {kind}"), outcome == "fail", attributes)
+        });
         metrics::histogram!("mainstay.job.duration", "kind" => kind, "outcome" => outcome)
             .record(took.as_secs_f64());
     }

@@ -13,6 +13,8 @@ mod life;
 mod log;
 mod loops;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod overload;
 mod pipeline;
 mod policy;
