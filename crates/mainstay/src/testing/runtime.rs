@@ -120,8 +120,8 @@ impl Runtime {
         if self.leaks_allowed {
             return None;
         }
+        let _switched = crate::clock::switch_to(self.clock.clone(), self.sets.clone());
         if alive() > 0 {
-            let _switched = crate::clock::switch_to(self.clock.clone(), self.sets.clone());
             self.tokio.block_on(settle(|| alive() == 0));
         }
         self.sets.told(alive())

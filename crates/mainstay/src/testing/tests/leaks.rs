@@ -16,8 +16,12 @@ fn stuck() -> TaskSet {
 
 #[test]
 fn a_test_that_leaves_a_task_behind_fails_with_its_name_and_line() {
-    let message = failure(|| block_on_virtual(async { drop(stuck()) }));
-    says(&message, &["leaves tasks behind", "refresh cache", "tests/leaks.rs:13"]);
+    let test = async {
+        drop(stuck());
+        tokio::time::sleep(secs(7200)).await;
+    };
+    let message = failure(|| block_on_virtual(test));
+    says(&message, &["leaves tasks behind", "task refresh cache (7200.0 s, spawned at", "tests/leaks.rs:13"]);
     let dropped = failure(|| drop(Runtime::paused().block_on(async { stuck() })));
     says(&dropped, &["refresh cache"]);
 }
