@@ -408,3 +408,35 @@ async fn a_client_that_sends_a_body_that_is_too_long_still_reads_why() {
     .await;
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("payload-too-large"), "{answer}");
 }
+
+/// Its handler runs in a task that is not ours; the connection is.
+#[tokio::test]
+async fn an_upgraded_connection_that_overstays_is_cut_also_for_its_handler() {
+    use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+    use futures_util::StreamExt;
+
+    let ended = Arc::new(Notify::new());
+    let ending = ended.clone();
+    let deaf = move |upgrade: WebSocketUpgrade| async move {
+        upgrade.on_upgrade(move |mut socket: WebSocket| async move {
+            while let Some(Ok(_)) = socket.next().await {}
+            ending.notify_one();
+        })
+    };
+    let settings = &[("lame_duck_ms", "0"), ("drain_ms", "100"), ("cancel_ms", "100")];
+    let (report, _client) = with_router(settings, Router::new().route("/ws", get(deaf)), async |running| {
+        let mut client = Raw::open(running.api).await;
+        client
+            .send(
+                "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            )
+            .await;
+        assert_eq!(client.answer().await.unwrap().status, 101);
+        client
+    })
+    .await;
+    // The client is still there: what ends the handler is the cut.
+    timeout(PATIENCE, ended.notified()).await.expect("the handler's socket is cut");
+    assert_eq!((report.exit_code(), report.cut[0].what.as_str()), (1, "GET /ws"), "{report:?}");
+}
