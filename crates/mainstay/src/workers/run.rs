@@ -102,11 +102,11 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
 
     fn begin(self: &Arc<Self>, grant: Grant, slot: OwnedSemaphorePermit, tasks: &TaskSet) {
         let kind: Arc<str> = grant.body.as_ref().map_or_else(|| "?".into(), |body| body.kind.clone());
+        let _in = attempt_context(&grant, &kind).enter();
         let (slip, stopped) = self.running.enter(&grant, kind.clone());
         let key = slip.key;
         let pool = self.clone();
         let name = format!("job {} {kind}", grant.id);
-        let _in = attempt_context(&grant, &kind).enter();
         let task = tasks.spawn(name, async move {
             // The slot is free again when the attempt has been settled.
             let _slot = slot;

@@ -8,8 +8,9 @@ use std::{
 
 use mainstay_core::{id::JobId, job::Grant, lease::LeaseId};
 use tokio::{sync::watch, task::AbortHandle};
+use tracing::Span;
 
-use crate::{app::Overstayer, time::monotonic_ms};
+use crate::{app::Overstayer, context::Context, time::monotonic_ms};
 
 /// Shared by the fetcher, the attempts and the renewal.
 #[derive(Clone, Default)]
@@ -26,6 +27,7 @@ struct Entry {
     kind: Arc<str>,
     queue: String,
     since_ms: u64,
+    context: Context,
     stop: watch::Sender<bool>,
     abort: Option<AbortHandle>,
     /// Its lease is gone: there is nothing to give back.
@@ -33,13 +35,14 @@ struct Entry {
 }
 
 impl RunningJobs {
-    /// Enters a job; the slip leaves when it is dropped.
+    /// Enters a job in the context of its attempt; the slip leaves when it is dropped.
     pub(super) fn enter(&self, grant: &Grant, kind: Arc<str>) -> (Slip, watch::Receiver<bool>) {
         let (stop, stopped) = watch::channel(false);
         let entry = Entry {
             kind,
             queue: grant.queue.to_string(),
             since_ms: monotonic_ms(),
+            context: Context::current(),
             stop,
             abort: None,
             lost: false,
@@ -103,6 +106,7 @@ impl RunningJobs {
         let each = entries.live.iter().map(|((id, _), entry)| {
             let age = Duration::from_millis(now.saturating_sub(entry.since_ms));
             Overstayer::new(format!("job {id} {}", entry.kind), format!("queue {}", entry.queue), age)
+                .in_span(crate::log::describe(&entry.context, &Span::none()))
         });
         each.collect()
     }

@@ -179,7 +179,9 @@ async fn a_handler_that_never_ends_is_cut_named_and_its_job_given_back_unspent()
     )
     .await;
     assert_eq!(ended.exit_code(), 1, "{ended:?}");
-    assert!(ended.cut.iter().any(|cut| cut.what.contains("note")), "{ended:?}");
+    let cut = ended.cut.iter().find(|cut| cut.what.contains("note"));
+    let span = cut.and_then(|cut| cut.span.clone()).unwrap_or_default();
+    assert!(span.contains("job.id=") && span.contains("job.kind=note"), "{ended:?}");
     let jobs = client.jobs(Default::default(), mainstay::core::store::Page { limit: 10, cursor: None });
     let [mainstay::core::store::Record::Job(job)] = &jobs.await.unwrap().items[..] else { panic!("one job") };
     assert_eq!((job.state, job.attempt), (JobState::Available, 0));
