@@ -21,6 +21,9 @@ use crate::{
     row::{Cells, FINISHED, FINISHED_REF, bits},
 };
 
+/// A group forgets this many at least of what the tables have.
+const FORGET_AT_ONCE: usize = 1_024;
+
 /// The writer's archive.
 pub(crate) struct Recent<'c> {
     path: &'c Path,
@@ -33,6 +36,8 @@ pub(crate) struct Recent<'c> {
     lanes: HashMap<(QueueId, Lane), Recents>,
     /// What was remembered, oldest first.
     order: VecDeque<(u64, Entry)>,
+    /// How much of that was left when the group began.
+    left: usize,
     /// How to take the group under way back.
     undo: Vec<Undo>,
 }
@@ -93,14 +98,21 @@ impl<'c> Recent<'c> {
             jobs: HashMap::new(),
             lanes: HashMap::new(),
             order: VecDeque::new(),
+            left: 0,
             undo: Vec::new(),
         })
     }
 
-    /// A group begins; the tables have everything up to `applied`.
+    /// A group begins; the tables have everything up to `applied`. They get there in large steps; what they have is
+    /// forgotten in small ones, a little more each time than came.
     pub(crate) fn begin(&mut self, lsn: u64, applied: u64) {
         self.lsn = lsn;
-        while let Some((since, entry)) = self.order.front().copied().filter(|(since, _)| *since <= applied) {
+        let came = self.order.len().saturating_sub(self.left);
+        for _ in 0..FORGET_AT_ONCE.max(2 * came) {
+            let Some((since, entry)) = self.order.front().copied().filter(|(since, _)| *since <= applied)
+            else {
+                break;
+            };
             self.order.pop_front();
             match entry {
                 Entry::Job(id) => {
@@ -119,6 +131,7 @@ impl<'c> Recent<'c> {
                 Entry::Queue(id) => self.lanes.retain(|(queue, _), _| *queue != id),
             }
         }
+        self.left = self.order.len();
     }
 
     /// Remembers a change of the group under way.
@@ -236,3 +249,7 @@ impl Archive for Recent<'_> {
         Ok(found)
     }
 }
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;
