@@ -52,19 +52,12 @@ impl Crew {
         }
         let conn_of_checkpoints = connection::open_checkpointer(options)?;
         let shared = self.shared.clone();
-        let checkpoint = move || {
-            give_way();
-            checkpoint::run(&conn_of_checkpoints, &shared);
-        };
+        let checkpoint = move || checkpoint::run(&conn_of_checkpoints, &shared);
         self.helpers.push(spawn("mainstay-checkpoint", checkpoint)?);
         let spare = self.spare.clone();
         self.helpers.push(spawn("mainstay-journal", move || spare.run())?);
         let shared = self.shared.clone();
-        let apply = move || {
-            give_way();
-            apply::run(conn, &shared, epoch)
-        };
-        self.applier = Some(spawn("mainstay-tables", apply)?);
+        self.applier = Some(spawn("mainstay-tables", move || apply::run(conn, &shared, epoch))?);
         Ok(())
     }
 
@@ -174,17 +167,6 @@ fn fail(shared: &Shared, error: &Error) {
         hook(error);
     }
 }
-
-/// What nobody waits for gives way to what somebody waits for. (On Linux, this is about the calling thread alone.)
-fn give_way() {
-    if cfg!(target_os = "linux") {
-        // If it cannot be had, it is only slower for others.
-        let _ = rustix::process::setpriority_process(None, NICE);
-    }
-}
-
-/// Of the threads in the background: about a third of the share of an ordinary thread where all cores are busy.
-const NICE: i32 = 5;
 
 fn spawn<T: Send + 'static>(
     name: &str,
