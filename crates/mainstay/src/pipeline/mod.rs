@@ -84,7 +84,7 @@ impl<L> Pipeline<L> {
     }
 
     /// Adds an `async fn(request, next) -> Result<response, error>` inside of the layers before it, with the reason it
-    /// is there. Two allocations a call.
+    /// is there. At most two allocations a call.
     pub fn middleware<F>(
         self,
         name: impl Into<Cow<'static, str>>,

@@ -147,3 +147,38 @@ pub fn observe() {
     }
     drop(ended);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bounded, Overflow};
+    use super::*;
+    use crate::telemetry::{Registry, TextFormat, render_registry};
+
+    #[test]
+    fn a_queue_tells_how_it_does_and_queues_of_one_name_are_added_up() {
+        let registry = Registry::new(100);
+        let render = || render_registry(&registry, TextFormat::Prometheus);
+        metrics::with_local_recorder(&registry, || {
+            let open = || Bounded::new("orders", 2).overflow(Overflow::Reject).open();
+            let ((one, mut rx), (other, _rx)) = (open(), open());
+            for (tx, refused) in [(&one, false), (&one, false), (&one, true), (&other, false)] {
+                assert_eq!(tx.try_send(1).is_err(), refused);
+            }
+            rx.try_recv().expect("an item");
+            observe();
+            let seen = render();
+            for line in [
+                "mainstay_queue_depth{queue=\"orders\"} 2",
+                "mainstay_queue_capacity{queue=\"orders\"} 4",
+                "mainstay_queue_refused_total{queue=\"orders\",reason=\"full\"} 1",
+                "mainstay_queue_refused_total{queue=\"orders\",reason=\"closed\"} 0",
+                "mainstay_queue_wait_count{queue=\"orders\"} 1",
+            ] {
+                assert!(seen.contains(line), "{line} in\n{seen}");
+            }
+            drop((one, rx, other, _rx));
+            observe();
+            assert!(render().contains("mainstay_queue_capacity{queue=\"orders\"} 0"));
+        });
+    }
+}

@@ -42,7 +42,7 @@ use crate::rate::RateLimiter;
 /// How requests are limited, who may ask, and how refusals look.
 ///
 /// The order is fixed, and [`steps`](Self::steps) shows it. The first steps are one service without a box between them;
-/// added layers are opt-in, and cost two allocations each.
+/// added layers are opt-in, and cost what `docs/performance.md` says.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     body_limit: usize,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,12 +31,20 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub struct CallerRate {
     limiter: RateLimiter,
     refuse: fn(Refusal) -> Response,
+    /// The limiter's name as a structured field's string; what cannot be in one is left out.
+    name: Arc<str>,
+    policy: Option<HeaderValue>,
 }
 
 impl CallerRate {
     /// By this limiter.
     pub fn new(limiter: RateLimiter) -> Self {
-        Self { limiter, refuse: |refusal| refusal.into_response() }
+        let legal = |c: &char| matches!(c, ' '..='~') && !matches!(c, '"' | '\\');
+        let name: String = limiter.name().chars().filter(legal).collect();
+        let rate = limiter.rate();
+        let policy = format!("\"{name}\";q={};w={}", rate.count(), seconds(rate.per()).max(1));
+        let policy = HeaderValue::from_str(&policy).ok();
+        Self { limiter, refuse: |refusal| refusal.into_response(), name: name.into(), policy }
     }
 
     pub(super) fn refuse_with(mut self, refuse: fn(Refusal) -> Response) -> Self {
@@ -53,14 +62,10 @@ impl CallerRate {
     }
 
     fn stamp(&self, decision: &Decision, response: &mut Response) {
-        let (name, rate) = (self.limiter.name(), self.limiter.rate());
-        // A structured field's string; what cannot be in one is left out.
-        let name: String =
-            name.chars().filter(|c| matches!(c, ' '..='~') && !matches!(c, '"' | '\\')).collect();
-        let policy = format!("\"{name}\";q={};w={}", rate.count(), seconds(rate.per()).max(1));
-        let state = format!("\"{name}\";r={};t={}", decision.remaining, seconds(decision.reset));
-        for (header, value) in [(POLICY, policy), (LIMIT, state)] {
-            if let Ok(value) = HeaderValue::from_str(&value) {
+        let state = format!("\"{}\";r={};t={}", self.name, decision.remaining, seconds(decision.reset));
+        let headers = [(POLICY, self.policy.clone()), (LIMIT, HeaderValue::from_str(&state).ok())];
+        for (header, value) in headers {
+            if let Some(value) = value {
                 response.headers_mut().insert(header, value);
             }
         }

@@ -182,6 +182,13 @@ pub(super) const CATALOG: &[Entry] = &[
         "limiter",
         "Keys a limiter forgot because it had too many",
     ),
+    entry(
+        "mainstay.auth.key_fetches",
+        Counter,
+        Count,
+        "issuer, outcome",
+        "Fetches of an issuer's key set, and how they ended",
+    ),
     entry("mainstay.task.panics", Counter, Count, "", "Tasks that panicked"),
     entry(
         "mainstay.log.dropped",

@@ -31,6 +31,8 @@ pub(crate) use registry::Registry;
 pub(crate) use series::Kind;
 #[cfg(feature = "http")]
 pub(crate) use text::Format;
+#[cfg(test)]
+pub(crate) use text::{Format as TextFormat, render as render_registry};
 
 /// OpenTelemetry's bound of series a metric.
 pub(crate) const MAX_SERIES: usize = 2000;
