@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::breaker::{Pass, Told};
 use super::budget::{AFTER_TIMEOUT, ATTEMPT};
@@ -348,8 +348,7 @@ impl<C> Trial<'_, C> {
     {
         let attempt = self.attempt(&terms, now);
         let mut first = pin!(self.single(terms, attempt.number, now, op(attempt)));
-        let waited = pin!(sleep_until(now + after));
-        if let Either::Left((ended, _)) = select(first.as_mut(), waited).await {
+        if let Some(ended) = Within::new(first.as_mut(), Some(now + after)).await {
             return ended;
         }
         let now = Instant::now();

@@ -11,12 +11,19 @@ use super::Rate;
 pub(super) struct Pace {
     /// When the next call would come if calls came evenly.
     due: Option<Instant>,
+    /// Between two calls, and the rate that it was worked out from.
+    interval: Duration,
+    of: f64,
 }
 
 impl Pace {
     /// Takes a call, or says how long to wait for one.
     pub fn admit(&mut self, rate: &Rate, now: Instant) -> Result<(), Duration> {
-        let interval = Duration::from_secs_f64((1.0 / rate.calls_per_second).min(86_400.0));
+        if self.of != rate.calls_per_second {
+            self.of = rate.calls_per_second;
+            self.interval = Duration::from_secs_f64((1.0 / self.of).min(86_400.0));
+        }
+        let interval = self.interval;
         let due = self.due.map_or(now, |due| due.max(now));
         let early = due - now;
         let allowed = interval * (rate.burst - 1);

@@ -41,6 +41,9 @@ struct State {
     budget: Budget,
     breaker: Breaker,
     pace: Pace,
+    /// What the policy makes of an attempt, worked out once.
+    terms: Terms,
+    total: Option<Duration>,
 }
 
 /// What one attempt goes by: read once under the lock, so that new rules hold from the next attempt on.
@@ -61,15 +64,30 @@ pub(super) struct Begun {
     pub terms: Terms,
 }
 
+impl Terms {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            pass: None,
+            limit: policy.attempt(),
+            hedge: policy.hedge.map(|hedge| millis(hedge.after_ms)),
+            slow: (policy.breaker.slow_ms > 0).then(|| millis(policy.breaker.slow_ms)),
+            bulkhead: policy.bulkhead,
+            dry_run: policy.dry_run,
+        }
+    }
+}
+
 /// What happened under the lock, to be told after it: a watcher may call the target.
 #[derive(Default)]
-struct Notes([Option<Event>; 3]);
+struct Notes {
+    refused: Option<Refusal>,
+    also: Option<Refusal>,
+    breaker: Option<BreakerState>,
+}
 
 impl Notes {
-    fn add(&mut self, event: Event) {
-        if let Some(free) = self.0.iter_mut().find(|note| note.is_none()) {
-            *free = Some(event);
-        }
+    fn would_refuse(&mut self, by: Refusal) {
+        self.also = self.refused.replace(by);
     }
 }
 
@@ -81,13 +99,13 @@ impl State {
             if !self.policy.dry_run {
                 return Err((Refusal::Rate, wait));
             }
-            notes.add(Event::WouldRefuse { by: Refusal::Rate });
+            notes.would_refuse(Refusal::Rate);
         }
         if self.policy.budget.enabled {
             self.budget.pay_in(now);
         }
         let terms = self.admit(now, notes)?;
-        Ok(Begun { total: self.policy.total(), idempotent: self.policy.idempotent, terms })
+        Ok(Begun { total: self.total, idempotent: self.policy.idempotent, terms })
     }
 
     fn admit(&mut self, now: Instant, notes: &mut Notes) -> Result<Terms, Refused> {
@@ -95,19 +113,11 @@ impl State {
             Ok(pass) => pass,
             Err(wait) if !self.policy.dry_run => return Err((Refusal::Breaker, wait)),
             Err(_) => {
-                notes.add(Event::WouldRefuse { by: Refusal::Breaker });
+                notes.would_refuse(Refusal::Breaker);
                 None
             }
         };
-        let policy = &self.policy;
-        Ok(Terms {
-            pass,
-            limit: policy.attempt(),
-            hedge: policy.hedge.map(|hedge| millis(hedge.after_ms)),
-            slow: (policy.breaker.slow_ms > 0).then(|| millis(policy.breaker.slow_ms)),
-            bulkhead: policy.bulkhead,
-            dry_run: policy.dry_run,
-        })
+        Ok(Terms { pass, ..self.terms })
     }
 
     fn pass(&mut self, now: Instant, notes: &mut Notes) -> Result<Option<Pass>, Duration> {
@@ -119,7 +129,7 @@ impl State {
         let admitted = self.breaker.admit(rules, now);
         let to = self.breaker.state();
         if before != to {
-            notes.add(Event::Breaker { to });
+            notes.breaker = Some(to);
         }
         admitted.map(Some)
     }
@@ -164,6 +174,8 @@ impl Target {
                 budget: Budget::new(&policy.budget, now),
                 breaker: Breaker::new(&policy.breaker, now),
                 pace: Pace::default(),
+                terms: Terms::of(&policy),
+                total: policy.total(),
                 policy,
             }),
         };
@@ -202,6 +214,7 @@ impl Target {
         state.budget.reload(&policy.budget, now);
         state.breaker.reload(&policy.breaker, now);
         self.shared.bulkhead.reload(policy.bulkhead);
+        (state.terms, state.total) = (Terms::of(&policy), policy.total());
         state.policy = policy;
         Ok(())
     }
@@ -304,7 +317,12 @@ impl Shared {
     }
 
     fn tell_all(&self, notes: Notes) {
-        notes.0.into_iter().flatten().for_each(|event| self.tell(event));
+        for by in notes.also.into_iter().chain(notes.refused) {
+            self.tell(Event::WouldRefuse { by });
+        }
+        if let Some(to) = notes.breaker {
+            self.tell(Event::Breaker { to });
+        }
     }
 
     fn tell_breaker(&self, before: BreakerState, after: BreakerState) {
