@@ -39,7 +39,10 @@ pub enum Next {
     /// It is completed.
     Completed,
     /// It is cancelled.
-    Cancelled,
+    Cancelled {
+        /// Crashes to its name now.
+        crashes: u32,
+    },
     /// It is a dead letter.
     Dead {
         /// Why.
@@ -55,8 +58,8 @@ pub fn after(job: &RunningJob, outcome: &Outcome, now: Timestamp, entropy: u64) 
     let waits = |run_at, attempt, retrying| Next::Waits { run_at, attempt, crashes: job.crashes, retrying };
     match outcome {
         Outcome::Complete { .. } => Next::Completed,
-        Outcome::Cancel => Next::Cancelled,
-        _ if job.cancel_requested => Next::Cancelled,
+        Outcome::Cancel => Next::Cancelled { crashes: job.crashes },
+        _ if job.cancel_requested => Next::Cancelled { crashes: job.crashes },
         Outcome::Release { delay_ms } => {
             // Without a delay it keeps its place in the order.
             let run_at = if *delay_ms == 0 { job.run_at } else { now.plus_ms(*delay_ms) };
@@ -81,7 +84,7 @@ pub fn after(job: &RunningJob, outcome: &Outcome, now: Timestamp, entropy: u64) 
 pub fn after_crash(job: &RunningJob) -> Next {
     let crashes = job.crashes + 1;
     if job.cancel_requested {
-        Next::Cancelled
+        Next::Cancelled { crashes }
     } else if crashes >= job.max_crashes || job.attempt >= job.policy.max_attempts {
         Next::Dead { reason: DeadReason::Crashed, crashes }
     } else {
@@ -153,18 +156,18 @@ mod tests {
         let rows = [
             (job(1, 0, false), complete.clone(), Next::Completed),
             (job(1, 0, true), complete, Next::Completed),
-            (job(1, 0, false), Outcome::Cancel, Next::Cancelled),
+            (job(1, 0, false), Outcome::Cancel, Next::Cancelled { crashes: 0 }),
             (job(1, 0, false), fail(Retry::Auto), waits(1_001_000, 1, 0, true)),
             (job(2, 1, false), fail(Retry::Auto), waits(1_002_000, 2, 1, true)),
             (job(2, 0, false), fail(Retry::After(7)), waits(1_000_007, 2, 0, true)),
             (job(3, 0, false), fail(Retry::Auto), dead(DeadReason::Exhausted, 0)),
             (job(3, 0, false), fail(Retry::After(7)), dead(DeadReason::Exhausted, 0)),
             (job(1, 1, false), fail(Retry::Never), dead(DeadReason::Permanent, 1)),
-            (job(1, 0, true), fail(Retry::Never), Next::Cancelled),
-            (job(3, 0, true), fail(Retry::Auto), Next::Cancelled),
+            (job(1, 0, true), fail(Retry::Never), Next::Cancelled { crashes: 0 }),
+            (job(3, 0, true), fail(Retry::Auto), Next::Cancelled { crashes: 0 }),
             (job(3, 0, false), release(0), waits(500, 2, 0, false)),
             (job(1, 1, false), release(50), waits(1_000_050, 0, 1, false)),
-            (job(1, 0, true), release(0), Next::Cancelled),
+            (job(1, 0, true), release(0), Next::Cancelled { crashes: 0 }),
         ];
         for (job, outcome, expected) in rows {
             assert_eq!(after(&job, &outcome, NOW, 0), expected, "{job:?} {outcome:?}");
@@ -176,7 +179,11 @@ mod tests {
         assert_eq!(after_crash(&job(1, 0, false)), waits(500, 1, 1, false));
         assert_eq!(after_crash(&job(2, 1, false)), dead(DeadReason::Crashed, 2));
         assert_eq!(after_crash(&job(3, 0, false)), dead(DeadReason::Crashed, 1));
-        assert_eq!(after_crash(&job(3, 5, true)), Next::Cancelled);
+        assert_eq!(
+            after_crash(&job(3, 5, true)),
+            Next::Cancelled { crashes: 6 },
+            "a crash is one, asked to stop or not"
+        );
     }
 
     #[test]

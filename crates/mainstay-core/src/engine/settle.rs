@@ -137,7 +137,10 @@ impl Engine {
                 return (state, Some(run_at));
             }
             Next::Completed => (JobState::Completed, None),
-            Next::Cancelled => (JobState::Cancelled, None),
+            Next::Cancelled { crashes } => {
+                job.crashes = crashes;
+                (JobState::Cancelled, None)
+            }
             Next::Dead { reason, crashes } => {
                 job.crashes = crashes;
                 (JobState::Dead, Some(reason))

@@ -63,7 +63,8 @@ pub(super) async fn a_cancelled_attempt_that_crashes_ends_cancelled(w: &mut Worl
     let grant = cancelled_while_running(w).await;
     w.lose(LEASE_MS).await;
     assert_eq!(w.try_claim("q").await, None);
-    assert_eq!(w.state(grant.id).await, JobState::Cancelled);
+    let job = w.get(grant.id).await;
+    assert_eq!((job.state, job.crashes), (JobState::Cancelled, 1), "and the crash is counted");
 }
 
 pub(super) async fn completion_wins_over_a_cancel_request(w: &mut World) {

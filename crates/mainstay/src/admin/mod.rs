@@ -10,7 +10,7 @@ use axum::Router;
 use tokio::time::timeout;
 
 use crate::app::Core;
-use crate::http::{Door, Limits, accept, bind};
+use crate::http::{Door, Limits, accept, bind, cannot_listen};
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
 use crate::{Error, Result, millis, secs};
@@ -103,7 +103,7 @@ pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
         Ok(opened) => opened,
         Err(error) => Err(Error::from_any(error)),
     };
-    opened.map_err(|error| error.context(format!("cannot listen on {named} for administration")))
+    opened.map_err(|error| error.context(format!("administration: {}", cannot_listen(&named))))
 }
 
 /// Closes the listener and gives its last answers `limit` to get out.

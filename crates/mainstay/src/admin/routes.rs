@@ -68,10 +68,20 @@ async fn log_level(State(core): State<Arc<Core>>) -> Response {
 }
 
 async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Response {
+    let declared =
+        request.headers().get(header::CONTENT_TYPE).map(|declared| declared.to_str().unwrap_or("?"));
+    let media = declared.map(|declared| declared.split(';').next().unwrap_or_default().trim());
+    if media.is_some_and(|media| !media.eq_ignore_ascii_case("application/json")) {
+        let detail = "the body must be application/json";
+        return Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", detail)
+            .into_response();
+    }
     let Ok(body) = axum::body::to_bytes(request.into_body(), MAX_BODY).await else {
         return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload-too-large", "the body is too long")
             .into_response();
     };
+    let twice =
+        serde_json::from_slice::<Once>(&body).is_err_and(|error| error.to_string().starts_with("duplicate"));
     let Ok(Value::Object(body)) = serde_json::from_slice(&body) else {
         return Refusal::new(StatusCode::BAD_REQUEST, "malformed-body", "the body is not a JSON object")
             .into_response();
@@ -80,6 +90,9 @@ async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Respo
     for unknown in body.keys().filter(|key| *key != "level") {
         refusal =
             refusal.field(format!("/{}", unknown.replace('~', "~0").replace('/', "~1")), "unknown field");
+    }
+    if twice {
+        refusal = refusal.field("/level", "is given twice");
     }
     let level = match body.get("level") {
         Some(Value::String(level)) => level.clone(),
@@ -96,6 +109,13 @@ async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Respo
         }
         Err(detail) => refusal.field("/level", detail).into_response(),
     }
+}
+
+/// Notices what a map does not: a key that is given twice.
+#[derive(serde::Deserialize)]
+struct Once {
+    #[serde(rename = "level")]
+    _level: serde::de::IgnoredAny,
 }
 
 async fn config(State(core): State<Arc<Core>>) -> Response {

@@ -4,10 +4,11 @@ use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
 use super::{Health, NotReady};
+use crate::request::Refusal;
 
 impl Health {
     /// `/livez`, `/readyz` and `/startupz`, each with `?verbose`. They are on the admin listener; merge them into an
@@ -17,8 +18,15 @@ impl Health {
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/startupz", get(startupz))
+            .method_not_allowed_fallback(wrong_method)
             .with_state(self.clone())
     }
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let detail = format!("{method} is not possible on {}", uri.path());
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail);
+    refusal.path(uri.path()).of_current_request().into_response()
 }
 
 async fn livez(State(health): State<Health>, RawQuery(query): RawQuery) -> Response {

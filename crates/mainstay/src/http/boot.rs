@@ -102,6 +102,11 @@ impl Http {
     }
 }
 
+/// Says what to do: the reason, which follows it, is the system's.
+pub(crate) fn cannot_listen(on: &str) -> String {
+    format!("cannot listen on {on}; if another process does, stop it or choose another address")
+}
+
 struct Listener {
     listen: String,
     core: std::sync::Weak<Core>,
@@ -123,7 +128,7 @@ impl Listener {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(plan), Some(core)) = (plan, self.core.upgrade()) else { return Ok(()) };
         let bound = bind(&self.listen).await;
-        let bound = bound.map_err(|error| error.context(format!("cannot listen on {}", self.listen)))?;
+        let bound = bound.map_err(|error| error.context(cannot_listen(&self.listen)))?;
         let address = bound.listener.local_addr()?;
         let router = match plan.pipeline {
             Some(pipeline) => {

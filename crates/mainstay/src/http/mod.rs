@@ -30,6 +30,7 @@ mod upgrade;
 pub use api_error::ApiError;
 pub(crate) use arrival::Arrival;
 pub use boot::Http;
+pub(crate) use boot::cannot_listen;
 pub use delivery::Delivery;
 pub use extract::Peer;
 pub(crate) use listener::{Door, Limits, accept};

@@ -93,8 +93,9 @@ where
             }
         }
     }
-    // 4. Body limit: a body that says that it is too long is refused before any work.
-    let answered = if let Some(refusal) = too_long(&request, pipeline.body_limit) {
+    // 4. Form and body limit: what HTTP forbids, and a body that says that it is too long, are refused before any work.
+    let refused = without_host(&request).or_else(|| too_long(&request, pipeline.body_limit));
+    let answered = if let Some(refusal) = refused {
         // A client that asks before it sends is spared; any other reads no answer before it has sent.
         if !request.headers().contains_key(http::header::EXPECT) {
             body::discard(request.into_body(), pipeline.body_limit).await;
@@ -149,6 +150,15 @@ fn limited(body: Body, pipeline: &Pipeline) -> Body {
         return body;
     }
     Body::new(Limited::new(body, pipeline.body_limit, pipeline.body_timeout))
+}
+
+/// RFC 9112, section 3.2: a request of HTTP/1.1 has one `Host`. One that came over no wire need not.
+fn without_host(request: &Request<Body>) -> Option<Refusal> {
+    Arrival::of(request.extensions())?;
+    let hosts = request.headers().get_all(http::header::HOST).iter().count();
+    let wrong = request.version() == http::Version::HTTP_11 && hosts != 1;
+    wrong
+        .then(|| Refusal::new(StatusCode::BAD_REQUEST, "malformed-request", "HTTP/1.1 needs one Host header"))
 }
 
 fn too_long(request: &Request<Body>, limit: usize) -> Option<Refusal> {

@@ -189,6 +189,17 @@ pub(super) const CATALOG: &[Entry] = &[
         "issuer, outcome",
         "Fetches of an issuer's key set, and how they ended",
     ),
+    entry("mainstay.admission.limit", Gauge, Count, "name", "How much is let in at once now"),
+    entry("mainstay.admission.in_flight", Gauge, Count, "name", "What has been let in and has not ended"),
+    entry("mainstay.admission.waiting", Gauge, Count, "name", "What waits to be let in"),
+    entry("mainstay.admission.wait", Histogram, Seconds, "name", "Time before being let in"),
+    entry(
+        "mainstay.admission.rejections",
+        Counter,
+        Count,
+        "name, reason, criticality",
+        "What was not let in, or would have waited too long",
+    ),
     entry("mainstay.task.panics", Counter, Count, "", "Tasks that panicked"),
     entry(
         "mainstay.log.dropped",

@@ -440,3 +440,22 @@ async fn an_upgraded_connection_that_overstays_is_cut_also_for_its_handler() {
     timeout(PATIENCE, ended.notified()).await.expect("the handler's socket is cut");
     assert_eq!((report.exit_code(), report.cut[0].what.as_str()), (1, "GET /ws"), "{report:?}");
 }
+
+#[tokio::test]
+async fn http_1_1_without_a_host_is_a_bad_request() {
+    let router = Router::new().route("/", get(|| async { "hello" }));
+    with_router(&[("lame_duck_ms", "0")], router, async |running| {
+        for (head, status) in [
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nhost: a\r\n\r\n", 200),
+            ("GET / HTTP/1.0\r\n\r\n", 200),
+        ] {
+            let mut client = Raw::open(running.api).await;
+            client.send(head).await;
+            let answer = client.answer().await.unwrap();
+            assert_eq!(answer.status, status, "{head:?}: {}", answer.body);
+        }
+    })
+    .await;
+}

@@ -308,3 +308,20 @@ async fn a_request_that_overstays_is_cut_and_named() {
     assert_eq!(ended.cut[0].what, "GET /never");
     assert!(timeout(PATIENCE, client.closed()).await.unwrap());
 }
+
+#[tokio::test]
+async fn an_address_in_use_is_named_with_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let ended = app(&[]).run_until(
+        async |b: &mut Boot<()>| {
+            b.http(address, Router::new());
+            Ok(())
+        },
+        std::future::pending(),
+    );
+    let error = ended.await.error.expect("an error");
+    let text = error.chain();
+    assert!(text.contains(&format!("cannot listen on {address}; if another process does")), "{text}");
+    assert!(text.contains("in use"), "{text}");
+}

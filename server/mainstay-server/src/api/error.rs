@@ -167,7 +167,11 @@ pub(crate) fn answer(mut problem: Problem, path: &str, request_id: &str) -> Resp
 
 /// What the pipeline or the chassis did not let through, in our words.
 pub(crate) fn refuse(refusal: Refusal) -> Response {
-    let code = Code::parse(refusal.code);
+    let code = match refusal.code {
+        // The contract's code for what is no request at all.
+        "malformed-request" => Code::MalformedBody,
+        code => Code::parse(code),
+    };
     let mut problem = Problem::new(code, refusal.detail);
     if code == Code::Other {
         // `initializing` is the only one: whoever asks so early shall come back.

@@ -42,15 +42,16 @@ async fn root(request: Request) -> Response {
         return redirect("ui/");
     }
     let detail = "there is nothing here: the API begins at /v1 and is described by /openapi.json";
-    problem(Problem::new(Code::NotFound, detail), &request)
+    problem(Problem::new(Code::NotFound, detail), request.uri().path())
 }
 
 async fn wrong_method(request: Request) -> Response {
     let detail = format!("{} is not possible on {}", request.method(), request.uri().path());
-    problem(Problem::new(Code::MethodNotAllowed, detail), &request)
+    problem(Problem::new(Code::MethodNotAllowed, detail), request.uri().path())
 }
 
-fn problem(problem: Problem, request: &Request) -> Response {
+/// A problem of the request that is being handled.
+pub(crate) fn problem(problem: Problem, path: &str) -> Response {
     let context = Context::current();
-    error::answer(problem, request.uri().path(), context.request_id().map_or("", RequestId::as_str))
+    error::answer(problem, path, context.request_id().map_or("", RequestId::as_str))
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use mainstay::http::Http;
 use mainstay::{Boot, Client, Error, Result, secs};
 
@@ -70,7 +73,18 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
 
 /// Everything on the API listener. One visible list: what is not under `/v1` is added here.
 fn router(b: &Boot<Config>, api: Api) -> Router {
-    Router::new().merge(b.health().router()).merge(pages::routes(b.admin_address())).merge(api::routes(api))
+    // The API looks at the origin itself, with the words and headers that its answers to allowed pages have.
+    let open = Router::new().merge(b.health().router()).merge(pages::routes(b.admin_address()));
+    open.layer(from_fn_with_state(api.clone(), own_pages_only)).merge(api::routes(api))
+}
+
+/// A foreign page sees as little of the probes and pages as of the API.
+async fn own_pages_only(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    match api.origins.admit(&parts) {
+        Ok(_) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => pages::problem(problem, parts.uri.path()),
+    }
 }
 
 /// Both listeners are up: says so where it is wanted.

@@ -1,6 +1,7 @@
 //! The admin listener.
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use crate::server::{Setup, TestServer};
 
@@ -79,6 +80,19 @@ async fn the_chassis_speaks_the_words_of_the_contract() {
     let reply = server.on_admin("GET", "/admin/drain").send().await;
     assert_eq!(reply.header("allow"), Some("POST"));
     reply.problem(405, "method-not-allowed");
+    let twice = server.on_admin("PUT", "/admin/log-level").body(r#"{"level":"info","level":"warn"}"#);
+    assert_eq!(crate::client::pointers(&twice.send().await.problem(422, "validation-failed")), ["/level"]);
+    let plain = server.on_admin("PUT", "/admin/log-level").header("content-type", "text/plain");
+    plain.body(r#"{"level":"info"}"#).send().await.problem(415, "unsupported-media-type");
+    for probe in [server.on_admin("POST", "/livez"), server.request("POST", "/livez")] {
+        let reply = probe.send().await;
+        assert_eq!(reply.header("allow"), Some("GET,HEAD"));
+        let problem = reply.problem(405, "method-not-allowed");
+        assert_eq!(problem["instance"], "/livez", "{problem}");
+    }
+    let mut nameless = tokio::net::TcpStream::connect(server.api).await.unwrap();
+    nameless.write_all(b"GET /v1/store HTTP/1.1\r\n\r\n").await.unwrap();
+    crate::client::read(&mut nameless, "GET").await.problem(400, "malformed-body");
     let config = server.on_admin("GET", "/admin/config").send().await.is(200);
     assert_eq!(config["store"]["value"], "memory:", "{config}");
     let metrics = server.on_admin("GET", "/metrics").send().await;

@@ -188,6 +188,11 @@ async fn pages_of_foreign_origins_may_not_call() {
     assert!(preflight.send().await.header("access-control-allow-headers").unwrap().contains("authorization"));
     let foreign = server.request("OPTIONS", "/v1/queues/q/jobs").header("origin", "http://evil.example");
     assert_eq!(foreign.send().await.header("access-control-allow-origin"), None);
+    for path in ["/livez", "/readyz", "/openapi.json", "/docs", "/ui/"] {
+        let from = |origin: &str| server.request("GET", path).header("origin", origin).send();
+        from("http://evil.example").await.problem(403, "forbidden");
+        assert_eq!(from(&format!("http://{}", server.api)).await.status, 200, "{path}");
+    }
     let admin = server.on_admin("POST", "/admin/drain").header("origin", "http://evil.example");
     admin.send().await.problem(403, "forbidden");
 }
