@@ -99,13 +99,17 @@ impl Service {
 
     pub async fn exit(mut self) -> Exit {
         let began = Instant::now();
-        let status = timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
-        let took = began.elapsed();
         let mut stderr = self.logged;
-        while let Ok(Some(line)) = self.log.next_line().await {
-            stderr.push_str(&line);
-            stderr.push('\n');
-        }
+        // Read while it ends: a full pipe would keep its last lines.
+        let reading = async {
+            while let Ok(Some(line)) = self.log.next_line().await {
+                stderr.push_str(&line);
+                stderr.push('\n');
+            }
+        };
+        let waiting = async { (self.child.wait().await.unwrap(), began.elapsed()) };
+        let ended = timeout(PATIENCE, async { tokio::join!(waiting, reading).0 }).await;
+        let (status, took) = ended.expect("it ends");
         let mut stdout = String::new();
         while let Ok(Some(line)) = self.out.next_line().await {
             stdout.push_str(&line);
