@@ -1,6 +1,9 @@
 //! The clock of the machine, and which clock counts where.
 
-use std::{cell::RefCell, sync::OnceLock};
+use std::{
+    cell::{Cell, RefCell},
+    sync::OnceLock,
+};
 
 use async_trait::async_trait;
 use mainstay_core::{
@@ -83,8 +86,44 @@ impl Reserve {
     }
 }
 
+/// 64 random bits for the names of things: unlikely to meet, but not secret. A request needs five of them, and the
+/// operating system's would cost it a tenth of its time. xoshiro256++ (Blackman and Vigna, "Scrambled linear
+/// pseudorandom number generators", 2018), begun anew from the system on each thread.
+pub(crate) fn quick_random() -> u64 {
+    thread_local! {
+        static STATE: Cell<[u64; 4]> = Cell::new(std::array::from_fn(|_| random()));
+    }
+    let (out, next) = scramble(STATE.get());
+    STATE.set(next);
+    out
+}
+
+fn scramble([mut a, mut b, mut c, mut d]: [u64; 4]) -> (u64, [u64; 4]) {
+    let out = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
+    let shifted = b << 17;
+    c ^= a;
+    d ^= b;
+    b ^= c;
+    a ^= d;
+    c ^= shifted;
+    d = d.rotate_left(45);
+    (out, [a, b, c, d])
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn quick_numbers_are_those_of_the_reference() {
+        let mut state = [1, 2, 3, 4];
+        for expected in [41_943_041, 58_720_359, 3_588_806_011_781_223, 3_591_011_842_654_386] {
+            let (out, next) = super::scramble(state);
+            assert_eq!(out, expected);
+            state = next;
+        }
+        let other = std::thread::spawn(super::quick_random).join().unwrap();
+        assert_ne!(super::quick_random(), other, "each thread begins somewhere else");
+    }
+
     #[test]
     fn no_number_is_given_twice() {
         let mut seen = std::collections::HashSet::new();

@@ -195,11 +195,10 @@ impl Context {
         self.with_deadline(Instant::now() + limit)
     }
 
-    /// The same context with a time limit, for all that share it: the pipeline's, set before anybody reads it. A
-    /// context that has one already is derived from.
+    /// The same context with a deadline, for all that share it: the pipeline's, set before anybody reads it. A context
+    /// that has one already is derived from.
     #[cfg(feature = "http")]
-    pub(crate) fn limited(self, limit: Duration) -> Self {
-        let at = Instant::now() + limit;
+    pub(crate) fn limited(self, at: Instant) -> Self {
         match &self.0 {
             Some(inner) if inner.limit.set(at).is_ok() => self,
             _ => self.with_deadline(at),

@@ -1,6 +1,6 @@
 //! The id of a request.
 
-use crate::clock::random;
+use crate::clock::quick_random as random;
 
 const LONGEST: usize = 128;
 

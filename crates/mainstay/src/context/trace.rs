@@ -1,6 +1,6 @@
 //! W3C Trace Context: the `traceparent`.
 
-use crate::clock::random;
+use crate::clock::quick_random as random;
 
 /// A place in a distributed trace, as the W3C's `traceparent` carries it from service to service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

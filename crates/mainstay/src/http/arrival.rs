@@ -2,39 +2,65 @@
 
 use std::sync::Arc;
 
-use http::Extensions;
+use http::{Extensions, Method, Request, Uri};
+use tokio::time::Instant;
 
-use super::flight::Conn;
+use super::delivery::Outgoing;
 use super::{Delivery, Peer};
 use crate::context::Context;
 use crate::shutdown::Shutdown;
 
-/// One entry in a request's extensions for all of it: each entry costs an allocation.
-#[derive(Clone)]
+/// A request as it came: one allocation, shared by the connection's books, the request's extensions and the pipeline.
 pub(crate) struct Arrival {
-    pub conn: Arc<Conn>,
-    pub shutdown: Shutdown,
+    pub at: Instant,
+    pub method: Method,
+    pub uri: Uri,
     pub context: Context,
+    pub peer: Option<Peer>,
+    pub shutdown: Option<Shutdown>,
+}
+
+/// The one entry in a request's extensions: each costs an allocation.
+#[derive(Clone)]
+pub(super) struct Arrived {
+    pub arrival: Arc<Arrival>,
+    pub outgoing: Arc<Outgoing>,
 }
 
 impl Arrival {
-    /// `None` where the router is served by something else.
-    pub fn of(extensions: &Extensions) -> Option<&Self> {
-        extensions.get()
+    /// That of a request in the pipeline, also where it is served by something else.
+    pub fn of<B>(request: &Request<B>) -> Arc<Self> {
+        match request.extensions().get::<Arrived>() {
+            Some(arrived) => arrived.arrival.clone(),
+            None => Arc::new(Self::new(request, None, request.extensions().get().cloned())),
+        }
+    }
+
+    pub fn new<B>(request: &Request<B>, peer: Option<Peer>, shutdown: Option<Shutdown>) -> Self {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        Self {
+            at: Instant::now(),
+            method,
+            uri,
+            context: Context::from_headers(request.headers()),
+            peer,
+            shutdown,
+        }
     }
 }
 
 impl Peer {
     /// The peer of a request, by its extensions. `None` where the router is served by something else.
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        Arrival::of(extensions).map(|arrival| arrival.conn.peer)
+        extensions.get::<Arrived>()?.arrival.peer
     }
 }
 
 impl Delivery {
     /// The delivery of a request's answer, by its extensions. Served by something else, nothing is ever lost.
     pub fn of(extensions: &Extensions) -> Self {
-        Arrival::of(extensions).map_or_else(Self::default, |arrival| Self::on(arrival.conn.outgoing.clone()))
+        let outgoing = extensions.get::<Arrived>().map(|arrived| arrived.outgoing.clone());
+        outgoing.map_or_else(Self::default, Self::on)
     }
 }
 
@@ -42,6 +68,7 @@ impl Shutdown {
     /// The shutdown of the service that has a request, by its extensions. Served by something else, as in a test, the
     /// one that an `Extension` layer put there.
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        Arrival::of(extensions).map(|arrival| &arrival.shutdown).or_else(|| extensions.get()).cloned()
+        let ours = extensions.get::<Arrived>().and_then(|arrived| arrived.arrival.shutdown.as_ref());
+        ours.or_else(|| extensions.get()).cloned()
     }
 }

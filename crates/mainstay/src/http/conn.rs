@@ -17,11 +17,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::Arrival;
+use super::arrival::{Arrival, Arrived};
 use super::flight::{Conn, Entered, Flight, Tracked};
 use super::listener::Door;
 use super::sniff::{Protocol, Replay, sniff};
-use crate::context::Context;
 use crate::secs;
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
@@ -130,11 +129,11 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let context = Context::from_headers(request.headers());
-        let flight = self.conn.begin(request.method().clone(), request.uri().clone(), context.clone());
+        let arrival = Arrival::new(&request, Some(self.conn.peer), Some(self.door.shutdown.clone()));
+        let arrival = Arc::new(arrival);
+        let flight = self.conn.begin(arrival.clone());
         let mut request = request.map(Body::new);
-        let shutdown = self.door.shutdown.clone();
-        request.extensions_mut().insert(Arrival { conn: self.conn.clone(), shutdown, context });
+        request.extensions_mut().insert(Arrived { arrival, outgoing: self.conn.outgoing.clone() });
         let mut router: Router = self.door.router.clone();
         let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());
         let connect = request.method() == Method::CONNECT;

@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
 
-use http::{Method, Uri};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::Peer;
+use super::arrival::Arrival;
 use super::delivery::{LostWithConnection, Outgoing};
 use super::upgrade::Upgrade;
 use crate::app::Overstayer;
-use crate::context::Context;
 use crate::millis;
 use crate::time::monotonic_ms;
 
@@ -52,10 +52,7 @@ pub(crate) struct Conn {
 
 struct Request {
     id: u64,
-    method: Method,
-    uri: Uri,
-    since_ms: u64,
-    context: Context,
+    arrival: Arc<Arrival>,
     /// Its answer has been taken to be written; it stays in the books until that is out.
     answered: bool,
 }
@@ -82,7 +79,7 @@ impl Flights {
 
     /// What would be lost if the connections were cut now.
     pub fn in_flight(&self) -> Vec<Overstayer> {
-        let now = monotonic_ms();
+        let now = Instant::now();
         let conns: Vec<_> = self.lock().values().cloned().collect();
         let mut all = Vec::new();
         for conn in conns {
@@ -90,9 +87,10 @@ impl Flights {
             let requests = conn.lock();
             let blocked = conn.write_blocked.load(Ordering::Relaxed);
             all.extend(requests.iter().filter(|request| blocked || !request.answered).map(|request| {
-                let age = millis(now.saturating_sub(request.since_ms));
-                let what = format!("{} {}", request.method, request.uri.path());
-                let span = crate::log::describe(&request.context, &Span::none());
+                let arrival = &request.arrival;
+                let age = now.saturating_duration_since(arrival.at);
+                let what = format!("{} {}", arrival.method, arrival.uri.path());
+                let span = crate::log::describe(&arrival.context, &Span::none());
                 Overstayer::new(what, whence.clone(), age).in_span(span)
             }));
         }
@@ -120,9 +118,9 @@ impl Drop for Entered {
 
 impl Conn {
     /// Books a request until the answer's body is done or dropped.
-    pub fn begin(self: &Arc<Self>, method: Method, uri: Uri, context: Context) -> Flight {
+    pub fn begin(self: &Arc<Self>, arrival: Arc<Arrival>) -> Flight {
         let id = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.lock().push(Request { id, method, uri, since_ms: monotonic_ms(), context, answered: false });
+        self.lock().push(Request { id, arrival, answered: false });
         if id == 0 {
             self.changed.notify_waiters();
         }

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::MatchedPath;
-use http::{Method, Request, StatusCode, Uri};
-use tokio::time::Instant;
+use http::{Method, StatusCode};
 use tracing::field::display;
 
 use super::meters::{Meters, Series};
 use crate::admission::Permit;
 use crate::context::Context;
-use crate::http::Peer;
+use crate::http::Arrival;
 use crate::log::{ACCESS, AccessLog};
 use crate::otlp;
 use crate::shutdown::Shutdown;
@@ -56,13 +55,9 @@ impl Outcome {
 
 /// Follows a request; says how it ended when it is dropped, whoever drops it.
 pub(super) struct Guard {
-    began: Instant,
+    arrival: Arc<Arrival>,
     meters: Arc<Meters>,
-    method: Method,
     route: Option<MatchedPath>,
-    uri: Uri,
-    peer: Option<Peer>,
-    shutdown: Option<Shutdown>,
     context: Context,
     access: AccessLog,
     status: Option<StatusCode>,
@@ -73,17 +68,18 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    pub fn begin<B>(request: &Request<B>, meters: Arc<Meters>, context: Context, access: AccessLog) -> Self {
+    pub fn begin(
+        arrival: Arc<Arrival>,
+        route: Option<MatchedPath>,
+        meters: Arc<Meters>,
+        context: Context,
+        access: AccessLog,
+    ) -> Self {
         meters.active().increment(1);
-        let extensions = request.extensions();
         Self {
-            began: Instant::now(),
+            arrival,
             meters,
-            method: request.method().clone(),
-            route: extensions.get().cloned(),
-            uri: request.uri().clone(),
-            peer: Peer::of(extensions),
-            shutdown: Shutdown::of(extensions),
+            route,
             context,
             access,
             status: None,
@@ -95,7 +91,7 @@ impl Guard {
 
     /// What was asked for.
     pub fn path(&self) -> &str {
-        self.uri.path()
+        self.arrival.uri.path()
     }
 
     /// The context in which the request is handled.
@@ -119,7 +115,7 @@ impl Guard {
             permit.answered();
         }
         // Nothing of these bodies is ever sent.
-        self.sent |= self.method == Method::HEAD;
+        self.sent |= self.arrival.method == Method::HEAD;
     }
 
     pub fn sent(&mut self) {
@@ -136,14 +132,14 @@ impl Guard {
             (None, Some(status)) if self.sent && status.is_server_error() => Outcome::ServerError,
             (None, Some(status)) if self.sent && status.is_client_error() => Outcome::ClientError,
             (None, Some(_)) if self.sent => Outcome::Ok,
-            _ if self.shutdown.as_ref().is_some_and(Shutdown::is_cancelled) => Outcome::Cut,
+            _ if self.arrival.shutdown.as_ref().is_some_and(Shutdown::is_cancelled) => Outcome::Cut,
             _ => Outcome::ClientGone,
         }
     }
 
     /// The method as a label: only known ones, because anybody can invent more.
     fn method(&self) -> &'static str {
-        match self.method {
+        match self.arrival.method {
             Method::GET => "GET",
             Method::POST => "POST",
             Method::PUT => "PUT",
@@ -161,13 +157,13 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.meters.active().decrement(1);
-        let (took, outcome) = (self.began.elapsed(), self.verdict());
+        let (took, outcome) = (self.arrival.at.elapsed(), self.verdict());
         if let Some(permit) = self.permit.take().filter(|_| outcome == Outcome::Ok) {
             permit.done();
         }
         let (method, route) = (self.method(), self.route());
         let status = self.status.map_or(0, |status| status.as_u16());
-        let https = self.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let https = self.arrival.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         self.meters.ended(Series { method, route: route.into(), status, outcome, https }, took);
         self.trace(outcome, status, took);
         self.log(outcome, status, took);
@@ -183,7 +179,7 @@ impl Guard {
             let mut attributes = vec![
                 ("http.request.method", method.into()),
                 ("http.route", route.into()),
-                ("url.path", self.uri.path().into()),
+                ("url.path", self.path().into()),
                 ("mainstay.outcome", outcome.as_str().into()),
             ];
             if status > 0 {
@@ -200,8 +196,9 @@ impl Guard {
             return;
         }
         let _in = self.context.enter();
-        let (method, route, path) = (self.method(), self.route(), self.uri.path());
-        let (took_ms, peer) = (took.as_micros() as f64 / 1000.0, self.peer.map(|peer| display(peer.addr)));
+        let (method, route, path) = (self.method(), self.route(), self.path());
+        let (took_ms, peer) =
+            (took.as_micros() as f64 / 1000.0, self.arrival.peer.map(|peer| display(peer.addr)));
         // The level is part of a callsite.
         macro_rules! line {
             ($level:ident) => {

@@ -19,7 +19,7 @@ use super::meters::Meters;
 use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal};
 use crate::context::{Context, RequestId};
-use crate::http::Arrival;
+use crate::http::{Arrival, Peer};
 
 /// A service behind the [`Pipeline`]. All clones are one.
 #[derive(Debug, Clone)]
@@ -66,13 +66,14 @@ where
     let pipeline = &shared.pipeline;
     // 1. Context: before anything that logs; the listener has read it from the headers. The time limit is the caller's
     // or ours, the earlier.
-    let known = Arrival::of(request.extensions()).map(|arrival| arrival.context.clone());
-    let mut context: Context = known.unwrap_or_else(|| Context::from_headers(request.headers()));
+    let arrival = Arrival::of(&request);
+    let mut context = arrival.context.clone();
     if let Some(limit) = pipeline.time_limit {
-        context = context.limited(limit);
+        context = context.limited(arrival.at + limit);
     }
     // 2. Outcome: it knows how it ended whatever happens below, also when this future is dropped.
-    let mut guard = Guard::begin(&request, shared.meters.clone(), context.clone(), pipeline.access);
+    let route = request.extensions().get().cloned();
+    let mut guard = Guard::begin(arrival, route, shared.meters.clone(), context.clone(), pipeline.access);
     let refuse = |guard: &Guard, refusal: Refusal| {
         let id = context.request_id().map_or("", RequestId::as_str);
         (pipeline.refuse)(refusal.request_id(id).path(guard.path()))
@@ -154,7 +155,7 @@ fn limited(body: Body, pipeline: &Pipeline) -> Body {
 
 /// RFC 9112, section 3.2: a request of HTTP/1.1 has one `Host`. One that came over no wire need not.
 fn without_host(request: &Request<Body>) -> Option<Refusal> {
-    Arrival::of(request.extensions())?;
+    Peer::of(request.extensions())?;
     let hosts = request.headers().get_all(http::header::HOST).iter().count();
     let wrong = request.version() == http::Version::HTTP_11 && hosts != 1;
     wrong
