@@ -22,7 +22,7 @@
 //!         let away = CloseFrame { code: close_code::AWAY, reason: "restarting".into() };
 //!         let mut socket = shutdown.end_socket(socket, Message::Close(Some(away)));
 //!         while let Some(Ok(message)) = socket.recv().await {
-//!             …
+//!             // answer it
 //!         }
 //!     })
 //! }

@@ -21,7 +21,7 @@
 //! # How it decides
 //! - **At once**: a gradient limiter, see [`AdmissionRules`]. It re-measures its baseline, and does not grow when
 //!   nothing is held back.
-//! - **In line**: four classes of [`Criticality`](crate::context::Criticality), first come first served in each;
+//! - **In line**: four classes of [`Criticality`], first come first served in each;
 //!   bounded by number and time. What cannot be done before its deadline, given how long work takes, is shed when its
 //!   turn comes. A line that stands is cut by controlled delay.
 //! - Latency is taken from work that ends well (quick failures would look like a quick server), and from work that

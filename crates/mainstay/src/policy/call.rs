@@ -128,15 +128,16 @@ impl<'t, C> Call<'t, C> {
             Err(refusal) => return Err(refused(shared, refusal)),
         };
         let may_repeat = self.idempotent.unwrap_or(idempotent);
-        let until = total.map(|total| now + total);
-        let until = until.into_iter().chain(self.deadline).min();
+        let own = total.map(|total| now + total);
+        let until = own.into_iter().chain(self.deadline).min();
+        let by_caller = until != own;
         // Atomic only because futures are sent about: nobody shares it.
         let made = AtomicU32::new(0);
         let mut previous = Duration::ZERO;
         // The last attempt that was made: what is answered when the next one is refused.
         let mut last: Option<Failure<T, E>> = None;
         loop {
-            let trial = Trial { shared, until, made: &made, judge: &self.judge };
+            let trial = Trial { shared, until, by_caller, made: &made, judge: &self.judge };
             let hedge = terms.hedge.filter(|_| may_repeat && self.upstream == 0);
             let ended = match hedge {
                 None => {
@@ -252,6 +253,8 @@ impl<'t, C> Call<'t, C> {
 struct Trial<'c, C> {
     shared: &'c Shared,
     until: Option<Instant>,
+    /// Whether `until` is the caller's deadline, and not the policy's own limit.
+    by_caller: bool,
     made: &'c AtomicU32,
     judge: &'c C,
 }
@@ -267,6 +270,18 @@ impl<C> Trial<'_, C> {
             (Some(own), Some(until)) if own >= until => (Some(until), Limit::Total),
             (Some(own), _) => (Some(own), Limit::Attempt),
             (None, until) => (until, Limit::Total),
+        }
+    }
+
+    /// An attempt that was cut after `ran`. A caller in a hurry says nothing about the target, else its deadlines would
+    /// open the breaker for everybody; unless the target took as long as the policy itself is patient.
+    fn told_by_silence(&self, terms: &Terms, limit: Limit, ran: Duration) -> Told {
+        let patience = terms.limit.into_iter().chain(terms.slow).min();
+        let hurried = self.by_caller && limit == Limit::Total;
+        if hurried && patience.is_none_or(|patience| ran < patience) {
+            Told::Nothing
+        } else {
+            Told::Fails { slow: true }
         }
     }
 
@@ -326,7 +341,8 @@ impl<C> Trial<'_, C> {
                 Ended::With(outcome, verdict)
             }
             None => {
-                ticket.settle(Told::Fails { slow: true }, Instant::now());
+                let ended = Instant::now();
+                ticket.settle(self.told_by_silence(&terms, limit, ended - now), ended);
                 self.shared.tell(Event::TimedOut { number, limit });
                 Ended::TimedOut(limit)
             }

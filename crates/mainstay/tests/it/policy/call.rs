@@ -327,3 +327,53 @@ async fn the_contexts_deadline_and_attempt_hold_for_its_calls() {
     let failed = retrying.scope(async { target.run(|_| fails_after(1)).await }).await.unwrap_err();
     assert!(matches!(failed, PolicyError::Failed { why: GaveUp::RetryOfRetry, .. }), "{failed:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn callers_in_a_hurry_do_not_open_the_breaker_for_everybody() {
+    let policy = |slow_ms| Policy {
+        attempt_ms: 1_000,
+        retry: Retry { max_attempts: 1, ..Retry::default() },
+        breaker: BreakerRules { consecutive_failures: 1, slow_ms, ..BreakerRules::default() },
+        ..plain()
+    };
+    let silent = |_| pending::<io::Result<()>>();
+    let within = |ms| Instant::now() + millis(ms);
+
+    let target = self::target(policy(0));
+    for _ in 0..50 {
+        let failed = target.call().deadline(within(999)).run(silent).await.unwrap_err();
+        assert!(matches!(failed, PolicyError::TimedOut { limit: Limit::Total, .. }), "{failed:?}");
+        let late = mainstay::Context::new().with_time_limit(millis(20));
+        late.scope(async { target.run(silent).await }).await.unwrap_err();
+    }
+    assert_eq!(target.breaker(), BreakerState::Closed);
+    let _ = target.call().deadline(within(1_000)).run(silent).await;
+    assert_eq!(target.breaker(), BreakerState::Open, "it had as long as the policy itself gives an attempt");
+
+    let target = self::target(policy(200));
+    let _ = target.call().deadline(within(199)).run(silent).await;
+    assert_eq!(target.breaker(), BreakerState::Closed);
+    let _ = target.call().deadline(within(200)).run(silent).await;
+    assert_eq!(target.breaker(), BreakerState::Open, "it was slow by the policy's own measure");
+
+    // The limit of the whole call is the policy's own, whoever calls.
+    let target = self::target(Policy { attempt_ms: 0, total_ms: 500, ..policy(0) });
+    let _ = target.call().deadline(within(499)).run(silent).await;
+    assert_eq!(target.breaker(), BreakerState::Closed);
+    let _ = target.call().deadline(within(2_000)).run(silent).await;
+    assert_eq!(target.breaker(), BreakerState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_cut_by_its_caller_decides_nothing() {
+    let breaker = BreakerRules { consecutive_failures: 1, probes: 1, ..BreakerRules::default() };
+    let policy = Policy { retry: Retry { max_attempts: 1, ..Retry::default() }, breaker, ..plain() };
+    let target = target(policy);
+    let _ = target.run(|_| ready(Err::<(), _>(transient()))).await;
+    sleep(secs(5)).await;
+    let hurried = target.call().deadline(Instant::now() + millis(5));
+    hurried.run(|_| pending::<io::Result<()>>()).await.unwrap_err();
+    assert_eq!(target.breaker(), BreakerState::HalfOpen);
+    target.run(|_| ready(Ok::<_, io::Error>(()))).await.unwrap();
+    assert_eq!(target.breaker(), BreakerState::Closed);
+}
