@@ -3,58 +3,89 @@
 use std::collections::VecDeque;
 
 pub(super) struct Blocks<E> {
-    /// None is empty.
+    /// Only the last may be empty.
     blocks: VecDeque<VecDeque<E>>,
     len: usize,
-    /// The block that was emptied last, for the next one that is needed.
+    /// A block that was emptied, for the next one that is needed.
     spare: Option<VecDeque<E>>,
 }
 
-/// Entries in a block of a short queue: few enough to stay in the caches.
-const SHORT: usize = 256;
+/// A block of a short queue: small enough to stay in the caches.
+const SHORT_BYTES: usize = 16 << 10;
 /// A queue this long has blocks of this many bytes: enough for allocators to give each back to the system by itself.
-/// (glibc returns everything at once when the last of many small ones is freed: 20 ms for 4,000,000 entries.)
+/// (glibc returns everything at once when the last of many small ones is freed.)
 const LONG: usize = 16_384;
 const LONG_BYTES: usize = 256 << 10;
 
 impl<E> Blocks<E> {
+    const SHORT: usize = SHORT_BYTES / size_of_entry::<E>() + 1;
+
     pub fn new() -> Self {
         Self { blocks: VecDeque::new(), len: 0, spare: None }
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
+    #[inline]
     pub fn push(&mut self, entry: E) {
         self.len += 1;
-        if let Some(last) = self.blocks.back_mut().filter(|block| block.len() < block.capacity().max(SHORT)) {
-            return last.push_back(entry);
+        match self.blocks.back_mut() {
+            Some(last) if last.len() < last.capacity().max(Self::SHORT) => last.push_back(entry),
+            _ => self.push_into_another(entry),
         }
+    }
+
+    #[inline]
+    pub fn front(&self) -> Option<&E> {
+        self.blocks.front()?.front()
+    }
+
+    #[inline]
+    pub fn pop(&mut self) -> Option<E> {
+        let first = self.blocks.front_mut()?;
+        let entry = first.pop_front()?;
+        let emptied = first.is_empty();
+        self.len -= 1;
+        if emptied {
+            self.retire();
+        }
+        Some(entry)
+    }
+
+    fn push_into_another(&mut self, entry: E) {
         let mut block = match self.spare.take() {
             Some(spare) => spare,
-            None if self.len > LONG => VecDeque::with_capacity(LONG_BYTES / size_of::<E>().max(1)),
-            // Most queues are short: the block grows as it is needed.
-            None => VecDeque::new(),
+            None if self.len > LONG => VecDeque::with_capacity(LONG_BYTES / size_of_entry::<E>()),
+            // Most queues are short: the first block grows as it is needed.
+            None if self.blocks.is_empty() => VecDeque::new(),
+            None => VecDeque::with_capacity(Self::SHORT),
         };
         block.push_back(entry);
         self.blocks.push_back(block);
     }
 
-    pub fn pop(&mut self) -> Option<E> {
-        let first = self.blocks.front_mut()?;
-        let entry = first.pop_front();
-        self.len -= 1;
-        if first.is_empty() {
-            let emptied = self.blocks.pop_front();
-            self.spare = emptied.filter(|block| block.capacity() <= SHORT);
+    /// The first block is empty: it stays if it is the only one, is kept as the spare one, or is given back.
+    fn retire(&mut self) {
+        // Growth by doubling goes beyond what was asked for.
+        let is_short = |block: &VecDeque<E>| block.capacity() <= 2 * Self::SHORT;
+        if self.blocks.len() == 1 && self.blocks.front().is_some_and(is_short) {
+            return;
         }
-        entry
+        let emptied = self.blocks.pop_front().filter(is_short);
+        self.spare = self.spare.take().or(emptied);
     }
+}
+
+const fn size_of_entry<E>() -> usize {
+    if size_of::<E>() == 0 { 1 } else { size_of::<E>() }
 }
 
 #[cfg(test)]
@@ -65,17 +96,40 @@ mod tests {
     fn order_and_length_hold_over_many_blocks() {
         let (mut blocks, mut model) = (Blocks::new(), VecDeque::new());
         let mut next = 0;
-        // Up and down again, past several block boundaries each time.
-        for (pushes, pops) in [(3, 1), (1, 3), (5, 0), (0, 5)].into_iter().cycle().take(1_600) {
-            for _ in 0..pushes {
+        // Up and down again, past several block boundaries each time, and past the bound between short and long.
+        for (pushes, pops) in [(3, 1), (1, 3), (5, 0), (0, 5)].into_iter().cycle().take(6_400) {
+            for _ in 0..pushes * 32 {
                 blocks.push(next);
                 model.push_back(next);
                 next += 1;
             }
-            for _ in 0..pops {
+            for _ in 0..pops * 32 {
+                assert_eq!(blocks.front(), model.front());
                 assert_eq!(blocks.pop(), model.pop_front());
             }
             assert_eq!((blocks.len(), blocks.is_empty()), (model.len(), model.is_empty()));
         }
+        for _ in 0..100_000 {
+            blocks.push(next);
+            model.push_back(next);
+            next += 1;
+        }
+        assert!(std::iter::from_fn(|| blocks.pop()).eq(model));
+    }
+
+    #[test]
+    fn memory_is_given_back_as_a_long_queue_is_consumed() {
+        let room = |blocks: &Blocks<u64>| {
+            blocks.blocks.iter().chain(&blocks.spare).map(VecDeque::capacity).sum::<usize>()
+        };
+        let mut blocks = Blocks::new();
+        (0..1_000_000).for_each(|n| blocks.push(n));
+        assert!(room(&blocks) < 1_100_000, "{}", room(&blocks));
+        for _ in 0..900_000 {
+            blocks.pop();
+        }
+        assert!(room(&blocks) < 200_000, "{}", room(&blocks));
+        while blocks.pop().is_some() {}
+        assert!(room(&blocks) <= 8_192, "{}", room(&blocks));
     }
 }

@@ -5,7 +5,6 @@ use std::fmt;
 use tokio::time::{Instant, timeout_at};
 
 use super::Sender;
-use super::shared::Entry;
 
 /// How a queue ended, counted from the moment it was told to.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,7 +40,7 @@ pub(super) async fn drain<T>(queue: &Sender<T>, deadline: Instant) -> Drained<T>
     core.close();
     // Late or not, what is left is what the caller gets.
     let _ = timeout_at(deadline, queue.idle()).await;
-    let left = core.sweep().into_iter().map(Entry::into_item).collect();
+    let left = core.sweep();
     let after = core.view();
     Drained {
         done: (after.taken + before.busy as u64) - (before.taken + after.busy as u64),

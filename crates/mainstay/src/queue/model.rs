@@ -27,9 +27,10 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
+use self::lanes::Entry;
 use self::state::{Core, Denied, Load};
 
-type Queue = Arc<Core<u32>>;
+type Queue = Arc<Core<u32, u32>>;
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
@@ -38,23 +39,37 @@ fn check(model: impl Fn() + Sync + Send + 'static) {
 }
 
 fn queue(capacity: usize) -> Queue {
-    Arc::new(Core::new(Load { items: capacity, weight: u64::MAX }))
+    Arc::new(Core::new(Load { items: capacity, weight: u64::MAX }, false))
 }
 
-async fn send(queue: &Core<u32>, item: u32) -> Result<(), Denied> {
-    match queue.offer(0, 0, item, |_| {}) {
-        Err((Denied::Full, item)) => {
-            queue.reserve(0).await?;
-            queue.fill(0, 0, 0, item, |_| {}).map_err(|(denied, _)| denied)
+fn entry(item: u32) -> Entry<u32, u32> {
+    Entry { item, weight: 0, expires: None, since: None }
+}
+
+fn offer(queue: &Queue, item: u32) {
+    assert!(queue.offer(0, entry(item), || 0).is_ok(), "there is room");
+}
+
+async fn send(queue: &Core<u32, u32>, item: u32) -> Result<(), Denied> {
+    send_entry(queue, entry(item)).await
+}
+
+async fn send_entry(queue: &Core<u32, u32>, entry: Entry<u32, u32>) -> Result<(), Denied> {
+    match queue.offer(0, entry, || 0) {
+        Err((Denied::Full, entry)) => {
+            let weight = entry.weight;
+            queue.reserve(weight).await?;
+            queue.fill(weight, 0, entry, || 0).map_err(|(denied, _)| denied)
         }
         other => other.map_err(|(denied, _)| denied),
     }
 }
 
-async fn receive(queue: &Core<u32>, held: &mut usize) -> Option<u32> {
+async fn receive(queue: &Core<u32, u32>, held: &mut usize) -> Option<u32> {
     let mut wait = queue.wait();
     let mut got = None;
-    poll_fn(|cx| wait.poll_take(held, 1, |_| true, |item| got = Some(item), &mut Vec::new(), cx)).await;
+    poll_fn(|cx| wait.poll_take(held, 1, |_| true, |entry| got = Some(entry.item), &mut Vec::new(), cx))
+        .await;
     got
 }
 
@@ -97,7 +112,7 @@ fn what_waiting_senders_send_arrives_in_order() {
 fn a_place_that_a_cancelled_sender_got_goes_to_the_next() {
     check(|| {
         let queue = queue(1);
-        queue.offer(0, 0, 1, |_| {}).unwrap();
+        offer(&queue, 1);
         let (cancelled, patient) = (queue.clone(), queue.clone());
         let cancelling = thread::spawn(move || {
             // In line, perhaps called, perhaps not: gone in any case.
@@ -134,7 +149,7 @@ fn an_item_that_a_cancelled_receiver_was_called_for_goes_to_the_next() {
             got
         });
         // The last item ends whoever is left.
-        queue.offer(0, 0, 1, |_| {}).unwrap();
+        offer(&queue, 1);
         queue.close();
         let got = [cancelling.join().unwrap(), waiting.join().unwrap()];
         assert_eq!(got.into_iter().flatten().collect::<Vec<_>>(), [1]);
@@ -145,7 +160,7 @@ fn an_item_that_a_cancelled_receiver_was_called_for_goes_to_the_next() {
 fn a_send_that_meets_a_close_is_refused_or_received() {
     check(|| {
         let queue = queue(1);
-        queue.offer(0, 0, 1, |_| {}).unwrap();
+        offer(&queue, 1);
         let (sender, closer) = (queue.clone(), queue.clone());
         let sending = thread::spawn(move || block_on(send(&sender, 2)));
         let closing = thread::spawn(move || closer.close());
@@ -166,10 +181,46 @@ fn a_send_that_meets_a_close_is_refused_or_received() {
 }
 
 #[test]
+fn a_sweep_gets_what_no_receiver_got_and_the_weight_of_both_is_given_back() {
+    check(|| {
+        let queue: Queue = Arc::new(Core::new(Load { items: 2, weight: 3 }, true));
+        let heavy = |item, weight| Entry { item, weight, expires: Some(item), since: None };
+        let (sender, receiver) = (queue.clone(), queue.clone());
+        let sending = thread::spawn(move || {
+            block_on(async {
+                let first = send_entry(&sender, heavy(1, 2)).await;
+                // Has to wait for the weight of the first.
+                [first, send_entry(&sender, heavy(2, 2)).await]
+            })
+        });
+        let receiving = thread::spawn(move || {
+            let mut got = None;
+            receiver.take(
+                &mut 0,
+                1,
+                |entry| entry.expires == Some(entry.item),
+                |entry| got = Some(entry.item),
+                &mut Vec::new(),
+            );
+            got
+        });
+        let mut all = queue.sweep();
+        all.extend(receiving.join().unwrap());
+        queue.close();
+        let sent = sending.join().unwrap();
+        all.extend(queue.sweep());
+        all.sort_unstable();
+        let taken: Vec<_> = (1..).zip(sent).filter(|(_, sent)| sent.is_ok()).map(|(item, _)| item).collect();
+        assert_eq!(all, taken);
+        assert_eq!((queue.view().depth, queue.view().weight), (0, 0));
+    });
+}
+
+#[test]
 fn a_waiting_sender_is_refused_when_the_queue_closes() {
     check(|| {
         let queue = queue(1);
-        queue.offer(0, 0, 1, |_| {}).unwrap();
+        offer(&queue, 1);
         let sender = queue.clone();
         let sending = thread::spawn(move || block_on(send(&sender, 2)));
         queue.close();
@@ -184,7 +235,7 @@ fn idleness_is_seen_when_the_last_item_is_done() {
         let queue = queue(2);
         // Another one stays, so that the end of this one is not the end of the queue.
         queue.add_receiver();
-        queue.offer(0, 0, 1, |_| {}).unwrap();
+        offer(&queue, 1);
         let receiver = queue.clone();
         let receiving = thread::spawn(move || {
             let mut held = 0;

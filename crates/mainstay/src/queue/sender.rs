@@ -142,10 +142,10 @@ impl<T> Sender<T> {
         };
         let began = Instant::now();
         shared.meter.waits();
-        if let Err(refused) = room(shared, incoming.weight, deadline).await {
+        if let Err(refused) = room(shared, incoming.weight(), deadline).await {
             return Err(shared.refuse(incoming.into_item(), refused));
         }
-        let weight = incoming.weight;
+        let weight = incoming.weight();
         shared.fill(weight, incoming)?;
         Ok(Sent { evicted: Vec::new(), waited: began.elapsed() })
     }

@@ -4,36 +4,32 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::lanes;
 use super::meter::Meter;
 use super::state::{Core, Denied, Load};
 use super::{Overflow, Plan, Refused, SendError, Sent};
 
 pub(super) struct Shared<T> {
     pub(super) name: String,
-    pub(super) core: Core<Entry<T>>,
+    pub(super) core: Core<T, Instant>,
     pub(super) plan: Plan<T>,
     pub(super) meter: Arc<Meter>,
 }
 
 /// An item with what the queue knows of it.
-pub(super) struct Entry<T> {
-    item: T,
-    /// When it came in, of a sample.
-    since: Option<Instant>,
-    expires: Option<Instant>,
-}
+pub(super) type Entry<T> = lanes::Entry<T, Instant>;
 
 /// An item on its way in.
 pub(super) struct Incoming<T> {
     entry: Entry<T>,
     lane: u8,
-    pub(super) weight: u64,
 }
 
 impl<T> Shared<T> {
     pub fn new(name: String, plan: Plan<T>) -> Self {
         let meter = Meter::of(&name);
-        let core = Core::new(Load { items: plan.capacity, weight: plan.max_bytes });
+        let detailed = plan.weigh.is_some() || plan.expires.is_some() || plan.time_to_live.is_some();
+        let core = Core::new(Load { items: plan.capacity, weight: plan.max_bytes }, detailed);
         Self { name, core, plan, meter }
     }
 
@@ -43,19 +39,19 @@ impl<T> Shared<T> {
         let lane = plan.priority.as_ref().map_or(0, |priority| priority(&item));
         let lives_until = plan.time_to_live.map(|limit| Instant::now() + limit);
         let expires = plan.expires.as_ref().and_then(|at| at(&item)).into_iter().chain(lives_until).min();
-        Incoming { entry: Entry { item, since: None, expires }, lane, weight }
+        Incoming { entry: Entry { item, weight, expires, since: None }, lane }
     }
 
     /// Takes an item now or, in a queue that waits, says that there is no room.
     pub fn admit(&self, incoming: Incoming<T>) -> Result<Sent<T>, NotTaken<T>> {
-        let Incoming { entry, lane, weight } = incoming;
-        let back = |(denied, entry)| (denied, Incoming { entry, lane, weight });
+        let Incoming { entry, lane } = incoming;
+        let back = |(denied, entry)| (denied, Incoming { entry, lane });
         if self.plan.overflow == Overflow::DropOldest {
-            let evicted = self.core.force(lane, weight, entry, stamp).map_err(back)?;
+            let evicted = self.core.force(lane, entry, Instant::now).map_err(back)?;
             self.meter.dropped_oldest(evicted.len());
             return Ok(Sent::evicting(evicted.into_iter().map(|entry| entry.item).collect()));
         }
-        match self.core.offer(lane, weight, entry, stamp) {
+        match self.core.offer(lane, entry, Instant::now) {
             Ok(()) => Ok(Sent::at_once()),
             Err((Denied::Full, entry)) if self.plan.overflow == Overflow::DropNewest => {
                 self.meter.dropped_newest();
@@ -67,8 +63,8 @@ impl<T> Shared<T> {
 
     /// Puts an item into reserved room.
     pub fn fill(&self, reserved: u64, incoming: Incoming<T>) -> Result<(), SendError<T>> {
-        let Incoming { entry, lane, weight } = incoming;
-        let filled = self.core.fill(reserved, lane, weight, entry, stamp);
+        let Incoming { entry, lane } = incoming;
+        let filled = self.core.fill(reserved, lane, entry, Instant::now);
         filled.map_err(|(denied, entry)| self.refuse(entry.item, denied.into()))
     }
 
@@ -117,14 +113,8 @@ impl<T> Incoming<T> {
     pub fn into_item(self) -> T {
         self.entry.item
     }
-}
 
-impl<T> Entry<T> {
-    pub fn into_item(self) -> T {
-        self.item
+    pub fn weight(&self) -> u64 {
+        self.entry.weight
     }
-}
-
-fn stamp<T>(entry: &mut Entry<T>) {
-    entry.since = Some(Instant::now());
 }

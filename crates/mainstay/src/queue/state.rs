@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
-use super::lanes::Lanes;
+use super::lanes::{Entry, Lanes};
 use super::line::{Key, Line, Wakes};
 use super::sync::{Mutex, MutexGuard};
 
@@ -31,6 +31,9 @@ pub(super) enum Denied {
     TooHeavy,
 }
 
+/// An entry that was not taken, and why.
+pub(super) type Refusal<T, I> = (Denied, Entry<T, I>);
+
 /// What a queue looks like from outside.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct View {
@@ -47,12 +50,13 @@ pub(super) struct View {
 /// Entries a receiver may throw away in one go before others get their turn.
 const EXPIRED_AT_ONCE: usize = 128;
 
-pub(super) struct Core<E> {
-    state: Mutex<State<E>>,
+/// Of items of `T`; `I` is a point in time.
+pub(super) struct Core<T, I> {
+    state: Mutex<State<T, I>>,
 }
 
-struct State<E> {
-    lanes: Lanes<E>,
+struct State<T, I> {
+    lanes: Lanes<T, I>,
     limit: Load,
     /// What is in the lanes and what is reserved.
     used: Load,
@@ -73,12 +77,12 @@ struct State<E> {
     idle: Line<()>,
 }
 
-impl<E> Core<E> {
-    /// For one sender and one receiver.
-    pub fn new(limit: Load) -> Self {
+impl<T, I: Copy> Core<T, I> {
+    /// For one sender and one receiver. Only in a `detailed` queue may entries have a weight or an end.
+    pub fn new(limit: Load, detailed: bool) -> Self {
         Self {
             state: Mutex::new(State {
-                lanes: Lanes::new(),
+                lanes: Lanes::new(detailed),
                 limit,
                 used: Load::default(),
                 reserved: 0,
@@ -98,23 +102,17 @@ impl<E> Core<E> {
         }
     }
 
-    /// Puts an entry in if there is room and nobody has been waiting for it. `mark` is called on a sample of the
+    /// Puts an entry in if there is room and nobody has been waiting for it. `now` is called for a sample of the
     /// entries.
-    pub fn offer(
-        &self,
-        lane: u8,
-        weight: u64,
-        entry: E,
-        mark: impl FnOnce(&mut E),
-    ) -> Result<(), (Denied, E)> {
+    pub fn offer(&self, lane: u8, entry: Entry<T, I>, now: impl FnOnce() -> I) -> Result<(), Refusal<T, I>> {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
-        if let Err(denied) = state.admits(Load::one(weight)) {
+        if let Err(denied) = state.admits(Load::one(entry.weight)) {
             return Err((denied, entry));
         }
         state.used.items += 1;
-        state.used.weight += weight;
-        state.insert(lane, weight, entry, mark, &mut wakes);
+        state.used.weight += entry.weight;
+        state.insert(lane, entry, now, &mut wakes);
         Ok(())
     }
 
@@ -123,13 +121,12 @@ impl<E> Core<E> {
     pub fn force(
         &self,
         lane: u8,
-        weight: u64,
-        entry: E,
-        mark: impl FnOnce(&mut E),
-    ) -> Result<Vec<E>, (Denied, E)> {
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+    ) -> Result<Vec<Entry<T, I>>, Refusal<T, I>> {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
-        let load = Load::one(weight);
+        let load = Load::one(entry.weight);
         if let Err(denied @ (Denied::Closed | Denied::TooHeavy)) = state.admits(load) {
             return Err((denied, entry));
         }
@@ -141,19 +138,19 @@ impl<E> Core<E> {
         }
         let mut evicted = Vec::new();
         while !fits(state.used, load, state.limit) {
-            let Some((weight, oldest)) = state.lanes.evict(lane) else { break };
+            let Some(oldest) = state.lanes.evict(lane) else { break };
             state.used.items -= 1;
-            state.used.weight -= weight;
+            state.used.weight -= oldest.weight;
             evicted.push(oldest);
         }
         state.used.items += 1;
-        state.used.weight += weight;
-        state.insert(lane, weight, entry, mark, &mut wakes);
+        state.used.weight += entry.weight;
+        state.insert(lane, entry, now, &mut wakes);
         Ok(evicted)
     }
 
     /// Room for one entry, to be used with [`fill`](Self::fill) or given back. Cancel safe.
-    pub fn reserve(&self, weight: u64) -> Reserve<'_, E> {
+    pub fn reserve(&self, weight: u64) -> Reserve<'_, T, I> {
         Reserve { core: self, load: Load::one(weight), ticket: None }
     }
 
@@ -171,12 +168,12 @@ impl<E> Core<E> {
         &self,
         reserved: u64,
         lane: u8,
-        weight: u64,
-        entry: E,
-        mark: impl FnOnce(&mut E),
-    ) -> Result<(), (Denied, E)> {
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+    ) -> Result<(), Refusal<T, I>> {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
+        let weight = entry.weight;
         if state.deaf || weight > reserved {
             let denied = if state.deaf { Denied::Closed } else { Denied::TooHeavy };
             state.release(Load::one(reserved), &mut wakes);
@@ -184,7 +181,7 @@ impl<E> Core<E> {
         }
         state.reserved -= 1;
         state.used.weight -= reserved - weight;
-        state.insert(lane, weight, entry, mark, &mut wakes);
+        state.insert(lane, entry, now, &mut wakes);
         if weight < reserved {
             state.grant(&mut wakes);
         }
@@ -198,7 +195,7 @@ impl<E> Core<E> {
     }
 
     /// A receiver's wait. Cancel safe: what it was called for, the next one gets.
-    pub fn wait(&self) -> Wait<'_, E> {
+    pub fn wait(&self) -> Wait<'_, T, I> {
         Wait { core: self, ticket: None, line: |state| &mut state.items }
     }
 
@@ -208,9 +205,9 @@ impl<E> Core<E> {
         &self,
         held: &mut usize,
         max: usize,
-        live: impl Fn(&E) -> bool,
-        out: impl FnMut(E),
-        expired: &mut Vec<E>,
+        live: impl Fn(&Entry<T, I>) -> bool,
+        out: impl FnMut(Entry<T, I>),
+        expired: &mut Vec<Entry<T, I>>,
     ) -> Option<usize> {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
@@ -225,23 +222,24 @@ impl<E> Core<E> {
     }
 
     /// Waits until nothing is inside and nothing is in hand; `true` at once if nobody is there to take anything.
-    pub fn idle(&self) -> Wait<'_, E> {
+    pub fn idle(&self) -> Wait<'_, T, I> {
         Wait { core: self, ticket: None, line: |state| &mut state.idle }
     }
 
     /// Takes out what is left.
-    pub fn sweep(&self) -> Vec<E> {
+    pub fn sweep(&self) -> Vec<T> {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
-        let mut left = Vec::with_capacity(state.lanes.len());
-        while let Some((weight, entry)) = state.lanes.pop() {
-            state.used.items -= 1;
-            state.used.weight -= weight;
-            left.push(entry);
-        }
+        // However much it is, the lock is held for a moment only.
+        let mut left = state.lanes.take_all();
+        state.used.items -= left.len();
+        state.used.weight -= left.weight();
         state.grant(&mut wakes);
         state.settle(&mut wakes);
-        left
+        drop(state);
+        let mut items = Vec::with_capacity(left.len());
+        items.extend(std::iter::from_fn(|| left.pop()).map(|entry| entry.item));
+        items
     }
 
     pub fn view(&self) -> View {
@@ -289,7 +287,7 @@ impl<E> Core<E> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
+    fn lock(&self) -> MutexGuard<'_, State<T, I>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -300,7 +298,7 @@ fn fits(used: Load, more: Load, limit: Load) -> bool {
         && used.weight.checked_add(more.weight).is_some_and(|weight| weight <= limit.weight)
 }
 
-impl<E> State<E> {
+impl<T, I: Copy> State<T, I> {
     fn admits(&self, load: Load) -> Result<(), Denied> {
         if self.closed {
             Err(Denied::Closed)
@@ -328,13 +326,13 @@ impl<E> State<E> {
         self.settle(wakes);
     }
 
-    fn insert(&mut self, lane: u8, weight: u64, mut entry: E, mark: impl FnOnce(&mut E), wakes: &mut Wakes) {
+    fn insert(&mut self, lane: u8, mut entry: Entry<T, I>, now: impl FnOnce() -> I, wakes: &mut Wakes) {
         // A clock read for each would cost as much as all the rest.
         if self.sent.is_multiple_of(16) {
-            mark(&mut entry);
+            entry.since = Some(now());
         }
         self.sent += 1;
-        self.lanes.push(lane, weight, entry);
+        self.lanes.push(lane, entry);
         wakes.add(self.items.call(true));
     }
 
@@ -353,17 +351,17 @@ impl<E> State<E> {
         &mut self,
         held: &mut usize,
         max: usize,
-        live: impl Fn(&E) -> bool,
-        mut out: impl FnMut(E),
-        expired: &mut Vec<E>,
+        live: impl Fn(&Entry<T, I>) -> bool,
+        mut out: impl FnMut(Entry<T, I>),
+        expired: &mut Vec<Entry<T, I>>,
         wakes: &mut Wakes,
     ) -> Option<usize> {
         self.busy -= std::mem::take(held);
         let (mut taken, mut thrown) = (0, 0);
         while taken < max && thrown < EXPIRED_AT_ONCE {
-            let Some((weight, entry)) = self.lanes.pop() else { break };
+            let Some(entry) = self.lanes.pop() else { break };
             self.used.items -= 1;
-            self.used.weight -= weight;
+            self.used.weight -= entry.weight;
             if live(&entry) {
                 taken += 1;
                 out(entry);
@@ -414,13 +412,13 @@ impl<E> State<E> {
 }
 
 /// Waits for room. Dropped before it is done, it gives back what it may have got.
-pub(super) struct Reserve<'a, E> {
-    core: &'a Core<E>,
+pub(super) struct Reserve<'a, T, I: Copy> {
+    core: &'a Core<T, I>,
     load: Load,
     ticket: Option<Key>,
 }
 
-impl<E> Future for Reserve<'_, E> {
+impl<T, I: Copy> Future for Reserve<'_, T, I> {
     type Output = Result<(), Denied>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -455,7 +453,7 @@ impl<E> Future for Reserve<'_, E> {
     }
 }
 
-impl<E> Drop for Reserve<'_, E> {
+impl<T, I: Copy> Drop for Reserve<'_, T, I> {
     fn drop(&mut self) {
         let Some(key) = self.ticket.take() else { return };
         let mut wakes = Wakes::default();
@@ -473,21 +471,21 @@ impl<E> Drop for Reserve<'_, E> {
 }
 
 /// Waits for entries, or for the queue to be idle.
-pub(super) struct Wait<'a, E> {
-    core: &'a Core<E>,
+pub(super) struct Wait<'a, T, I: Copy> {
+    core: &'a Core<T, I>,
     ticket: Option<Key>,
-    line: fn(&mut State<E>) -> &mut Line<()>,
+    line: fn(&mut State<T, I>) -> &mut Line<()>,
 }
 
-impl<E> Wait<'_, E> {
+impl<T, I: Copy> Wait<'_, T, I> {
     /// As [`Core::take`], and waits while there is none.
     pub fn poll_take(
         &mut self,
         held: &mut usize,
         max: usize,
-        live: impl Fn(&E) -> bool,
-        out: impl FnMut(E),
-        expired: &mut Vec<E>,
+        live: impl Fn(&Entry<T, I>) -> bool,
+        out: impl FnMut(Entry<T, I>),
+        expired: &mut Vec<Entry<T, I>>,
         cx: &mut Context<'_>,
     ) -> Poll<usize> {
         let core = self.core;
@@ -530,7 +528,7 @@ impl<E> Wait<'_, E> {
     }
 
     /// Stands in line again, or still.
-    fn join(&mut self, state: &mut State<E>, wakes: &mut Wakes, cx: &mut Context<'_>) {
+    fn join(&mut self, state: &mut State<T, I>, wakes: &mut Wakes, cx: &mut Context<'_>) {
         let line = (self.line)(state);
         match self.ticket {
             Some(key) if line.called(key).is_none() => wakes.discard(line.refresh(key, cx.waker())),
@@ -544,7 +542,7 @@ impl<E> Wait<'_, E> {
     }
 }
 
-impl<E> Drop for Wait<'_, E> {
+impl<T, I: Copy> Drop for Wait<'_, T, I> {
     fn drop(&mut self) {
         let Some(key) = self.ticket.take() else { return };
         let mut wakes = Wakes::default();
