@@ -20,6 +20,9 @@ pub struct Probe {
     /// With `?verbose`: every check by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checks: Option<BTreeMap<String, CheckView>>,
+    /// With `?verbose`: every loop that liveness watches, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loops: Option<BTreeMap<String, LoopView>>,
 }
 
 /// What a probe says.
@@ -41,7 +44,7 @@ pub enum ProbeStatus {
     Starting,
 }
 
-/// Why a server is not ready.
+/// Why a server is not ready, or not healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +55,8 @@ pub enum ProbeReason {
     Draining,
     /// A critical dependency is down.
     Dependency,
+    /// `/livez`: a loop makes no progress.
+    Stalled,
 }
 
 /// The last result of one check.
@@ -69,6 +74,18 @@ pub struct CheckView {
     /// What went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// How a loop fares that has to advance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LoopView {
+    /// It has not advanced for longer than its limit.
+    pub stalled: bool,
+    /// Since it last advanced, in milliseconds; `null` while it waits for work.
+    pub age_ms: Option<u64>,
+    /// How long it may take, in milliseconds.
+    pub limit_ms: u64,
 }
 
 /// How a check went.

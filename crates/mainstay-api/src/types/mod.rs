@@ -18,8 +18,8 @@ mod store;
 mod token;
 
 pub use admin::{
-    AuditRecord, CheckState, CheckView, Config, ConfigEntry, Draining, LogLevel, Probe, ProbeReason,
-    ProbeStatus,
+    AuditRecord, CheckState, CheckView, Config, ConfigEntry, Draining, LogLevel, LoopView, Probe,
+    ProbeReason, ProbeStatus,
 };
 pub use claim::{Claim, Claimed, ClaimedJob};
 pub use commit::{Commit, CommitOp, CommitResult, Committed, Require};
