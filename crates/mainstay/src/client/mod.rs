@@ -18,12 +18,14 @@
 //! ```
 
 mod commit;
+mod deadline;
 mod error;
 mod waiting;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use commit::CommitBuilder;
+use deadline::Deadline;
 pub use error::StoreError;
 use mainstay_core::{
     MemoryStore,
@@ -45,6 +47,11 @@ type Result<T> = std::result::Result<T, StoreError>;
 ///
 /// Every method is cancel safe in this sense: dropped before it answers, a write may or may not have happened, and
 /// never by halves. Repeat a write under the same [`CommitBuilder::idempotency_key`] to be sure.
+///
+/// Every method ends with the deadline of the [`Context`](crate::Context) it is called in, with
+/// [`mainstay_core::ErrorKind::DeadlineExceeded`]. A write whose deadline has passed before the store has begun with it
+/// is not applied; after that, [`StoreError::may_have_happened`] is true. Without a deadline, the store's own time
+/// limits hold.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -103,7 +110,7 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn job(&self, id: JobId) -> Result<Option<JobRecord>> {
-        match self.0.store.get(&Key::Job(id)).await? {
+        match self.get(&Key::Job(id)).await? {
             Some(Record::Job(job)) => Ok(Some(*job)),
             _ => Ok(None),
         }
@@ -114,7 +121,7 @@ impl Client {
     /// # Errors
     /// The store's; [`mainstay_core::ErrorKind::Invalid`] for a cursor of another query.
     pub async fn jobs(&self, filter: JobFilter, page: Page) -> Result<Slice> {
-        Ok(self.0.store.list(&Query::Jobs(filter), &page).await?)
+        self.list(&Query::Jobs(filter), &page).await
     }
 
     /// A page of a queue's dead letters, newest first.
@@ -122,7 +129,7 @@ impl Client {
     /// # Errors
     /// As [`Client::jobs`].
     pub async fn dead(&self, filter: DeadFilter, page: Page) -> Result<Slice> {
-        Ok(self.0.store.list(&Query::Dead(filter), &page).await?)
+        self.list(&Query::Dead(filter), &page).await
     }
 
     /// One queue.
@@ -130,10 +137,18 @@ impl Client {
     /// # Errors
     /// The store's.
     pub async fn queue(&self, name: &QueueName) -> Result<Option<QueueRecord>> {
-        match self.0.store.get(&Key::Queue(name.clone())).await? {
+        match self.get(&Key::Queue(name.clone())).await? {
             Some(Record::Queue(queue)) => Ok(Some(queue)),
             _ => Ok(None),
         }
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>> {
+        Ok(Deadline::current()?.read(self.0.store.get(key)).await?)
+    }
+
+    async fn list(&self, query: &Query, page: &Page) -> Result<Slice> {
+        Ok(Deadline::current()?.read(self.0.store.list(query, page)).await?)
     }
 
     /// Creates a queue or replaces its whole configuration.
@@ -196,16 +211,18 @@ impl Client {
     }
 
     /// Commits that travel together, as they are: each stands alone, all share one durability point. How long the
-    /// store took is measured.
+    /// store took is measured. [`Batch::within`] is shortened to what the context's deadline leaves.
     ///
     /// # Errors
     /// Those of [`Store::submit`].
     pub async fn submit(
         &self,
-        batch: Batch,
+        mut batch: Batch,
     ) -> std::result::Result<Vec<std::result::Result<Committed, Failure>>, mainstay_core::Error> {
+        let deadline = Deadline::current()?;
+        batch.within = deadline.limit(batch.within);
         let began = tokio::time::Instant::now();
-        let answer = self.0.store.submit(batch).await;
+        let answer = deadline.commit(self.0.store.submit(batch)).await;
         let outcome = if answer.is_ok() { "ok" } else { "error" };
         metrics::histogram!("mainstay.store.commit.duration", "outcome" => outcome)
             .record(began.elapsed().as_secs_f64());

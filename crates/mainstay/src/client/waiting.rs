@@ -11,7 +11,7 @@ use mainstay_core::{
     time::StoreTime,
 };
 
-use super::{Client, Result, unexpected};
+use super::{Client, Deadline, Result, unexpected};
 
 impl Client {
     /// Takes jobs, waiting up to `wait` for the first; empty when none came or when `stop` resolved first.
@@ -20,7 +20,8 @@ impl Client {
     /// future is safe too: the store takes back what it could not hand over.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's; [`mainstay_core::ErrorKind::DeadlineExceeded`] when the context's deadline comes before `wait` is
+    /// over.
     pub async fn claim(
         &self,
         claim: Claim,
@@ -47,7 +48,7 @@ impl Client {
                 return Ok(grants);
             }
             _woken = None;
-            let waiting = pin!(self.store().wait(&interests, left));
+            let waiting = pin!(self.store().wait(&interests, Deadline::current()?.limit_wait(left)));
             match select(waiting, stop.as_mut()).await {
                 Either::Left((wake, _)) => _woken = Some(wake?),
                 Either::Right(_) => return Ok(Vec::new()),
@@ -58,7 +59,8 @@ impl Client {
     /// A job once it has finished, or as it is when `wait` is over or `stop` has resolved. `None`: no such job.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's; [`mainstay_core::ErrorKind::DeadlineExceeded`] when the context's deadline comes before `wait` is
+    /// over.
     pub async fn finished(
         &self,
         id: JobId,
@@ -74,7 +76,7 @@ impl Client {
                 return Ok(job);
             }
             let interests = [Interest::Finished(id)];
-            let waiting = pin!(self.store().wait(&interests, left));
+            let waiting = pin!(self.store().wait(&interests, Deadline::current()?.limit_wait(left)));
             match select(waiting, stop.as_mut()).await {
                 Either::Left((wake, _)) => drop(wake?),
                 Either::Right(_) => return Ok(job),

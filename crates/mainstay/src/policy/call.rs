@@ -329,8 +329,12 @@ impl<C> Trial<'_, C> {
                 ticket.settle(
                     match verdict {
                         Verdict::Ok | Verdict::Permanent => Told::Works { slow },
-                        Verdict::Retry | Verdict::RetryAfter(_) | Verdict::Overloaded => Told::Fails { slow },
                         Verdict::Ignored => Told::Nothing,
+                        // What the operation makes of the end of its time: it looked at the clock before we did.
+                        _ if at.is_some_and(|at| at <= ended) => {
+                            self.told_by_silence(&terms, limit, ended - now)
+                        }
+                        Verdict::Retry | Verdict::RetryAfter(_) | Verdict::Overloaded => Told::Fails { slow },
                     },
                     ended,
                 );

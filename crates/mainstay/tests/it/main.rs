@@ -4,6 +4,8 @@ mod admin;
 mod call_site;
 mod components;
 mod config;
+#[cfg(feature = "testing")]
+mod deadline;
 mod failures;
 mod gate;
 mod harness;

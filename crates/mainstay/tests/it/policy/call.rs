@@ -11,7 +11,7 @@ use mainstay::policy::{
     Refusal, Retry, Verdict, retried, retry,
 };
 use mainstay::{millis, secs};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{fails_after, permanent, plain, target, transient, watched};
 
@@ -346,7 +346,12 @@ async fn callers_in_a_hurry_do_not_open_the_breaker_for_everybody() {
         let late = mainstay::Context::new().with_time_limit(millis(20));
         late.scope(async { target.run(silent).await }).await.unwrap_err();
     }
-    assert_eq!(target.breaker(), BreakerState::Closed);
+    let told = target.call().deadline(within(20)).run(async |attempt| {
+        sleep_until(attempt.deadline().unwrap()).await;
+        Err::<(), _>(transient())
+    });
+    assert!(matches!(told.await, Err(PolicyError::Failed { .. })));
+    assert_eq!(target.breaker(), BreakerState::Closed, "nor does what the operation itself says of its end");
     let _ = target.call().deadline(within(1_000)).run(silent).await;
     assert_eq!(target.breaker(), BreakerState::Open, "it had as long as the policy itself gives an attempt");
 
