@@ -63,5 +63,5 @@ pub use layer::{ByStatus, Policed, PolicyLayer, ReplayBody};
 pub use policies::Policies;
 pub use retry::{retried, retry};
 pub use target::Target;
-pub(crate) use within::Within;
 pub use verdict::{ByError, Classified, Classify, Verdict, verdict_of};
+pub(crate) use within::Within;

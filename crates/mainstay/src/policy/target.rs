@@ -173,7 +173,7 @@ impl Target {
             state: Mutex::new(State {
                 budget: Budget::new(&policy.budget, now),
                 breaker: Breaker::new(&policy.breaker, now),
-                pace: Pace::default(),
+                pace: Pace::new(now),
                 terms: Terms::of(&policy),
                 total: policy.total(),
                 policy,

@@ -6,36 +6,49 @@ use super::{Decision, Rate};
 
 /// An instant in *ticks*: nanoseconds times the rate's count. One event then costs a whole number of them, so that
 /// nothing is ever rounded.
-pub(super) type Ticks = u128;
+pub(crate) type Ticks = u128;
 
-/// Takes `cost` events out of what a key has at `now_ns`, or none. `due` is when its next event would be on schedule,
-/// and is moved on.
-pub(super) fn take(rate: &Rate, due: &mut Ticks, now_ns: u64, cost: u32) -> Decision {
+/// Takes `cost` events out of what a key has at `now`, or none and says how much too early it is. `due` is when the next
+/// event would be on schedule, and is moved on.
+pub(crate) fn admit(rate: &Rate, due: &mut Ticks, now: Ticks, cost: u32) -> Result<(), Ticks> {
     let each = rate.per().as_nanos();
-    let scale = u128::from(rate.count());
-    let now = u128::from(now_ns) * scale;
-    let burst = each * u128::from(rate.at_once());
-    let from = (*due).max(now);
-    let to = from + each * u128::from(cost);
-    let allowed = to <= now + burst;
-    let due_now = if allowed { to } else { from };
-    if allowed {
-        *due = to;
+    let to = (*due).max(now) + each * u128::from(cost);
+    let latest = now + each * u128::from(rate.at_once());
+    if to > latest {
+        return Err(to - latest);
     }
-    // Rounded up: whoever comes back then is on time.
-    let wait = |ticks: u128| Duration::from_nanos(ticks.div_ceil(scale).try_into().unwrap_or(u64::MAX));
+    *due = to;
+    Ok(())
+}
+
+/// An instant of a clock in the rate's ticks.
+pub(crate) fn ticks(rate: &Rate, now_ns: u64) -> Ticks {
+    u128::from(now_ns) * u128::from(rate.count())
+}
+
+/// How long to wait for so many ticks, rounded up: whoever comes back then is on time.
+pub(crate) fn wait(rate: &Rate, ticks: Ticks) -> Duration {
+    Duration::from_nanos(ticks.div_ceil(u128::from(rate.count())).try_into().unwrap_or(u64::MAX))
+}
+
+/// [`admit`], with all that can be said about it.
+pub(super) fn take(rate: &Rate, due: &mut Ticks, now_ns: u64, cost: u32) -> Decision {
+    let now = ticks(rate, now_ns);
+    let early = admit(rate, due, now, cost).err();
+    let (each, due) = (rate.per().as_nanos(), (*due).max(now));
+    let burst = each * u128::from(rate.at_once());
     Decision {
-        allowed,
+        allowed: early.is_none(),
         limit: rate.at_once(),
-        remaining: (now + burst).saturating_sub(due_now).checked_div(each).unwrap_or(0) as u32,
-        reset: wait(due_now - now),
-        retry_after: (!allowed && cost <= rate.at_once()).then(|| wait(to - burst - now)),
+        remaining: (now + burst).saturating_sub(due).checked_div(each).unwrap_or(0) as u32,
+        reset: wait(rate, due - now),
+        retry_after: early.filter(|_| cost <= rate.at_once()).map(|early| wait(rate, early)),
     }
 }
 
 /// Whether a key is as good as new.
 pub(super) fn is_idle(rate: &Rate, due: Ticks, now_ns: u64) -> bool {
-    due <= u128::from(now_ns) * u128::from(rate.count())
+    due <= ticks(rate, now_ns)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@
 //! Metrics: `mainstay.rate.decisions` by `limiter` and `decision` (`allowed`, `refused`, `failed`), and
 //! `mainstay.rate.evicted` by `limiter`.
 
-mod gcra;
+pub(crate) mod gcra;
 mod limiter;
 mod store;
 mod table;

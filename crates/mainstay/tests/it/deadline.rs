@@ -9,8 +9,8 @@ use mainstay::core::error::{Error, ErrorKind};
 use mainstay::core::op::{Claim, Committed, Failure};
 use mainstay::core::queue::QueueConfig;
 use mainstay::core::store::{
-    Batch, Budget, Capabilities, DeadFilter, Interest, JobFilter, Key, Maintained, Page, Query, Record, Slice,
-    Store, Wake,
+    Batch, Budget, Capabilities, DeadFilter, Interest, JobFilter, Key, Maintained, Page, Query, Record,
+    Slice, Store, Wake,
 };
 use mainstay::core::time::Now;
 use mainstay::core::{JobId, name::QueueName};
