@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -10,8 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tower::{Layer, Service};
 
 use super::{Attempt, Classified, Classify, PolicyError, Target, Verdict};
-use crate::millis;
+use crate::{millis, secs};
 
+/// Nobody is told to stay away for longer, whatever a response says.
+const LONGEST_WAIT: Duration = secs(86_400);
 const RETRIES: HeaderName = HeaderName::from_static("x-retry-attempt");
 const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -53,9 +55,9 @@ pub struct Policed<S, J = ByStatus> {
 
 /// Judges responses by their status, and errors by what they say of themselves.
 ///
-/// 408, 425, 429, 500, 502, 503 and 504 may pass, with `Retry-After` (in seconds) if there is one. With
-/// `x-should-retry: false` they mean [`Verdict::Overloaded`]: whoever answered has tried, or sheds load. Other 4xx
-/// and 5xx stay.
+/// 408, 425, 429, 500, 502, 503 and 504 may pass, with `Retry-After` if there is one: seconds, or a date, which is
+/// compared with the response's own `Date`, else with our clock; a day at most. With `x-should-retry: false` they mean
+/// [`Verdict::Overloaded`]: whoever answered has tried, or sheds load. Other 4xx and 5xx stay.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ByStatus;
 
@@ -167,13 +169,35 @@ fn stamp(headers: &mut HeaderMap, attempt: Attempt, upstream: u32) {
     }
 }
 
+/// When to come back (RFC 9110, 10.2.3). What is no such value says nothing.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers, header::RETRY_AFTER)?.trim();
+    let wait = match value.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = httpdate::parse_http_date(value).ok()?;
+            // The clock that the date was read from, if we can: ours may be wrong, or theirs.
+            let theirs = text(headers, header::DATE).and_then(|date| httpdate::parse_http_date(date).ok());
+            at.duration_since(theirs.unwrap_or_else(wall)).unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(LONGEST_WAIT))
+}
+
+fn wall() -> SystemTime {
+    UNIX_EPOCH + millis(u64::try_from(crate::clock::current().now().wall.0).unwrap_or(0))
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
 impl<R, E: Classified> Classify<Response<R>, E> for ByStatus {
     fn classify(&self, outcome: Result<&Response<R>, &E>) -> Verdict {
         let response = match outcome {
             Ok(response) => response,
             Err(error) => return error.verdict(),
         };
-        let header = |name| response.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
         match response.status() {
             StatusCode::REQUEST_TIMEOUT
             | StatusCode::TOO_EARLY
@@ -181,12 +205,9 @@ impl<R, E: Classified> Classify<Response<R>, E> for ByStatus {
             | StatusCode::INTERNAL_SERVER_ERROR
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => match header(SHOULD_RETRY) {
+            | StatusCode::GATEWAY_TIMEOUT => match text(response.headers(), SHOULD_RETRY) {
                 Some("false") => Verdict::Overloaded,
-                _ => match header(header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok()) {
-                    Some(seconds) => Verdict::RetryAfter(Duration::from_secs(seconds)),
-                    None => Verdict::Retry,
-                },
+                _ => retry_after(response.headers()).map_or(Verdict::Retry, Verdict::RetryAfter),
             },
             status if status.is_client_error() || status.is_server_error() => Verdict::Permanent,
             _ => Verdict::Ok,

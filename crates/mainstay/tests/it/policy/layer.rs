@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use mainstay::policy::{GaveUp, Policy, PolicyError, PolicyLayer, Retry};
+use mainstay::policy::{ByStatus, Classify, GaveUp, Policy, PolicyError, PolicyLayer, Retry, Verdict};
 use mainstay::{millis, secs};
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -123,6 +123,47 @@ async fn retry_after_of_a_response_is_waited_for() {
     let began = Instant::now();
     PolicyLayer::new(target(policy)).layer(service).oneshot(Request::new(())).await.unwrap();
     assert_eq!(began.elapsed(), secs(3) + millis(100));
+}
+
+#[test]
+fn retry_after_is_read_as_seconds_and_as_a_date_and_is_a_day_at_most() {
+    let (sun, now) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:30 GMT");
+    let rows = [
+        ("3", None, Some(secs(3))),
+        ("18446744073709551615", None, Some(secs(86_400))),
+        (sun, Some(now), Some(secs(7))),
+        // The two old forms of RFC 9110, 5.6.7.
+        ("Sunday, 06-Nov-94 08:49:37 GMT", Some(now), Some(secs(7))),
+        ("Sun Nov  6 08:49:37 1994", Some(now), Some(secs(7))),
+        (now, Some(sun), Some(secs(0))),
+        (sun, None, Some(secs(0))),
+        (sun, Some("yesterday"), Some(secs(0))),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", Some(now), Some(secs(86_400))),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None, Some(secs(86_400))),
+        ("soon", Some(now), None),
+        ("-1", None, None),
+    ];
+    for (retry_after, date, wait) in rows {
+        let response = Response::builder().status(503).header("retry-after", retry_after);
+        let response = match date {
+            Some(date) => response.header("date", date),
+            None => response,
+        };
+        let verdict = ByStatus.classify(Ok::<_, &io::Error>(&response.body(()).unwrap()));
+        assert_eq!(verdict, wait.map_or(Verdict::Retry, Verdict::RetryAfter), "{retry_after} {date:?}");
+    }
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn a_date_without_a_date_of_its_response_is_compared_with_virtual_time() {
+    mainstay::testing::block_on_virtual(async {
+        let now = mainstay::testing::START.0.unsigned_abs();
+        let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + millis(now + 5_000));
+        let response = Response::builder().status(503).header("retry-after", date).body(()).unwrap();
+        tokio::time::sleep(secs(2)).await;
+        assert_eq!(ByStatus.classify(Ok::<_, &io::Error>(&response)), Verdict::RetryAfter(secs(3)));
+    });
 }
 
 /// Panics when it is called without having been polled ready; a clone has not been.
