@@ -19,6 +19,8 @@ use crate::policy::Later;
 pub struct ApiError {
     status: StatusCode,
     detail: String,
+    /// What it is, for programs.
+    code: Option<&'static str>,
     retry_after: Option<u32>,
     /// Whoever called should not try again at once: we have, or we shed load.
     no_retry: bool,
@@ -29,7 +31,14 @@ pub struct ApiError {
 impl ApiError {
     /// An answer with this status, and words for the caller.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> ApiError {
-        ApiError { status, detail: detail.into(), retry_after: None, no_retry: false, cause: None }
+        ApiError {
+            status,
+            detail: detail.into(),
+            code: None,
+            retry_after: None,
+            no_retry: false,
+            cause: None,
+        }
     }
 }
 
@@ -49,6 +58,7 @@ fn of_policy(error: &(dyn std::error::Error + 'static)) -> Option<ApiError> {
     let later: &Later = error.downcast_ref().or_else(|| error.source()?.downcast_ref())?;
     let seconds = later.after.as_millis().div_ceil(1_000);
     Some(ApiError {
+        code: Some("overloaded"),
         retry_after: Some(u32::try_from(seconds).unwrap_or(u32::MAX)),
         no_retry: true,
         ..ApiError::new(
@@ -77,7 +87,7 @@ fn of_store(error: &StoreError) -> ApiError {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
         }
         (Some(_), _) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
-        (None, Some(StoreErrorKind::Overloaded)) => unavailable(1),
+        (None, Some(StoreErrorKind::Overloaded)) => ApiError { code: Some("overloaded"), ..unavailable(1) },
         (None, Some(StoreErrorKind::DeadlineExceeded)) => {
             ApiError::new(StatusCode::GATEWAY_TIMEOUT, "the store did not answer in time")
         }
@@ -95,7 +105,10 @@ impl IntoResponse for ApiError {
             }
         }
         let title = self.status.canonical_reason().unwrap_or("Error");
-        let body = json!({ "title": title, "status": self.status.as_u16(), "detail": self.detail });
+        let mut body = json!({ "title": title, "status": self.status.as_u16(), "detail": self.detail });
+        if let Some(code) = self.code {
+            body["code"] = code.into();
+        }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

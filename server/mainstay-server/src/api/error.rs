@@ -228,4 +228,33 @@ mod tests {
         assert_eq!(failed(&Error::new(ErrorKind::DeadlineExceeded, "late")).status, 504);
         assert_eq!(failed(&Error::new(ErrorKind::Overloaded, "full")).code, Code::Overloaded);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shed_request_is_told_so_in_the_words_of_the_contract() {
+        use axum::{Router, routing::get};
+        use mainstay::admission::{Admission, AdmissionRules};
+        use mainstay::request::Pipeline;
+        use tower::ServiceExt;
+
+        let rules = AdmissionRules { initial: 1, max: 1, max_wait_ms: 100, ..AdmissionRules::default() };
+        let admission = Admission::new("api", rules).unwrap();
+        let pipeline = Pipeline::default().admission(admission.clone()).refuse_with(refuse);
+        let router = Router::new().route("/v1/store", get(|| async { "{}" })).layer(pipeline);
+        let request =
+            || http::Request::get("/v1/store").header("x-request-id", "r-1").body(Body::empty()).unwrap();
+
+        let held = admission.admit().await.unwrap();
+        let shed = router.clone().oneshot(request()).await.unwrap();
+        assert_eq!(shed.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(shed.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(shed.headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+        let body = axum::body::to_bytes(shed.into_body(), 10_000).await.unwrap();
+        let problem: Problem = serde_json::from_slice(&body).unwrap();
+        assert_eq!((problem.code, problem.status, problem.retryable), (Code::Overloaded, 503, true));
+        assert_eq!(problem.outcome, Outcome::NotApplied);
+        assert_eq!((problem.instance.as_str(), problem.request_id.as_str()), ("/v1/store", "r-1"));
+
+        held.done();
+        assert_eq!(router.oneshot(request()).await.unwrap().status(), StatusCode::OK);
+    }
 }

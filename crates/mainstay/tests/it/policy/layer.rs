@@ -265,4 +265,8 @@ async fn a_handler_whose_call_was_refused_answers_so_that_nobody_tries_again_at_
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.headers()["retry-after"], "2");
     assert_eq!(answer.headers()["x-should-retry"], "false");
+    assert_eq!(answer.headers()["content-type"], "application/problem+json");
+    let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((&problem["code"], &problem["status"]), (&"overloaded".into(), &503.into()));
 }
