@@ -75,12 +75,11 @@ impl Context {
 
     /// Tells the caller of a request by what it can be found.
     pub(crate) fn stamp(&self, headers: &mut HeaderMap) {
-        let id = self.request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok());
-        let trace = self.trace().and_then(|trace| HeaderValue::from_bytes(&trace.text()).ok());
-        for (name, value) in [(REQUEST_ID, id), (TRACEPARENT, trace)] {
-            if let Some(value) = value {
-                headers.insert(name, value);
-            }
+        if let Some(id) = self.request_id().and_then(|id| HeaderValue::from_str(id.as_str()).ok()) {
+            headers.insert(REQUEST_ID, id);
+        }
+        if let Some(trace) = self.trace().and_then(|trace| HeaderValue::from_bytes(&trace.text()).ok()) {
+            headers.insert(TRACEPARENT, trace);
         }
     }
 }

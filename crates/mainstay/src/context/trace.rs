@@ -89,8 +89,13 @@ fn new_span_id() -> u64 {
 
 /// The lowest digits of a number, as many as there is room for.
 pub(super) fn hex(mut number: u128, into: &mut [u8]) {
-    for digit in into.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 15) as usize];
-        number >>= 4;
+    // Sixteen at a time, because a shift of 128 bits is several.
+    for digits in into.rchunks_mut(16) {
+        let mut half = number as u64;
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(half & 15) as usize];
+            half >>= 4;
+        }
+        number >>= 64;
     }
 }

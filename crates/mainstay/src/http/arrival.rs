@@ -16,8 +16,20 @@ pub(crate) struct Arrival {
     pub method: Method,
     pub uri: Uri,
     pub context: Context,
-    pub peer: Option<Peer>,
+    pub caller: Option<Arc<Caller>>,
     pub shutdown: Option<Shutdown>,
+}
+
+/// The other end of a connection, and its address as log lines show it.
+pub(crate) struct Caller {
+    pub peer: Peer,
+    pub addr: Box<str>,
+}
+
+impl Caller {
+    pub fn new(peer: Peer) -> Arc<Self> {
+        Arc::new(Self { peer, addr: peer.addr.to_string().into() })
+    }
 }
 
 /// The one entry in a request's extensions: each costs an allocation.
@@ -36,14 +48,14 @@ impl Arrival {
         }
     }
 
-    pub fn new<B>(request: &Request<B>, peer: Option<Peer>, shutdown: Option<Shutdown>) -> Self {
+    pub fn new<B>(request: &Request<B>, caller: Option<Arc<Caller>>, shutdown: Option<Shutdown>) -> Self {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         Self {
             at: Instant::now(),
             method,
             uri,
             context: Context::from_headers(request.headers()),
-            peer,
+            caller,
             shutdown,
         }
     }
@@ -52,7 +64,7 @@ impl Arrival {
 impl Peer {
     /// The peer of a request, by its extensions. `None` where the router is served by something else.
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get::<Arrived>()?.arrival.peer
+        extensions.get::<Arrived>()?.arrival.caller.as_ref().map(|caller| caller.peer)
     }
 }
 

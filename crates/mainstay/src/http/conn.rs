@@ -129,7 +129,8 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
     type Future = Answer;
 
     fn call(&self, request: Request<Incoming>) -> Answer {
-        let arrival = Arrival::new(&request, Some(self.conn.peer), Some(self.door.shutdown.clone()));
+        let arrival =
+            Arrival::new(&request, Some(self.conn.caller.clone()), Some(self.door.shutdown.clone()));
         let arrival = Arc::new(arrival);
         let flight = self.conn.begin(arrival.clone());
         let mut request = request.map(Body::new);

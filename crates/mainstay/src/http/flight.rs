@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::Peer;
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Caller};
 use super::delivery::{LostWithConnection, Outgoing};
 use super::upgrade::Upgrade;
 use crate::app::Overstayer;
@@ -34,7 +34,7 @@ pub(crate) struct Flights {
 /// One connection.
 pub(crate) struct Conn {
     id: u64,
-    pub peer: Peer,
+    pub caller: Arc<Caller>,
     requests: Mutex<Vec<Request>>,
     begun: AtomicU64,
     /// When it began to wait for a request, in milliseconds.
@@ -46,8 +46,10 @@ pub(crate) struct Conn {
     pub outgoing: Arc<Outgoing>,
     /// Of HTTP/1.1 to something else.
     pub upgrade: Upgrade,
-    /// Notified when the first request begins, and when the last one in flight ends.
+    /// Notified when the first request begins, and when the last one in flight ends if somebody waits for that.
     changed: Notify,
+    /// Somebody waits for the last one. Set before the requests are looked at.
+    awaited: AtomicBool,
 }
 
 struct Request {
@@ -61,7 +63,7 @@ impl Flights {
     pub fn enter(self: &Arc<Self>, peer: Peer) -> Entered {
         let conn = Arc::new(Conn {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            peer,
+            caller: Caller::new(peer),
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
             waits_since_ms: AtomicU64::new(monotonic_ms()),
@@ -70,6 +72,7 @@ impl Flights {
             outgoing: Arc::default(),
             upgrade: Upgrade::default(),
             changed: Notify::new(),
+            awaited: AtomicBool::new(false),
         });
         self.lock().insert(conn.id, conn.clone());
         metrics::gauge!("http.server.open_connections").increment(1);
@@ -83,7 +86,7 @@ impl Flights {
         let conns: Vec<_> = self.lock().values().cloned().collect();
         let mut all = Vec::new();
         for conn in conns {
-            let whence = format!("from {} to {}", conn.peer.addr, conn.peer.local);
+            let whence = format!("from {} to {}", conn.caller.addr, conn.caller.peer.local);
             let requests = conn.lock();
             let blocked = conn.write_blocked.load(Ordering::Relaxed);
             all.extend(requests.iter().filter(|request| blocked || !request.answered).map(|request| {
@@ -154,6 +157,7 @@ impl Conn {
 
     /// Resolves when nothing would be lost by dropping the connection, and it has had a moment to part in order.
     pub async fn quiet(&self) {
+        self.awaited.store(true, Ordering::Relaxed);
         loop {
             let changed = self.changed.notified();
             if self.is_busy() {
@@ -223,7 +227,8 @@ impl Drop for Flight {
         let last = requests.iter().all(|request| request.answered);
         drop(requests);
         self.conn.unflushed.store(true, Ordering::Relaxed);
-        if last {
+        // The lock orders this look after that of whoever has seen a request.
+        if last && self.conn.awaited.load(Ordering::Relaxed) {
             self.conn.changed.notify_waiters();
         }
     }

@@ -62,12 +62,12 @@ impl Fields {
             ValueRef::Text(text) => self.add(redact, name, Kind::Text, |out| out.push_str(text)),
             ValueRef::Signed(number) => self.display(redact, name, Kind::Signed, format_args!("{number}")),
             ValueRef::Unsigned(number) => {
-                self.display(redact, name, Kind::Unsigned, format_args!("{number}"))
+                self.add(redact, name, Kind::Unsigned, |out| digits(out, number, 1));
             }
             ValueRef::Bool(flag) => self.display(redact, name, Kind::Bool, format_args!("{flag}")),
             // With its point, so that a reader sees that it is one: `10.0`.
             ValueRef::Float(number) if number.is_finite() => {
-                self.display(redact, name, Kind::Float, format_args!("{number:?}"))
+                self.add(redact, name, Kind::Float, |out| float(out, number));
             }
             // JSON has no such numbers.
             ValueRef::Float(number) => self.display(redact, name, Kind::Text, format_args!("{number}")),
@@ -87,7 +87,9 @@ impl Fields {
 
     fn add(&mut self, redact: &Redact, name: &str, kind: Kind, write: impl FnOnce(&mut String)) {
         let hidden = redact.hides(name);
-        let known = self.slots.iter().position(|slot| self.text[slot.name.clone()] == *name);
+        // As bytes: a text would be asked each time whether it is cut in the middle of a character.
+        let text = self.text.as_bytes();
+        let known = self.slots.iter().position(|slot| text[slot.name.clone()] == *name.as_bytes());
         let name = known.map_or_else(
             || {
                 let from = self.text.len();
@@ -107,6 +109,36 @@ impl Fields {
             Some(n) => self.slots[n] = slot,
             None => self.slots.push(slot),
         }
+    }
+}
+
+/// A number in at least so many digits: the standard library's formatting costs several times as much.
+fn digits(out: &mut String, mut number: u64, at_least: usize) {
+    let (mut text, mut from) = ([b'0'; 20], 20);
+    while number > 0 {
+        from -= 1;
+        text[from] = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    // Zeros are there already.
+    out.push_str(std::str::from_utf8(&text[from.min(20 - at_least)..]).unwrap_or_default());
+}
+
+/// As `{:?}` writes it. Milliseconds in thousandths, as most are, are written as the whole numbers that they are: no
+/// two decimals of up to 15 digits are the same float, so that these digits are the shortest that mean it.
+fn float(out: &mut String, number: f64) {
+    let thousandths = (number * 1000.0).round();
+    if !(1.0..1e15).contains(&thousandths) || thousandths / 1000.0 != number {
+        let _ = write!(out, "{number:?}");
+        return;
+    }
+    let whole = thousandths as u64;
+    digits(out, whole / 1000, 1);
+    out.push('.');
+    match whole % 1000 {
+        part if part % 100 == 0 => digits(out, part / 100, 1),
+        part if part % 10 == 0 => digits(out, part / 10, 2),
+        part => digits(out, part, 3),
     }
 }
 
@@ -198,5 +230,29 @@ impl Visit for Reader<'_> {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.value(field, ValueRef::Bool(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(value: ValueRef<'_>) -> String {
+        let mut fields = Fields::default();
+        fields.put(&Redact::new(&[]), "value", value);
+        fields.iter().map(|(_, value, _)| value.to_owned()).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_are_written_as_the_standard_library_does(whole: u64, small in 0..20_000u64, float: f64) {
+            for whole in [whole, small, 0, u64::MAX] {
+                proptest::prop_assert_eq!(written(ValueRef::Unsigned(whole)), whole.to_string());
+                let thousandths = [whole as f64 / 1000.0, -(whole as f64) / 1000.0, whole as f64 / 1e6];
+                for float in thousandths.into_iter().chain([float]).filter(|float| float.is_finite()) {
+                    proptest::prop_assert_eq!(written(ValueRef::Float(float)), format!("{float:?}"));
+                }
+            }
+        }
     }
 }

@@ -127,6 +127,10 @@ fn quoted(out: &mut String, text: &str) {
 
 /// As in a JSON string.
 fn escaped(out: &mut String, text: &str) {
+    // Nearly all are.
+    if is_plain(text.as_bytes()) {
+        return out.push_str(text);
+    }
     let mut rest = text;
     while let Some(at) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\' || b == 0x7f) {
         let (fine, special) = rest.split_at(at);
@@ -143,6 +147,23 @@ fn escaped(out: &mut String, text: &str) {
         rest = &special[1..];
     }
     out.push_str(rest);
+}
+
+/// Whether nothing in it needs escaping, eight bytes at a time. Where one does, the top bit of a byte is left standing
+/// ("Bit Twiddling Hacks", Sean Eron Anderson: "Determine if a word has a byte less than n").
+fn is_plain(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let below = |word: u64, n: u8| word.wrapping_sub(ONES * u64::from(n)) & !word;
+    let found = |word: u64, byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    let special = |word: [u8; 8]| {
+        let word = u64::from_ne_bytes(word);
+        below(word, 0x20) | found(word, b'"') | found(word, b'\\') | found(word, 0x7f)
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let seen = words.iter().fold(special(last), |seen, word| seen | special(*word));
+    seen & (ONES << 7) == 0
 }
 
 /// Bare if it is one word, else quoted.
@@ -226,6 +247,19 @@ mod tests {
             assert_eq!(text.matches('\n').count(), 1, "{text:?}");
             assert!(!text.contains('\u{1b}'), "{text:?}");
         }
+    }
+
+    #[test]
+    fn every_byte_that_needs_escaping_is_found_wherever_it_stands() {
+        for byte in 0..=0x7fu8 {
+            for at in 0..20 {
+                let mut text = [b'~'; 20];
+                text[at] = byte;
+                let special = byte < 0x20 || matches!(byte, b'"' | b'\\' | 0x7f);
+                assert_eq!(is_plain(&text), !special, "{byte:#x} at {at}");
+            }
+        }
+        assert!(is_plain(b"") && is_plain("h\u{e4}\u{10ffff}".as_bytes()));
     }
 
     #[test]

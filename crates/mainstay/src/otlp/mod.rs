@@ -48,6 +48,12 @@ pub(crate) fn start(service: &str, endpoint: &str) {
     }
 }
 
+/// Whether anything is exported.
+#[cfg(feature = "http")]
+pub(crate) fn is_on() -> bool {
+    QUEUE.get().is_some()
+}
+
 /// Exports what has just ended in the current context, if anybody wants it. `about` makes its name, whether it failed,
 /// and its attributes.
 pub(crate) fn ended(

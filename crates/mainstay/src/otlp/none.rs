@@ -19,6 +19,11 @@ pub(crate) fn check(endpoint: &str) -> Result<(), String> {
 
 pub(crate) fn start(_: &str, _: &str) {}
 
+#[cfg(feature = "http")]
+pub(crate) const fn is_on() -> bool {
+    false
+}
+
 pub(crate) fn ended(
     _: Kind,
     _: Duration,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use axum::extract::MatchedPath;
 use http::{Method, StatusCode};
-use tracing::field::display;
 
 use super::meters::{Meters, Series};
 use crate::admission::Permit;
@@ -172,6 +171,9 @@ impl Drop for Guard {
 
 impl Guard {
     fn trace(&self, outcome: Outcome, status: u16, took: Duration) {
+        if !otlp::is_on() {
+            return;
+        }
         let _in = self.context.enter();
         otlp::ended(otlp::Kind::Server, took, || {
             let (method, route) = (self.method(), self.route());
@@ -198,7 +200,7 @@ impl Guard {
         let _in = self.context.enter();
         let (method, route, path) = (self.method(), self.route(), self.path());
         let (took_ms, peer) =
-            (took.as_micros() as f64 / 1000.0, self.arrival.peer.map(|peer| display(peer.addr)));
+            (took.as_micros() as f64 / 1000.0, self.arrival.caller.as_ref().map(|caller| &*caller.addr));
         // The level is part of a callsite.
         macro_rules! line {
             ($level:ident) => {
