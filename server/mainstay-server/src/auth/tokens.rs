@@ -22,6 +22,7 @@ pub struct Tokens {
     table: RwLock<Arc<HashMap<[u8; 32], Known>>>,
     /// One refresh at a time: an older reading must not replace a newer one.
     refreshing: tokio::sync::Mutex<()>,
+    anonymous: bool,
 }
 
 /// A token as requests are compared with it.
@@ -42,7 +43,19 @@ impl Tokens {
     pub fn new(store: Client, configured: &[ConfiguredToken]) -> Tokens {
         let configured: Vec<_> = configured.iter().filter_map(ConfiguredToken::known).collect();
         let table = by_hash(configured.iter().cloned());
-        Tokens { store, configured, table: RwLock::new(Arc::new(table)), refreshing: Default::default() }
+        Tokens {
+            store,
+            configured,
+            table: RwLock::new(Arc::new(table)),
+            refreshing: Default::default(),
+            anonymous: false,
+        }
+    }
+
+    /// Where there is no token, none is needed. Only for listeners that other machines cannot reach: without this an
+    /// empty table, such as after the last token was revoked, lets nobody in.
+    pub fn allow_anonymous(&mut self) {
+        self.anonymous = true;
     }
 
     /// Whether there is any token. Then every request needs one.
@@ -58,11 +71,17 @@ impl Tokens {
     /// Who a request with this `Authorization` is from.
     ///
     /// # Errors
-    /// `unauthenticated`, when there are tokens and this is none of them.
+    /// `unauthenticated`, when this is none of the tokens; where there are none, unless
+    /// [`allow_anonymous`](Tokens::allow_anonymous) was called.
     pub fn identify(&self, authorization: Option<&HeaderValue>) -> Result<Caller, Problem> {
         let table = self.table();
-        if table.is_empty() {
+        if table.is_empty() && self.anonymous {
             return Ok(Caller::anybody());
+        }
+        if table.is_empty() {
+            let detail = "there is no access token any more, and this server can be reached from other machines: stop \
+                          it and make one with `mainstay token create --name admin --scope admin --store URL`";
+            return Err(Problem::new(Code::Unauthenticated, detail));
         }
         let Some(secret) = authorization.and_then(bearer) else {
             let detail = "send an access token: `Authorization: Bearer …`";

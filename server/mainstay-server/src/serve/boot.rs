@@ -1,5 +1,6 @@
 //! Putting the server together.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,10 @@ use crate::pages;
 const TIME_LIMIT: Duration = secs(300);
 /// Tokens that another node made or revoked are known after this long at most.
 const REFRESH: Duration = secs(1);
+/// Reading the tokens at the start: a store that does not answer for so long is not there.
+const READ_LIMIT: Duration = secs(30);
+/// Looking up the name of a listener's address.
+const LOOKUP_LIMIT: Duration = secs(10);
 
 /// Opens the store and puts the server on it.
 ///
@@ -37,13 +42,22 @@ pub async fn boot(b: &mut Boot<Config>) -> Result<()> {
 /// The configuration is wrong: an address that needs an access token and there is none.
 pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
     let config = &b.config;
-    let tokens = Arc::new(Tokens::new(store.clone(), &config.tokens));
-    tokens.refresh().await?;
-    if !tokens.any() {
-        for (key, listen) in [("listen", &config.listen), ("admin_listen", &b.settings().admin_listen)] {
-            refuse_open_door(key, listen).await?;
+    let mut tokens = Tokens::new(store.clone(), &config.tokens);
+    b.component("access tokens", tokens.refresh()).within(READ_LIMIT).await?;
+    let mut reachable = false;
+    for (key, listen) in [("listen", &config.listen), ("admin_listen", &b.settings().admin_listen)] {
+        match b.component(key, open_door(key, listen)).within(LOOKUP_LIMIT).await {
+            Ok(None) => {}
+            Ok(Some(address)) if !tokens.any() => return Err(refuse_open_door(key, address)),
+            Err(error) if !tokens.any() => return Err(error),
+            // A name that cannot be looked up now may be found, and be any address, when it is listened on.
+            Ok(Some(_)) | Err(_) => reachable = true,
         }
     }
+    if !reachable {
+        tokens.allow_anonymous();
+    }
+    let tokens = Arc::new(tokens);
     let api = Api::new(Parts {
         store: store.clone(),
         tokens: tokens.clone(),
@@ -111,20 +125,22 @@ fn beside(store: &str) -> PathBuf {
     }
 }
 
-/// Everybody who can reach the machine could do everything.
-async fn refuse_open_door(key: &str, listen: &str) -> Result<()> {
+/// The address of this listener that other machines can reach, if there is one.
+async fn open_door(key: &str, listen: &str) -> Result<Option<SocketAddr>> {
     if key == "admin_listen" && (listen.trim().is_empty() || listen == "off") {
-        return Ok(());
+        return Ok(None);
     }
     let addresses = mainstay::http::resolve(listen)
         .await
         .map_err(|error| Error::config(format!("{key}: cannot resolve `{listen}`: {}", error.chain())))?;
-    match addresses.iter().find(|address| !address.ip().is_loopback()) {
-        None => Ok(()),
-        Some(address) => Err(Error::config(format!(
-            "{key}: {address} can be reached from other machines and there is no access token: make one with \
-             `mainstay token create --name admin --scope admin --store URL`, put one into `tokens` of the \
-             configuration file, or listen on a loopback address"
-        ))),
-    }
+    Ok(addresses.into_iter().find(|address| !address.ip().is_loopback()))
+}
+
+/// Everybody who can reach the machine could do everything.
+fn refuse_open_door(key: &str, address: SocketAddr) -> Error {
+    Error::config(format!(
+        "{key}: {address} can be reached from other machines and there is no access token: make one with \
+         `mainstay token create --name admin --scope admin --store URL`, put one into `tokens` of the \
+         configuration file, or listen on a loopback address"
+    ))
 }

@@ -44,6 +44,31 @@ async fn a_token_is_needed_as_soon_as_one_exists_and_no_longer_when_none_does() 
 }
 
 #[tokio::test]
+async fn without_the_last_token_nobody_gets_in_where_other_machines_can_reach() {
+    for listener in ["listen", "admin_listen"] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = format!("sqlite:{}", dir.path().join("m.db").display());
+        let server = Setup::default().set("store", &store).start().await;
+        let admin = token(&server, None, "admin", &["admin"]).await;
+        server.stop().await;
+
+        let mut server = Setup::default().set("store", &store).set(listener, "0.0.0.0:0").start().await;
+        for address in [&mut server.api, &mut server.admin] {
+            address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        }
+        server.get("/v1/store").await.problem(401, "unauthenticated");
+        let revoke = bearer(server.on_admin("DELETE", "/admin/tokens/admin"), &admin);
+        assert_eq!(revoke.send().await.status, 204);
+        for request in [server.request("GET", "/v1/store"), server.on_admin("GET", "/admin/tokens")] {
+            let problem = request.send().await.problem(401, "unauthenticated");
+            assert!(problem.to_string().contains("mainstay token create"), "{listener}: {problem}");
+        }
+        assert_eq!(server.get("/readyz").await.status, 200, "probes need none");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn scopes_and_prefixes_decide() {
     let server = TestServer::start().await;
     let root = token(&server, None, "root", &["admin"]).await;
