@@ -1,10 +1,12 @@
 //! A context in the headers of HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 
-use super::{Baggage, Context, Criticality, RequestId, Trace, TraceState};
+use super::{Baggage, Context, Criticality, Inner, Known, RequestId, Trace, TraceState};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -24,33 +26,27 @@ impl Context {
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let found = Found::among(headers);
         let id = found.request_id.text().and_then(RequestId::parse).unwrap_or_else(RequestId::new);
-        let mut context = Self::default().with_request_id(id);
+        // Put together before it is anybody's: `with_…` would move all of it about for each part.
+        let mut known = Known { request_id: Some(id), ..Known::default() };
         // The state is worth nothing without its parent.
-        context = match found.traceparent.text().and_then(Trace::continuing) {
-            Some(trace) => {
-                let state = found.tracestate.then(|| joined(headers, TRACESTATE)).flatten();
-                let state = state.and_then(|text| TraceState::parse(&text));
-                context.with_trace(trace).with_trace_state(state.unwrap_or_default())
-            }
-            None => context.with_trace(Trace::root()),
-        };
-        let baggage = found.baggage.then(|| joined(headers, BAGGAGE)).flatten();
-        if let Some(baggage) = baggage.and_then(|text| Baggage::parse(&text)) {
-            context = context.with_baggage(baggage);
+        known.trace = found.traceparent.text().and_then(Trace::continuing);
+        if known.trace.is_some() && found.tracestate {
+            let state = joined(headers, TRACESTATE).and_then(|text| TraceState::parse(&text));
+            known.trace_state = state.unwrap_or_default();
         }
-        if let Some(criticality) = found.criticality.text().and_then(Criticality::parse) {
-            context = context.with_criticality(criticality);
+        known.trace.get_or_insert_with(Trace::root);
+        if found.baggage {
+            let baggage = joined(headers, BAGGAGE).and_then(|text| Baggage::parse(&text));
+            known.baggage = baggage.unwrap_or_default();
         }
+        known.criticality = found.criticality.text().and_then(Criticality::parse).unwrap_or_default();
         let retries = found.retries.text().and_then(|text| text.parse::<u16>().ok()).filter(|n| *n > 0);
-        if let Some(retries) = retries {
-            context = context.with_attempt(u32::from(retries) + 1);
-        }
+        known.attempt = retries.map_or(0, |retries| u32::from(retries) + 1);
         let ms = found.timeout.text().and_then(|text| text.parse::<u64>().ok());
         let grpc = found.grpc_timeout.text().and_then(grpc_timeout_ms);
-        match ms.into_iter().chain(grpc).min() {
-            Some(ms) => context.with_time_limit(Duration::from_millis(ms.min(LONGEST_WAIT_MS))),
-            None => context,
-        }
+        let limit = ms.into_iter().chain(grpc).min();
+        known.deadline = limit.map(|ms| Instant::now() + Duration::from_millis(ms.min(LONGEST_WAIT_MS)));
+        Self(Some(Arc::new(Inner { known, ..Inner::default() })))
     }
 
     /// Writes itself into the headers of an outgoing request. What is there already stays.

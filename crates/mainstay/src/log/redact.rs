@@ -47,9 +47,16 @@ impl Redact {
     }
 }
 
-/// One bit for the last letter, whatever its case.
+/// One bit for the last two letters, whatever their case; all bits for a single letter, which any may stand before.
 fn end(name: &[u8]) -> u64 {
-    name.last().map_or(0, |last| 1 << (last.to_ascii_lowercase() & 63))
+    match name {
+        [] => 0,
+        [_] => u64::MAX,
+        [.., before, last] => {
+            let pair = before.to_ascii_lowercase().wrapping_mul(5) ^ last.to_ascii_lowercase();
+            1 << (pair & 63)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -58,10 +65,17 @@ mod tests {
 
     #[test]
     fn names_are_compared_whole_word_by_word() {
-        let redact = Redact::new(&["Ssn".to_owned(), " ".to_owned()]);
-        for hidden in
-            ["password", "Password", "db_password", "http.request.header.cookie", "x-api_key", "ssn"]
-        {
+        let redact = Redact::new(&["Ssn".to_owned(), " ".to_owned(), "X".to_owned()]);
+        for hidden in [
+            "password",
+            "Password",
+            "db_password",
+            "http.request.header.cookie",
+            "x-api_key",
+            "ssn",
+            "x",
+            "pin.X",
+        ] {
             assert!(redact.hides(hidden), "{hidden}");
         }
         for shown in ["token", "passwords", "nopassword", "secretary", "", "id"] {

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{self, Poll};
 
@@ -111,9 +111,13 @@ where
             poll_fn(|cx| inner.poll_ready(cx)).await?;
             inner.call(request).await
         };
-        let handled = AssertUnwindSafe(handled).catch_unwind();
-        // 6. Time limit.
-        match within(context.deadline(), context.scope(handled)).await {
+        // 6. Time limit. Pinned here, because what holds a request is long and would be moved into each of the futures
+        // around it; and gone with the block, before anything is answered in its place.
+        let ended = {
+            let handled = pin!(context.scope(AssertUnwindSafe(handled).catch_unwind()));
+            within(context.deadline(), handled).await
+        };
+        match ended {
             Some(Ok(answer)) => answer,
             Some(Err(panic)) => {
                 guard.ends_as(Outcome::Panicked);
