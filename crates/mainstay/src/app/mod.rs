@@ -119,7 +119,7 @@ where
     }
 
     /// Runs the app inside the caller's runtime until `until` resolves or its [`shutdown`](Self::shutdown) begins:
-    /// without signals, watchdog and panic hook, for embedding and tests.
+    /// without signals, watchdog, panic hook and export of traces, for embedding and tests.
     ///
     /// Not cancel safe: dropping the future drops the app without draining it.
     pub async fn run_until<B>(self, boot: B, until: impl Future<Output = ()>) -> Ended

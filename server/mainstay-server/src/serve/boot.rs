@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use mainstay::http::Http;
-use mainstay::{Boot, Client, Error, Result, secs};
+use mainstay::{Boot, Client, Error, Result, Weight, health, millis, secs};
 
 use super::{Config, addr_file, banner};
 use crate::admin;
@@ -24,6 +24,8 @@ const TIME_LIMIT: Duration = secs(300);
 const REFRESH: Duration = secs(1);
 /// Reading the tokens at the start: a store that does not answer for so long is not there.
 const READ_LIMIT: Duration = secs(30);
+/// How long a task that is ready may wait for its turn.
+const LAG_LIMIT: Duration = millis(500);
 /// Looking up the name of a listener's address.
 const LOOKUP_LIMIT: Duration = secs(10);
 
@@ -58,6 +60,7 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
         tokens.allow_anonymous();
     }
     let tokens = Arc::new(tokens);
+    checks(b);
     let api = Api::new(Parts {
         store: store.clone(),
         tokens: tokens.clone(),
@@ -65,7 +68,7 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
         rate: config.caller_rate_per_second.map(|rate| limiter(rate, config.caller_burst)).transpose()?,
         limits: config.limits.for_reading(),
         claim_bytes: config.limits.claim_bytes,
-        backup_dir: beside(&config.store),
+        backup_dir: folder(&config.store).unwrap_or_else(std::env::temp_dir),
         shutdown: b.shutdown(),
         tasks: b.tasks(),
     });
@@ -116,12 +119,21 @@ fn when_bound(b: &Boot<Config>, http: &Http, store: &Client) {
     });
 }
 
-/// The folder of a store that is a file; else the system's for what is temporary.
-fn beside(store: &str) -> PathBuf {
-    match store.strip_prefix("sqlite:").map(|path| Path::new(path).parent()) {
-        Some(Some(folder)) if folder.as_os_str().is_empty() => PathBuf::from("."),
-        Some(Some(folder)) => folder.to_owned(),
-        _ => std::env::temp_dir(),
+/// What the store's own check does not see. Degraded: a replica that is short of something still serves, and whoever
+/// watches is told.
+fn checks(b: &Boot<Config>) {
+    if let Some(folder) = folder(&b.config.store) {
+        b.check("disk", Weight::Degraded, health::disk(folder));
+    }
+    b.check("memory", Weight::Degraded, health::memory());
+    b.check("runtime lag", Weight::Degraded, b.health().runtime_lag(LAG_LIMIT));
+}
+
+/// The folder of a store that is a file.
+fn folder(store: &str) -> Option<PathBuf> {
+    match Path::new(store.strip_prefix("sqlite:")?).parent()? {
+        folder if folder.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        folder => Some(folder.to_owned()),
     }
 }
 

@@ -41,6 +41,25 @@ async fn tokens_are_made_listed_and_revoked() {
 }
 
 #[tokio::test]
+async fn the_store_the_disk_memory_and_the_runtime_are_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = format!("sqlite:{}", dir.path().join("m.db").display());
+    for (store, wanted) in [
+        (file.as_str(), &["disk", "memory", "runtime lag", "store"][..]),
+        ("memory:", &["memory", "runtime lag", "store"]),
+    ] {
+        let server = Setup::default().set("store", store).start().await;
+        let body = server.get("/readyz?verbose").await.is(200);
+        let checks = body["checks"].as_object().unwrap();
+        assert_eq!(checks.keys().collect::<Vec<_>>(), wanted, "{store}");
+        for (name, check) in checks {
+            assert_eq!(check["critical"], name == "store", "{store} {name}: {check}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn deeds_of_administration_leave_a_line_in_the_audit_trail() {
     let server = TestServer::start().await;
     server.put("/v1/queues/q", json!({})).await.is(200);

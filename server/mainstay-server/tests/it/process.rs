@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::client::Request;
@@ -26,7 +26,11 @@ async fn refused(dir: &Path, args: &[&str]) -> (Option<i32>, String) {
 async fn start(dir: &Path, args: &[&str]) -> (Child, String) {
     let free = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "warn"];
     let args: Vec<_> = free.iter().chain(args).copied().collect();
-    let mut child = serve(dir, &args).spawn().unwrap();
+    up(serve(dir, &args)).await
+}
+
+async fn up(mut command: Command) -> (Child, String) {
+    let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     match lines.next_line().await.unwrap() {
         Some(line) => (child, line),
@@ -103,4 +107,33 @@ async fn the_bound_addresses_are_told_and_sigterm_is_a_clean_end() {
         signal(&child, end);
         child.wait().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn requests_are_exported_as_traces_when_a_collector_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let args =
+        ["--listen", "127.0.0.1:0", "--admin-listen", "off", "--store", "memory:", "--log-level", "warn"];
+    let mut command = serve(dir.path(), &args);
+    command.args(["--lame-duck-ms", "0", "--addr-file", "addr.json"]);
+    command.env("MAINSTAY_OTLP_ENDPOINT", format!("http://{}", collector.local_addr().unwrap()));
+    let (child, _) = up(command).await;
+    let text = std::fs::read_to_string(dir.path().join("addr.json")).unwrap();
+    let api = serde_json::from_str::<Value>(&text).unwrap()["api"].as_str().unwrap().parse().unwrap();
+    Request::new(api, "GET", "/v1/store").send().await.is(200);
+    // The end sends what is queued.
+    let export = async {
+        let (mut stream, _) = collector.accept().await.unwrap();
+        let mut text = Vec::new();
+        while !String::from_utf8_lossy(&text).contains("GET /v1/store") {
+            assert_ne!(stream.read_buf(&mut text).await.unwrap(), 0, "{}", String::from_utf8_lossy(&text));
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let export = tokio::time::timeout(std::time::Duration::from_secs(30), export);
+    let (status, export) = tokio::join!(terminated(child), export);
+    assert_eq!(status.code(), Some(0));
+    assert!(export.expect("an export in time").starts_with("POST /v1/traces HTTP/1.1"));
 }
