@@ -65,8 +65,11 @@ impl Bulkhead {
     }
 }
 
+/// Without rules as many as could ever be asked for: who waits when they are taken away, or has read them before,
+/// is let through.
 fn size(rules: Option<BulkheadRules>) -> usize {
-    rules.map_or(0, |rules| rules.max_concurrent as usize)
+    let most = rules.map_or(u32::MAX, |rules| rules.max_concurrent);
+    (most as usize).min(Semaphore::MAX_PERMITS)
 }
 
 /// A place of a bulkhead; free again when dropped.
@@ -102,6 +105,21 @@ mod tests {
         assert!(bulkhead.try_enter().is_none());
         bulkhead.reload(rules(2));
         assert!(bulkhead.try_enter().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rules_that_come_back_count_the_places_taken_before() {
+        let rules = |max_concurrent| Some(BulkheadRules { max_concurrent, wait_ms: 0 });
+        let bulkhead = Bulkhead::new(rules(2));
+        let taken: Vec<_> = (0..2).map(|_| bulkhead.try_enter().unwrap()).collect();
+        bulkhead.reload(None);
+        let late = bulkhead.try_enter();
+        assert!(late.is_some(), "who has read the old rules is not refused");
+        bulkhead.reload(rules(1));
+        assert!(bulkhead.try_enter().is_none());
+        drop((taken, late));
+        let _one = bulkhead.try_enter().unwrap();
+        assert!(bulkhead.try_enter().is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -138,11 +138,15 @@ impl<'t, C> Call<'t, C> {
         let mut last: Option<Failure<T, E>> = None;
         loop {
             let trial = Trial { shared, until, by_caller, made: &made, judge: &self.judge };
-            let hedge = terms.hedge.filter(|_| may_repeat && self.upstream == 0);
+            // The attempt that begins now and its hedge are two of those that there may be.
+            let room = made.load(Ordering::Relaxed) + 1 < terms.max_attempts;
+            let hedge = terms.hedge.filter(|_| may_repeat && self.upstream == 0 && room);
             let ended = match hedge {
                 None => {
                     let attempt = trial.attempt(&terms, now);
-                    trial.single(terms, attempt.number, now, op(attempt)).await
+                    // Before `op` is called, which may panic.
+                    let ticket = Ticket { shared, pass: terms.pass };
+                    trial.single(terms, ticket, attempt.number, now, op(attempt)).await
                 }
                 Some(after) => trial.hedged(terms, after, now, &mut op).await,
             };
@@ -289,6 +293,7 @@ impl<C> Trial<'_, C> {
     async fn single<T, E, Fut>(
         &self,
         terms: Terms,
+        mut ticket: Ticket<'_>,
         number: u32,
         mut now: Instant,
         operation: Fut,
@@ -297,7 +302,6 @@ impl<C> Trial<'_, C> {
         C: Classify<T, E>,
         Fut: Future<Output = Result<T, E>>,
     {
-        let mut ticket = Ticket { shared: self.shared, pass: terms.pass };
         let mut _place = None;
         if let Some(rules) = &terms.bulkhead {
             let bulkhead = &self.shared.bulkhead;
@@ -367,21 +371,24 @@ impl<C> Trial<'_, C> {
         Fut: Future<Output = Result<T, E>>,
     {
         let attempt = self.attempt(&terms, now);
-        let mut first = pin!(self.single(terms, attempt.number, now, op(attempt)));
+        let ticket = Ticket { shared: self.shared, pass: terms.pass };
+        let mut first = pin!(self.single(terms, ticket, attempt.number, now, op(attempt)));
         if let Some(ended) = Within::new(first.as_mut(), Some(now + after)).await {
             return ended;
         }
         let now = Instant::now();
         // Waiting in the bulkhead is no slowness of the target; a second place would make it worse.
         let begun = self.made.load(Ordering::Relaxed) >= attempt.number;
-        let hedge = if begun && self.shared.take(ATTEMPT, now) { self.shared.admit(now).ok() } else { None };
-        let Some(terms) = hedge else {
+        let admitted = if begun { self.shared.admit(now).ok() } else { None };
+        let admitted = admitted.map(|terms| (terms, Ticket { shared: self.shared, pass: terms.pass }));
+        // The budget last: a hedge that is not sent for another reason costs nothing.
+        let Some((terms, ticket)) = admitted.filter(|_| self.shared.take(ATTEMPT, now)) else {
             self.shared.tell(Event::HedgeRefused);
             return first.await;
         };
         let attempt = self.attempt(&terms, now);
         self.shared.tell(Event::Hedge { number: attempt.number });
-        let second = pin!(self.single(terms, attempt.number, now, op(attempt)));
+        let second = pin!(self.single(terms, ticket, attempt.number, now, op(attempt)));
         // The first good outcome counts; a failure waits for the other.
         match select(first, second).await {
             Either::Left((ended, second)) if !ended.is_good() => better(ended, second.await),

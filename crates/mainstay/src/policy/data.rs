@@ -63,7 +63,7 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// Attempts in all, with the first. Defaults to 3; 1 never retries.
+    /// Attempts in all, with the first and with hedges. Defaults to 3; 1 never retries nor hedges.
     pub max_attempts: u32,
     /// The scale of the first wait, in milliseconds. Defaults to 100.
     pub base_ms: u64,
@@ -108,7 +108,8 @@ pub struct BudgetRules {
     pub ttl_ms: u64,
 }
 
-/// A second attempt beside a slow first one. It comes out of the budget, and only for what may be done twice.
+/// A second attempt beside a slow first one. It comes out of the budget and of `retry.max_attempts`, and only for what
+/// may be done twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hedge {

@@ -35,7 +35,8 @@ pub enum Event {
         /// Its number.
         number: u32,
     },
-    /// A hedge was wanted, and the budget did not have it.
+    /// A hedge was wanted, and the breaker did not let it through, the budget did not have it, or the first attempt
+    /// still waits for a place.
     HedgeRefused,
     /// The call failed for good.
     GaveUp {

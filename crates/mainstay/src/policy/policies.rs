@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::chance::Chance;
-use super::target::{Target, Watcher};
+use super::target::{Changed, Target, Watcher};
 use super::{Event, Policy};
 use crate::config::Problems;
 
@@ -71,8 +71,13 @@ impl Policies {
         }
         // Targets first, then rules, as in `target`: no target is made from the old rules after this.
         let targets = self.0.targets.write().unwrap_or_else(PoisonError::into_inner);
-        targets.iter().try_for_each(|(name, target)| target.reload(rules_of(&rules, name)))?;
+        let all: Vec<Target> = targets.values().cloned().collect();
+        let changes: Vec<_> =
+            all.iter().map(|target| target.shared.change(rules_of(&rules, target.name()))).collect();
         *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        drop(targets);
+        // Without a lock: a watcher may ask for a target.
+        changes.into_iter().for_each(Changed::tell);
         Ok(())
     }
 

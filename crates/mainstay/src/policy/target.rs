@@ -52,6 +52,7 @@ pub(super) struct Terms {
     pub pass: Option<Pass>,
     pub limit: Option<Duration>,
     pub hedge: Option<Duration>,
+    pub max_attempts: u32,
     pub slow: Option<Duration>,
     pub bulkhead: Option<BulkheadRules>,
     pub dry_run: bool,
@@ -70,6 +71,7 @@ impl Terms {
             pass: None,
             limit: policy.attempt(),
             hedge: policy.hedge.map(|hedge| millis(hedge.after_ms)),
+            max_attempts: policy.retry.max_attempts,
             slow: (policy.breaker.slow_ms > 0).then(|| millis(policy.breaker.slow_ms)),
             bulkhead: policy.bulkhead,
             dry_run: policy.dry_run,
@@ -202,20 +204,14 @@ impl Target {
         self.shared.lock().budget.left(Instant::now()) as f64 / 1_000.0
     }
 
-    /// Changes the policy. State stays: the breaker stays open, what the budget lacks it still lacks, running
-    /// attempts keep their places.
+    /// Changes the policy. State stays: the breaker stays open unless it is turned off, what the budget lacks it still
+    /// lacks, running attempts keep their places. Who waits for a place of a bulkhead that is taken away gets one.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Config`], with everything that is wrong; then the old one stays.
     pub fn reload(&self, policy: Policy) -> crate::Result<()> {
         policy.check()?;
-        let now = Instant::now();
-        let mut state = self.shared.lock();
-        state.budget.reload(&policy.budget, now);
-        state.breaker.reload(&policy.breaker, now);
-        self.shared.bulkhead.reload(policy.bulkhead);
-        (state.terms, state.total) = (Terms::of(&policy), policy.total());
-        state.policy = policy;
+        self.shared.change(policy).tell();
         Ok(())
     }
 
@@ -269,6 +265,20 @@ impl Shared {
         let admitted = self.lock().admit(now, &mut notes);
         self.tell_all(notes);
         admitted
+    }
+
+    /// Goes by a valid policy from now on. What that did is told by the caller, who may hold a lock that a watcher
+    /// wants.
+    pub fn change(&self, policy: Policy) -> Changed<'_> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let before = state.breaker.state();
+        state.budget.reload(&policy.budget, now);
+        state.breaker.reload(&policy.breaker, now);
+        self.bulkhead.reload(policy.bulkhead);
+        (state.terms, state.total) = (Terms::of(&policy), policy.total());
+        state.policy = policy;
+        Changed { shared: self, before, after: state.breaker.state() }
     }
 
     /// What an attempt told about the target.
@@ -333,6 +343,20 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a change of the policy did to the breaker.
+#[must_use = "it is to be told"]
+pub(super) struct Changed<'a> {
+    shared: &'a Shared,
+    before: BreakerState,
+    after: BreakerState,
+}
+
+impl Changed<'_> {
+    pub fn tell(self) {
+        self.shared.tell_breaker(self.before, self.after);
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use mainstay::policy::{
-    BreakerRules, BreakerState, BulkheadRules, Event, GaveUp, Jitter, Limit, Policy, PolicyError, Rate,
-    Refusal, Retry, Verdict, retried, retry,
+    BreakerRules, BreakerState, BulkheadRules, Event, GaveUp, Hedge, Jitter, Limit, Policy, PolicyError,
+    Rate, Refusal, Retry, Verdict, retried, retry,
 };
 use mainstay::{millis, secs};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -200,6 +200,29 @@ async fn the_breaker_stops_retries_and_refuses_calls_until_a_probe_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_operation_that_panics_gives_its_probe_back() {
+    use std::panic::AssertUnwindSafe;
+    let breaker = BreakerRules { consecutive_failures: 1, ..BreakerRules::default() };
+    let retry = Retry { max_attempts: 1, ..Retry::default() };
+    for hedge in [None, Some(Hedge { after_ms: 50 })] {
+        let target = target(Policy { breaker, retry: Retry { max_attempts: 2, ..retry }, hedge, ..plain() });
+        assert!(target.call().idempotent(false).run(|_| ready(Err::<(), _>(transient()))).await.is_err());
+        sleep(secs(5)).await;
+        for _ in 0..3 {
+            // In what it does before it awaits anything.
+            let panics =
+                target.run(|_| -> std::future::Ready<io::Result<()>> { panic!("as the test wants") });
+            assert!(AssertUnwindSafe(panics).catch_unwind().await.is_err());
+        }
+        assert_eq!(target.breaker(), BreakerState::HalfOpen);
+        for _ in 0..3 {
+            target.run(|_| ready(Ok::<_, io::Error>(()))).await.unwrap();
+        }
+        assert_eq!(target.breaker(), BreakerState::Closed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn own_refusals_do_not_count_against_the_target() {
     let policy = Policy {
         breaker: BreakerRules { consecutive_failures: 1, ..BreakerRules::default() },
@@ -248,6 +271,20 @@ async fn waiting_for_a_place_is_bounded_and_first_come_first_served() {
     assert!(b.1 > a.1);
     assert!(matches!(c.0, Err(PolicyError::Refused { by: Refusal::Bulkhead, .. })));
     assert!((millis(500)..millis(510)).contains(&c.1), "{:?}", c.1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_place_of_a_bulkhead_that_is_taken_away_gets_one() {
+    let bulkhead = Some(BulkheadRules { max_concurrent: 1, wait_ms: 500 });
+    let target = target(Policy { bulkhead, ..plain() });
+    let mut holder = Box::pin(target.run(|_| pending::<io::Result<()>>()));
+    assert!(holder.as_mut().now_or_never().is_none());
+    let mut waits = Box::pin(target.run(|_| ready(Ok::<_, io::Error>(()))));
+    assert!(waits.as_mut().now_or_never().is_none());
+    target.reload(plain()).unwrap();
+    let began = Instant::now();
+    waits.await.unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
 //! A second attempt beside a slow one.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
-use mainstay::policy::{BudgetRules, Event, Hedge, Policy, PolicyError};
+use mainstay::policy::{BreakerRules, BreakerState, BudgetRules, Event, GaveUp, Hedge, Policy, PolicyError};
 use mainstay::{millis, secs};
 use tokio::time::{Instant, sleep};
 
@@ -79,8 +81,72 @@ async fn hedges_are_paid_from_the_budget_that_retries_use() {
 
 #[tokio::test(start_paused = true)]
 async fn both_attempts_failing_is_one_failure() {
-    let (target, _) = watched(hedging());
-    let failed = target.run(|_| fails_after(100)).await.unwrap_err();
-    // Three attempts are all there may be: one with its hedge, and one more.
-    assert!(matches!(failed, PolicyError::Failed { attempts: 3 | 4, .. }), "{failed:?}");
+    let (target, events) = watched(hedging());
+    let made = Cell::new(0);
+    let failed = target.run(|_| {
+        made.set(made.get() + 1);
+        fails_after(100)
+    });
+    let failed = failed.await.unwrap_err();
+    // Three attempts are all there may be: one with its hedge, and one more without.
+    assert!(matches!(failed, PolicyError::Failed { attempts: 3, why: GaveUp::Attempts, .. }), "{failed:?}");
+    assert_eq!(made.get(), 3);
+    let hedges = events.lock().unwrap().iter().filter(|event| matches!(event, Event::Hedge { .. })).count();
+    assert_eq!(hedges, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_the_breaker_refuses_costs_nothing() {
+    let policy = Policy {
+        breaker: BreakerRules { consecutive_failures: 1, ..BreakerRules::default() },
+        budget: BudgetRules::default(),
+        ..hedging()
+    };
+    let (target, events) = watched(policy);
+    let left = target.budget_left();
+    let slow = target.run(|_| async {
+        sleep(millis(100)).await;
+        Ok::<_, io::Error>(())
+    });
+    let fails = async {
+        sleep(millis(10)).await;
+        target.call().idempotent(false).run(|_| fails_after(0)).await
+    };
+    let (done, failed) = tokio::join!(slow, fails);
+    done.unwrap();
+    assert!(failed.is_err());
+    assert_eq!(target.breaker(), BreakerState::Open);
+    assert!(events.lock().unwrap().contains(&Event::HedgeRefused));
+    assert_eq!(target.budget_left(), left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_that_is_never_looked_at_gives_its_pass_back() {
+    let policy = Policy {
+        breaker: BreakerRules { consecutive_failures: 1, probes: 2, ..BreakerRules::default() },
+        ..hedging()
+    };
+    let (target, _) = watched(policy);
+    assert!(target.call().idempotent(false).run(|_| fails_after(0)).await.is_err());
+    sleep(secs(5)).await;
+    // The first is ready in the moment in which the hedge is made.
+    let (first, now) = (Cell::new(None), Cell::new(false));
+    let done = target.run(|cx| {
+        now.set(cx.number() == 2);
+        first.set(Some(cx.number()));
+        poll_fn(|_| if now.get() { Poll::Ready(Ok::<_, io::Error>(())) } else { Poll::Pending })
+    });
+    done.await.unwrap();
+    assert_eq!(first.get(), Some(2), "it was hedged");
+    assert_eq!(target.breaker(), BreakerState::HalfOpen);
+    // One more may run beside another: both places are free.
+    let slow = || {
+        target.call().idempotent(false).run(|_| async {
+            sleep(millis(10)).await;
+            Ok::<_, io::Error>(())
+        })
+    };
+    let (one, two) = tokio::join!(slow(), slow());
+    assert!(one.is_ok() && two.is_ok(), "{one:?}, {two:?}");
+    assert_eq!(target.breaker(), BreakerState::Closed);
 }

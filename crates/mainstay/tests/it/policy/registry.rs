@@ -2,8 +2,9 @@
 
 use std::future::ready;
 use std::io;
+use std::sync::{Arc, Mutex};
 
-use mainstay::policy::{BreakerRules, BreakerState, Policies, Policy, Retry};
+use mainstay::policy::{BreakerRules, BreakerState, Event, Policies, Policy, Retry};
 
 use super::{plain, transient};
 
@@ -31,6 +32,27 @@ async fn new_rules_keep_the_state() {
     assert_eq!(smtp.policy().total_ms, 20_000);
     assert_eq!(smtp.breaker(), BreakerState::Open);
     assert_eq!(smtp.budget_left(), left);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_turned_off_while_it_is_open_is_told_to_be_closed() {
+    let breaker = BreakerRules { consecutive_failures: 1, ..BreakerRules::default() };
+    let policies = Policies::new(named("smtp", Policy { breaker, ..plain() })).unwrap();
+    let (seen, registry) = (Arc::new(Mutex::new(Vec::new())), policies.clone());
+    let states = seen.clone();
+    policies.watch(move |name, event| {
+        if let Event::Breaker { to } = event {
+            // A watcher may look at the targets.
+            states.lock().unwrap().push((to, registry.target(name).breaker()));
+        }
+    });
+    let smtp = policies.target("smtp");
+    let _ = smtp.run(|_| ready(Err::<(), _>(transient()))).await;
+    policies.reload(named("smtp", plain())).unwrap();
+    let both = |state| (state, state);
+    assert_eq!(*seen.lock().unwrap(), [both(BreakerState::Open), both(BreakerState::Closed)]);
+    policies.reload(named("smtp", plain())).unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 2, "nothing has changed");
 }
 
 #[tokio::test(start_paused = true)]
