@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use crate::{fault::read_error, lock::beside};
 
 /// Writes a compact copy of the store to `to`, which must not be there; it opens as a store of its own, in an epoch of
-/// its own: no journal that happens to lie beside it is taken for its. Blocks.
+/// its own: it needs no journal, and none that happens to lie beside it is taken for its. Blocks.
 pub(crate) fn copy(conn: &Connection, from: &Path, to: &Path) -> Result<(), Error> {
     let unwritable = |e: std::io::Error| {
         let message = format!("cannot write the backup {}: {e}", to.display());
@@ -32,7 +32,7 @@ pub(crate) fn copy(conn: &Connection, from: &Path, to: &Path) -> Result<(), Erro
     }
     let written = conn
         .execute("VACUUM INTO ?1", [partial_text])
-        .and_then(|_| Connection::open(&partial)?.execute("UPDATE meta SET epoch = random()", []))
+        .and_then(|_| Connection::open(&partial)?.execute("UPDATE meta SET epoch = random(), clean = 1", []))
         .map_err(|e| read_error(from, e))
         // SQLite does not sync such a copy, and a name is worth giving only to a whole one.
         .and_then(|_| File::open(&partial).and_then(|file| file.sync_all()).map_err(unwritable))

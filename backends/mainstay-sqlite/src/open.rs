@@ -66,24 +66,29 @@ fn open_locked(
         _ => e,
     };
     let left = mark(&conn, path).map_err(checked)?;
+    let segments = recover::segments(&*files, path)?;
+    // The format before the journal has no epoch.
+    if !left.clean && left.epoch != 0 {
+        recover::belongs(&*files, path, &segments, left.epoch)?;
+    }
+    let mut tables = Tables::new(&conn, path).map_err(checked)?;
+    let lsn = catch_up(&mut tables, path, &segments, left)?;
     if !left.clean {
         tracing::info!(path = %path.display(), "the store was not closed in good order; nothing is lost");
     }
-    let segments = recover::segments(&*files, path)?;
-    let mut tables = Tables::new(&conn, path).map_err(checked)?;
-    let lsn = catch_up(&mut tables, path, &segments, left)?;
     let loaded = load(&conn, options).map_err(checked)?;
 
     let clock = StoreClock::new(options.clock.clone(), loaded.clock);
     let mut engine = loaded.engine;
     // Another epoch than that of any record there is, also of a copy that went its own way.
     let epoch = rules::mix(left.epoch.wrapping_add(1), clock.entropy());
+    let spare = Arc::new(Spare::new(files.clone(), path.to_owned(), segments.len().max(1) as u32 + 1));
+    // Its first record is on the disk before the tables say that there is one.
+    let journal = Journal::new(spare.clone(), &*files, path, segments, (epoch, lsn), options.segment_bytes)?;
     begin_epoch(&mut tables, &mut engine, &clock, Mark { epoch, lsn, clean: false })?;
     let used = tables.used_bytes().unwrap_or_default();
     drop(tables);
 
-    let spare = Arc::new(Spare::new(files.clone(), path.to_owned(), segments.len().max(1) as u32 + 1));
-    let journal = Journal::new(spare.clone(), &*files, path, segments, (epoch, lsn), options.segment_bytes)?;
     let shared = Arc::new(Shared {
         path: path.to_owned(),
         clock,
@@ -125,7 +130,8 @@ fn open_locked(
 /// So much of the journal goes into one transaction.
 const PIECE_BYTES: usize = 32 << 20;
 
-/// Brings the tables to the end of the journal, durably: what the system shows of it need not be on the disk.
+/// Brings the tables to the end of the journal, durably: what the system shows of it need not be on the disk. They say
+/// then that no journal is needed, so that it may be written over.
 fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Mark) -> Result<u64, Error> {
     tables.sync_commits(true).map_err(|fault| fault.error)?;
     let mut batch = Batch::default();
@@ -140,6 +146,9 @@ fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Ma
     })?;
     if batch.lsn > left.lsn {
         apply(&mut batch)?;
+    }
+    if !left.clean {
+        tables.needs_no_journal().map_err(|fault| fault.error)?;
     }
     if last > left.lsn {
         tracing::info!(path = %path.display(), groups = last - left.lsn, "the tables caught up with the journal");

@@ -47,7 +47,8 @@ pub(crate) struct Journal {
 const KEPT_BYTES: usize = 4 << 20;
 
 impl Journal {
-    /// Goes on behind `lsn`, over whatever the segments hold.
+    /// Goes on behind `lsn`, over whatever the segments hold. An empty record begins the epoch, durably: by it the next
+    /// open can tell the store's own journal from one that was lost or mixed up.
     pub(crate) fn new(
         spare: Arc<Spare>,
         files: &dyn Files,
@@ -74,8 +75,23 @@ impl Journal {
             most,
             record: Vec::new(),
         };
+        journal.begin_epoch(files, store).map_err(|e| unbegun(store, e))?;
         journal.begin();
         Ok(journal)
+    }
+
+    /// The record has the number of a group that is in the tables, so nobody replays it.
+    fn begin_epoch(&mut self, files: &dyn Files, store: &Path) -> io::Result<()> {
+        record::begin(&mut self.record);
+        record::end(&mut self.record, self.epoch, self.lsn, self.synced);
+        self.active.file.write_at(&self.record, 0)?;
+        self.active.file.sync()?;
+        // A process that was killed may have made the file and not have come to this.
+        files.sync_folder(store)?;
+        self.at = self.record.len() as u64;
+        // What a process that was killed has begun to make may be shorter.
+        self.active.bytes = self.active.bytes.max(self.at);
+        Ok(())
     }
 
     /// Forgets what was noted since the last record.
@@ -205,6 +221,11 @@ pub(crate) fn remove(files: &dyn Files, store: &Path, segments: u32) -> std::res
 
 fn no_segment(store: &Path, e: io::Error) -> Error {
     let message = format!("there is no room for the journal of the store {}: {e}", store.display());
+    Error::new(ErrorKind::Unavailable, message).because(e)
+}
+
+fn unbegun(store: &Path, e: io::Error) -> Error {
+    let message = format!("the journal of the store {} could not be begun: {e}", store.display());
     Error::new(ErrorKind::Unavailable, message).because(e)
 }
 

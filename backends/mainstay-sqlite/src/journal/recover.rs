@@ -3,7 +3,7 @@
 //! The end of the journal is the first record that is not there. That is damage if a later record says that it was
 //! on the disk once; else the power failed before it was, and nobody was told of it.
 
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 use mainstay_core::{
     Error, ErrorKind,
@@ -31,6 +31,86 @@ pub(crate) fn segments(files: &dyn Files, store: &Path) -> Result<Vec<Segment>, 
     Ok(found)
 }
 
+/// The numbers of all segments that lie beside the store, also behind a gap; in order.
+pub(super) fn numbers(store: &Path) -> io::Result<Vec<u32>> {
+    let folder = store.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = store.file_name().and_then(|name| name.to_str()) else { return Ok(Vec::new()) };
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let found = entry?.file_name();
+        let number = found.to_str().and_then(|found| found.strip_prefix(name)?.strip_prefix("-log"));
+        // Only as a segment is spelt.
+        numbers.extend(number.and_then(|n| n.parse().ok().filter(|number: &u32| number.to_string() == n)));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A store that was not closed in good order has a journal with a record of its epoch: without it, nobody knows what
+/// was answered last.
+pub(crate) fn belongs(
+    files: &dyn Files,
+    store: &Path,
+    segments: &[Segment],
+    epoch: u64,
+) -> Result<(), Error> {
+    let first_gap = segment::path(store, segments.len() as u32 + 1);
+    for number in numbers(store).map_err(|e| unreadable(store, e))? {
+        if number as usize <= segments.len() {
+            continue;
+        }
+        let path = segment::path(store, number);
+        let stray = Segment::open(files, &path).map_err(|e| unreadable(&path, e))?;
+        // One of an earlier time may be left over; one of this epoch shows that there was another before it.
+        if stray.is_some_and(|stray| read(&stray).is_ok_and(|bytes| whole(&bytes, epoch).next().is_some())) {
+            let what =
+                format!("{} is there, but {} before it is missing", path.display(), first_gap.display());
+            return Err(missing(store, &what));
+        }
+    }
+    for segment in segments {
+        if whole(&read(segment)?, epoch).next().is_some() {
+            return Ok(());
+        }
+    }
+    let first = segment::path(store, 1);
+    Err(missing(
+        store,
+        &match segments {
+            [] => format!("{} is missing", first.display()),
+            _ => format!(
+                "what lies beside it ({} and on) is of another time or another store",
+                first.display()
+            ),
+        },
+    ))
+}
+
+fn missing(store: &Path, what: &str) -> Error {
+    let message = format!(
+        "the store {0} was not closed in good order, and its journal is not there: {what}; what was answered last lies \
+         in it: put all of {0}-log* back beside it as they were and open it again, or restore a backup, or, to go on \
+         without what the journal held, move {0}-log* away and run `sqlite3 {0} 'UPDATE meta SET clean = 1'`",
+        store.display()
+    );
+    Error::new(ErrorKind::Untrusted, message)
+}
+
+fn read(segment: &Segment) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; segment.bytes as usize];
+    let length = segment.file.read_at(&mut bytes, 0).map_err(|e| unreadable(&segment.path, e))?;
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// The whole records of an epoch, wherever they lie.
+fn whole(bytes: &[u8], epoch: u64) -> impl Iterator<Item = Header> {
+    (0..bytes.len()).step_by(ALIGN).filter_map(move |at| {
+        let header = record::header(&bytes[at..]).filter(|header| header.epoch == epoch)?;
+        record::content(&bytes[at..], &header).map(|_| header)
+    })
+}
+
 /// Hands out the groups of this epoch behind `lsn`, in order. Answers the number of the last.
 pub(crate) fn replay(
     store: &Path,
@@ -38,12 +118,6 @@ pub(crate) fn replay(
     (epoch, lsn): (u64, u64),
     mut each: impl FnMut(u64, Counters, Vec<Change>, usize) -> Result<(), Error>,
 ) -> Result<u64, Error> {
-    let read = |segment: &Segment| {
-        let mut bytes = vec![0; segment.bytes as usize];
-        let length = segment.file.read_at(&mut bytes, 0).map_err(|e| unreadable(&segment.path, e))?;
-        bytes.truncate(length);
-        Ok::<_, Error>(bytes)
-    };
     let mut firsts = Vec::new();
     for segment in segments {
         let mut bytes = [0; record::HEADER];
@@ -74,11 +148,14 @@ pub(crate) fn replay(
         let bytes = read(segment)?;
         if let Some(later) = witness(&bytes, epoch, next) {
             let (at, end) = ended_in.unwrap_or((0, 0));
-            let what = format!(
-                "record {next} should be there, for record {} in {} was written after it was on the disk",
-                later.lsn,
-                segment.path.display()
-            );
+            let (lsn, of) = (later.lsn, segment.path.display());
+            let what = if lsn == next {
+                format!("nothing leads to record {next}, which is in {of}")
+            } else {
+                format!(
+                    "record {next} should be there, for record {lsn} in {of} was written after it was on the disk"
+                )
+            };
             return Err(damaged(store, &segments[at], end, &what));
         }
     }
@@ -110,12 +187,12 @@ fn walk(
     Ok(at)
 }
 
-/// A whole record that was written when record `missing` was known to be on the disk.
+/// A whole record that shows that record `missing` should have been reached: it was written when that one was known to
+/// be on the disk, or it is that one, and was written when all before it were.
 fn witness(bytes: &[u8], epoch: u64, missing: u64) -> Option<Header> {
-    (0..bytes.len()).step_by(ALIGN).find_map(|at| {
-        let header = record::header(&bytes[at..])?;
-        let knows = header.epoch == epoch && header.lsn > missing && header.synced >= missing;
-        (knows && record::content(&bytes[at..], &header).is_some()).then_some(header)
+    whole(bytes, epoch).find(|header| match header.lsn {
+        lsn if lsn > missing => header.synced >= missing,
+        lsn => lsn == missing && header.synced + 1 >= missing,
     })
 }
 

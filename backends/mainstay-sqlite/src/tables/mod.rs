@@ -29,7 +29,8 @@ pub(crate) struct Tables<'c> {
 pub(crate) struct Mark {
     pub(crate) epoch: u64,
     pub(crate) lsn: u64,
-    /// Closed in good order: there is no journal.
+    /// Nothing is in the journal alone: closed in good order, or about to be opened. Otherwise the journal holds a
+    /// record of this epoch.
     pub(crate) clean: bool,
 }
 
@@ -83,6 +84,11 @@ impl<'c> Tables<'c> {
             return Err(Fault::fatal(foreign_writer(self.path)));
         }
         Ok(())
+    }
+
+    /// Says that everything is here, as after closing in good order.
+    pub(crate) fn needs_no_journal(&mut self) -> Result<()> {
+        self.conn.execute_batch("UPDATE meta SET clean = 1").map_err(|e| Fault::of_commit(self.path, e))
     }
 
     /// From the next transaction on, a commit is synced, or only what comes after it is ordered.

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mainstay_core::{ErrorKind, Store, store::Key};
+use mainstay_core::{ErrorKind, Store, clock::Clock, store::Key};
 use mainstay_sqlite::{Options, SqliteStore};
 use mainstay_testkit::faults::{Disk, Survival};
 use rusqlite::Connection;
@@ -12,6 +12,10 @@ use crate::harness::{Jobs, Place, Tell, close, figure, on};
 /// A store whose groups are all in the journal and none in the tables, gone without a word.
 async fn abandoned(groups: usize) -> Place {
     let (place, disk) = (Place::new(), Disk::new());
+    // Chance of the manual clock is always the same; one store with more groups has another epoch than one with fewer.
+    for _ in 0..groups {
+        place.clock.entropy();
+    }
     let options = Options { segment_bytes: 1 << 20, ..on(&disk, place.options()) };
     let store = SqliteStore::open(options).unwrap();
     let mut jobs = Jobs::default();
@@ -28,7 +32,7 @@ async fn abandoned(groups: usize) -> Place {
 
 const RECORD: &[u8] = b"mnst";
 
-/// Where the records of the first segment begin.
+/// Where the records of the first segment begin. The first of them begins the epoch; groups follow.
 fn records(place: &Place) -> Vec<usize> {
     let bytes = fs::read(place.file("jobs.db-log1")).unwrap();
     (0..bytes.len()).step_by(64).filter(|at| bytes[*at..].starts_with(RECORD)).collect()
@@ -43,7 +47,7 @@ fn damage(place: &Place, at: usize) {
 #[tokio::test]
 async fn what_is_in_the_journal_alone_is_there_when_the_store_is_opened() {
     let place = abandoned(20).await;
-    assert_eq!(records(&place).len(), 20);
+    assert_eq!(records(&place).len(), 21);
     let store = place.open_store();
     assert_eq!(store.available().await, 20);
     let payloads: Vec<_> =
@@ -56,13 +60,13 @@ async fn what_is_in_the_journal_alone_is_there_when_the_store_is_opened() {
 #[tokio::test]
 async fn a_torn_last_record_was_never_answered_and_ends_the_journal() {
     let place = abandoned(20).await;
-    damage(&place, records(&place)[19] + 50);
+    damage(&place, records(&place)[20] + 50);
     assert_eq!(place.open_store().available().await, 19);
 }
 
 #[tokio::test]
 async fn a_hole_in_the_journal_is_damage_and_is_reported_with_its_place() {
-    for (record, byte) in [(7, 50), (7, 0), (0, 17), (18, 30)] {
+    for (record, byte) in [(8, 50), (8, 0), (0, 17), (1, 17), (19, 30)] {
         let place = abandoned(20).await;
         let at = records(&place)[record];
         damage(&place, at + byte);
@@ -74,6 +78,67 @@ async fn a_hole_in_the_journal_is_damage_and_is_reported_with_its_place() {
         // It is not healed by trying again.
         assert_eq!(place.try_open(|_| {}).err().expect("still").kind(), ErrorKind::Untrusted);
     }
+}
+
+#[tokio::test]
+async fn a_record_that_nothing_leads_to_is_damage_too() {
+    let place = abandoned(20).await;
+    damage(&place, records(&place)[5]);
+    // All but the last are in the tables.
+    place.shell().execute_batch("UPDATE meta SET lsn = 19").unwrap();
+    let error = place.try_open(|_| {}).err().expect("the last was answered, and would be lost");
+    assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    assert!(error.to_string().contains("record 20"), "{error}");
+}
+
+/// A store that was killed is not opened without its journal, and says what is missing.
+fn lacks_its_journal(place: &Place, missing: &str) {
+    let error = place.try_open(|_| {}).err().expect("what was answered last is not there");
+    assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    let text = error.to_string();
+    assert!(text.contains(missing) && text.contains("restore a backup"), "{text}");
+}
+
+#[tokio::test]
+async fn a_killed_store_without_its_journal_is_refused_until_it_is_back_or_the_loss_is_accepted() {
+    let place = abandoned(20).await;
+    let (log, elsewhere) = (place.file("jobs.db-log1"), place.file("elsewhere"));
+    fs::rename(&log, &elsewhere).unwrap();
+    lacks_its_journal(&place, "jobs.db-log1 is missing");
+    // The one of another store does not do.
+    let other = abandoned(5).await;
+    fs::copy(other.file("jobs.db-log1"), &log).unwrap();
+    lacks_its_journal(&place, "of another time or another store");
+    fs::rename(&elsewhere, &log).unwrap();
+    let store = place.open_store();
+    assert_eq!(store.available().await, 20);
+    drop(store);
+
+    let place = abandoned(20).await;
+    fs::remove_file(place.file("jobs.db-log1")).unwrap();
+    lacks_its_journal(&place, "'UPDATE meta SET clean = 1'");
+    place.shell().execute_batch("UPDATE meta SET clean = 1").unwrap();
+    assert_eq!(place.open_store().available().await, 0);
+}
+
+#[tokio::test]
+async fn a_killed_store_that_did_nothing_has_its_journal_all_the_same() {
+    assert_eq!(abandoned(0).await.open_store().available().await, 0);
+    let place = abandoned(0).await;
+    fs::remove_file(place.file("jobs.db-log1")).unwrap();
+    lacks_its_journal(&place, "jobs.db-log1 is missing");
+}
+
+#[tokio::test]
+async fn a_gap_in_the_journal_is_not_taken_for_its_end() {
+    let place = abandoned(20).await;
+    fs::rename(place.file("jobs.db-log1"), place.file("jobs.db-log3")).unwrap();
+    fs::copy(abandoned(1).await.file("jobs.db-log1"), place.file("jobs.db-log1")).unwrap();
+    lacks_its_journal(&place, "jobs.db-log2 before it is missing");
+    // What was left over from another time behind a gap is nothing.
+    fs::rename(place.file("jobs.db-log3"), place.file("jobs.db-log1")).unwrap();
+    fs::copy(abandoned(1).await.file("jobs.db-log1"), place.file("jobs.db-log7")).unwrap();
+    assert_eq!(place.open_store().available().await, 20);
 }
 
 #[tokio::test]
