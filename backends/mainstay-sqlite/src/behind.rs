@@ -83,8 +83,9 @@ struct State {
     wanted: u64,
     since: Option<Stopwatch>,
     stuck: Option<Error>,
-    /// How often the tables could not be written, and whether somebody wants them tried again now.
+    /// How often the tables could not be written, when last, and whether somebody wants them tried again now.
     failures: u64,
+    failed: Option<Stopwatch>,
     again: bool,
     /// The writer has ended; the counters it ended with.
     closing: Option<Counters>,
@@ -125,7 +126,8 @@ impl Behind {
             wake: Condvar::new(),
             moved: Condvar::new(),
             reached: watch::Sender::new(Reached { lsn, ..Reached::default() }),
-            limit,
+            // A bound of nothing would never let anything in.
+            limit: limit.max(1),
             handed: AtomicU64::new(lsn),
             lsn: AtomicU64::new(lsn),
             n: AtomicU64::new(n),
@@ -135,7 +137,8 @@ impl Behind {
 
     // The writer's side.
 
-    /// Waits until there is room for another group. Tables that cannot be written are tried once more.
+    /// Waits until there is room for another group. Tables that could not be written are tried once more, unless that
+    /// was a moment ago: then every caller would have the disk filled anew, and wait for it.
     pub(crate) fn room(&self) -> Result<(), NoRoom> {
         let mut state = self.lock();
         let mut failures = None;
@@ -144,7 +147,8 @@ impl Behind {
                 return Err(NoRoom::Over);
             }
             if let Some(error) = &state.stuck {
-                if *failures.get_or_insert(state.failures) < state.failures {
+                let just_now = state.failed.is_some_and(|failed| failed.elapsed() < TRY_AGAIN);
+                if just_now || *failures.get_or_insert(state.failures) < state.failures {
                     return Err(NoRoom::Stuck(error.clone()));
                 }
                 state.again = true;
@@ -266,17 +270,22 @@ impl Behind {
 
     /// The tables could not be written; answers what came meanwhile, after a rest.
     pub(crate) fn stuck(&self, stuck: Stuck) -> Option<Vec<Handed>> {
-        let mut state = self.lock();
-        state.stuck = Some(stuck.error.clone());
-        state.failures += 1;
-        state.again = false;
-        drop(state);
-        self.moved.notify_all();
-        self.reached.send_modify(|reached| reached.stuck = Some(stuck));
+        self.failed(stuck);
         let rests = |state: &mut State| state.closing.is_none() && !state.over && !state.again;
         let rested = self.wake.wait_timeout_while(self.lock(), TRY_AGAIN, rests);
         let mut state = rested.unwrap_or_else(PoisonError::into_inner).0;
         (!state.over).then(|| state.take())
+    }
+
+    fn failed(&self, stuck: Stuck) {
+        let mut state = self.lock();
+        state.stuck = Some(stuck.error.clone());
+        state.failures += 1;
+        state.failed = Some(Stopwatch::start());
+        state.again = false;
+        drop(state);
+        self.moved.notify_all();
+        self.reached.send_modify(|reached| reached.stuck = Some(stuck));
     }
 
     /// Whether the writer has ended: what cannot be written now never will be.
@@ -397,6 +406,25 @@ mod tests {
         assert!(behind.stuck_now().is_some() && !behind.wait_for(1));
         behind.applied(&batch);
         assert!(behind.stuck_now().is_none() && behind.room().is_ok());
+    }
+
+    #[test]
+    fn a_writer_is_refused_at_once_when_the_tables_have_just_failed() {
+        let behind = Behind::new(100, 0, 0);
+        behind.hand_over(group(1));
+        let _batch = take(&behind);
+        behind.failed(stuck(1));
+        // Nobody tries the tables meanwhile: had it waited for that, this would never end.
+        assert!(matches!(behind.room(), Err(NoRoom::Stuck(_))));
+    }
+
+    #[test]
+    fn a_bound_of_nothing_still_lets_one_group_in_at_a_time() {
+        let behind = Behind::new(0, 0, 0);
+        assert!(behind.room().is_ok());
+        behind.hand_over(group(1));
+        behind.applied(&take(&behind));
+        assert!(behind.room().is_ok());
     }
 
     #[test]

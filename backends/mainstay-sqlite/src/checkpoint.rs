@@ -35,6 +35,8 @@ pub(crate) struct Checkpoints {
     wake: Condvar,
     /// A background checkpoint has finished; the tables' thread has not followed yet.
     finished: AtomicBool,
+    /// A reader holds on to an older state, so that no checkpoint says how far the tables are durable.
+    held_up: AtomicBool,
 }
 
 #[derive(Default)]
@@ -61,6 +63,18 @@ impl Checkpoints {
     /// Whether the tables' thread should finish what the background has done.
     pub(crate) fn take_finished(&self) -> bool {
         self.finished.load(Ordering::Relaxed) && self.finished.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the next batch is to be synced by itself, since checkpoints do not do it: else the journal would grow
+    /// as long as somebody reads.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.held_up.load(Ordering::Relaxed)
+    }
+
+    /// There is something left to do, also if nobody commits.
+    fn again(&self) {
+        let mut state = self.lock();
+        state.bytes = Some(state.bytes.unwrap_or(0));
     }
 
     pub(crate) fn stop(&self) {
@@ -94,7 +108,10 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
             Ok(Some(Moved { frames, all })) => {
                 if all {
                     shared.behind.set_floor(reached);
+                } else {
+                    shared.checkpoints.again();
                 }
+                shared.checkpoints.held_up.store(!all, Ordering::Relaxed);
                 shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 shared.stats.wal_frames.store(frames, Ordering::Relaxed);
                 shared.checkpoints.finished.store(true, Ordering::Release);
@@ -102,6 +119,7 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
             Err(Fault { severity: Severity::Clean, error }) => {
                 // The log keeps everything; it only grows until one succeeds.
                 shared.stats.failed_checkpoints.fetch_add(1, Ordering::Relaxed);
+                shared.checkpoints.again();
                 tracing::warn!(%error, "checkpoint failed; it is tried again");
             }
             Err(Fault { severity: Severity::Fatal, error }) => {

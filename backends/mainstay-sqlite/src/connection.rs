@@ -35,6 +35,8 @@ pub(crate) fn open_writer(options: &Options) -> Result<Connection, Error> {
     if let Some(bytes) = options.max_file_bytes {
         let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0)).map_err(failed)?;
         // The writer refuses what will not fit; this is for what it has reckoned wrong.
+        // What was answered must fit, also where its size was reckoned too small: the writer keeps to the bound.
+        let bytes = bytes.saturating_add(options.behind_bytes as u64);
         let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
         conn.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), [], |_| Ok(()))
             .map_err(failed)?;

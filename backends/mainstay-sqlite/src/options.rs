@@ -36,7 +36,8 @@ pub struct Options {
     pub housekeeping: bool,
     /// How long a batch may wait for its turn when it does not say so itself. Defaults to 30 s.
     pub within: Duration,
-    /// The file is never made larger than this many bytes: writes beyond are refused as if the disk were full.
+    /// Writes that would make the file larger than this many bytes are refused as if the disk were full. What was
+    /// answered before always gets in, at worst up to `behind_bytes` beyond.
     /// Defaults to `None`, the disk itself.
     pub max_file_bytes: Option<u64>,
     /// Read and check the whole file before serving (`PRAGMA quick_check`: about a second a gigabyte). It happens

@@ -69,8 +69,16 @@ impl Applier<'_> {
         loop {
             let mark = Mark { epoch: self.epoch, lsn: self.batch.lsn, clean: false };
             let counters = self.batch.counters;
-            let error = match tables.apply(&self.batch, &counters, mark) {
-                Ok(()) => break,
+            let synced = shared.checkpoints.is_held_up();
+            let applied =
+                tables.sync_commits(synced).and_then(|()| tables.apply(&self.batch, &counters, mark));
+            let error = match applied {
+                Ok(()) => {
+                    if synced {
+                        shared.behind.set_floor(mark.lsn);
+                    }
+                    break;
+                }
                 Err(fault) if fault.severity == Severity::Fatal => return Err(fault),
                 Err(fault) => fault.error,
             };

@@ -43,12 +43,12 @@ impl<'c> Tables<'c> {
 
     /// Writes a batch and where it ends, in one transaction. After a clean fault, nothing of it is there.
     pub(crate) fn apply(&mut self, batch: &Batch, counters: &Counters, mark: Mark) -> Result<()> {
-        let fault = match self.begin().and_then(|()| self.write_and_commit(batch, counters, mark)) {
-            Ok(()) => return Ok(()),
-            Err(fault) => fault,
-        };
-        self.rollback()?;
-        Err(fault)
+        self.s.begin.execute([]).map_err(|e| Fault::of_statement(self.path, e))?;
+        let written = self.nobody_else_wrote().and_then(|()| self.write_and_commit(batch, counters, mark));
+        if written.is_err() {
+            self.rollback()?;
+        }
+        written
     }
 
     fn write_and_commit(&mut self, batch: &Batch, counters: &Counters, mark: Mark) -> Result<()> {
@@ -75,11 +75,10 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 
-    /// Begins, and makes sure that nobody else has written since the last transaction.
-    fn begin(&mut self) -> Result<()> {
-        let of_statement = |e| Fault::of_statement(self.path, e);
-        self.s.begin.execute([]).map_err(of_statement)?;
-        let seen: i64 = self.s.data_version.query_row([], |row| row.get(0)).map_err(of_statement)?;
+    /// Makes sure that nobody else has written since the last transaction.
+    fn nobody_else_wrote(&mut self) -> Result<()> {
+        let seen = self.s.data_version.query_row([], |row| row.get::<_, i64>(0));
+        let seen = seen.map_err(|e| Fault::of_statement(self.path, e))?;
         if seen != self.data_version {
             return Err(Fault::fatal(foreign_writer(self.path)));
         }

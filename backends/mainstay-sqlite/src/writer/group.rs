@@ -40,6 +40,8 @@ pub(super) struct Group {
     watched: bool,
     /// This group is the one that syncs (only with [`Durability::Interval`]).
     pub(super) sync_is_due: bool,
+    /// Refused because the tables cannot follow: nobody in it is to blame, and alone none would fare better.
+    pub(super) no_room: bool,
     pub(super) commits: u64,
     /// What it changed, in order.
     pub(super) changes: Vec<Change>,
@@ -63,12 +65,13 @@ impl Group {
         self.finished.clear();
         self.cancelled.clear();
         self.changes.clear();
-        (self.commits, self.growth, self.sync_is_due) = (0, 0, false);
+        (self.commits, self.growth, self.sync_is_due, self.no_room) = (0, 0, false, false);
     }
 
     /// The group did not happen because of one of several: each is to try alone. The last comes first.
     pub(super) fn take_several(&mut self) -> impl Iterator<Item = Message> + use<> {
-        let several = if self.answers.len() > 1 { std::mem::take(&mut self.answers) } else { Vec::new() };
+        let blame = self.answers.len() > 1 && !self.no_room;
+        let several = if blame { std::mem::take(&mut self.answers) } else { Vec::new() };
         several
             .into_iter()
             .rev()

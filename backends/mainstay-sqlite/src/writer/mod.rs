@@ -121,7 +121,8 @@ impl<'c> Writer<'c> {
             });
             self.waiting.extend(taken.drain(..));
             if over == Taken::Over && self.waiting.is_empty() {
-                return Ok(());
+                // The tables may not be able to take the rest.
+                return self.journal.sync().map_err(|fault| fault.error);
             }
             if self.shared.abandon.load(Ordering::Relaxed) {
                 self.refuse(&Error::new(ErrorKind::Closed, "the store closed before this could begin"));
@@ -187,17 +188,18 @@ impl<'c> Writer<'c> {
     /// did.
     fn write_down(&mut self) -> Result<bool> {
         let sync_is_due = self.group.sync_is_due;
+        if sync_is_due {
+            // Whatever becomes of this group: those before it were answered.
+            self.journal.sync()?;
+            self.synced();
+        }
         if self.group.changes.is_empty() {
-            if sync_is_due {
-                self.journal.sync()?;
-                self.synced();
-            }
             return Ok(sync_is_due);
         }
         self.has_room()?;
         let counters = self.engine.counters();
         let bytes = self.journal.noted() + self.group.changes.len() * size_of::<Change>();
-        let sync = self.durability == Durability::Strict || sync_is_due;
+        let sync = self.durability == Durability::Strict;
         let lsn = self.journal.append(&counters, sync, self.shared.behind.floor(), &self.shared.path)?;
         if sync {
             self.synced();

@@ -16,12 +16,13 @@ const ROW_BYTES: u64 = 512;
 
 impl Writer<'_> {
     /// Waits until the tables have followed far enough.
-    pub(super) fn has_room(&self) -> Result<()> {
+    pub(super) fn has_room(&mut self) -> Result<()> {
         let behind = &self.shared.behind;
         match behind.room() {
             Ok(()) => {}
             Err(NoRoom::Over) => return Err(Fault::fatal(self.shared.gone())),
             Err(NoRoom::Stuck(cause)) => {
+                self.group.no_room = true;
                 let message = format!(
                     "{} bytes are in the journal of the store {} and cannot be brought into its tables: {cause}",
                     behind.bytes(),

@@ -176,6 +176,33 @@ async fn segments_are_written_over_and_what_is_left_in_them_never_counts() {
 }
 
 #[tokio::test]
+async fn the_journal_does_not_grow_as_long_as_somebody_reads() {
+    let place = Place::new();
+    let options = Options { behind_bytes: 1, segment_bytes: 16 << 10, ..place.options() };
+    let store = SqliteStore::open(options).unwrap();
+    let mut jobs = Jobs::default();
+    store.enqueue(&mut jobs, "1").await;
+    store.tables_follow().await;
+    // A backup, a shell: it holds on to what it has seen, and keeps every checkpoint from being a whole one.
+    let reader = place.shell();
+    let snapshot = reader.unchecked_transaction().unwrap();
+    snapshot.query_row("SELECT count(*) FROM job", [], |row| row.get::<_, i64>(0)).unwrap();
+    let payload = format!("\"{}\"", "x".repeat(1_000));
+    let begun = figure(&store, "checkpoints_total");
+    while figure(&store, "checkpoints_total") < begun + 2.0 {
+        store.enqueue(&mut jobs, &payload).await;
+    }
+    let segments = || (1..).take_while(|n| place.file(&format!("jobs.db-log{n}")).exists()).count();
+    let before = segments();
+    for _ in 0..500 {
+        store.enqueue(&mut jobs, &payload).await;
+    }
+    assert!(segments() <= before + 2, "{before} segments, then {}", segments());
+    drop(snapshot);
+    close(&store).await;
+}
+
+#[tokio::test]
 async fn a_store_of_the_format_before_the_journal_is_brought_forward() {
     let place = Place::new();
     let store = place.open_store();

@@ -7,10 +7,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use mainstay_core::{Applied, ErrorKind, Store, op::Op};
 
+use mainstay_sqlite::Durability;
 use mainstay_testkit::faults::Disk;
 
 use crate::harness::{Jobs, Place, Tell, batch, close, figure, journal_on, queue};
@@ -40,6 +42,27 @@ async fn a_full_disk_refuses_cleanly_and_the_store_goes_on_when_there_is_room() 
     store.enqueue(&mut jobs, &payload).await;
     close(&store).await;
     assert_eq!(place.open_store().available().await, 1);
+}
+
+#[tokio::test]
+async fn what_was_answered_is_synced_in_time_also_while_everything_else_is_refused() {
+    let place = Place::new();
+    let store = place
+        .try_open(|options| {
+            options.max_file_bytes = Some(1 << 20);
+            options.durability = Durability::Interval(Duration::from_millis(20));
+        })
+        .unwrap();
+    let mut jobs = Jobs::default();
+    let payload = format!("\"{}\"", "x".repeat(20_000));
+    while store.try_ops([jobs.next(&payload)]).await.is_ok() {}
+    let synced = figure(&store, "syncs_total");
+    let refused = async {
+        while figure(&store, "syncs_total") == synced {
+            assert!(store.try_ops([jobs.next(&payload)]).await.is_err());
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("the last answered one is synced");
 }
 
 #[tokio::test]
