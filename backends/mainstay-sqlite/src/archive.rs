@@ -28,6 +28,7 @@ const FORGET_AT_ONCE: usize = 1_024;
 pub(crate) struct Recent<'c> {
     path: &'c Path,
     by_id: Statement<'c>,
+    taken: Statement<'c>,
     oldest: Statement<'c>,
     /// The group under way.
     lsn: u64,
@@ -91,6 +92,7 @@ impl<'c> Recent<'c> {
         Ok(Recent {
             path,
             by_id: prepare(&format!("SELECT {FINISHED} FROM finished WHERE id = ?1"))?,
+            taken: prepare("SELECT 1 FROM finished WHERE queue = ?1 AND lane = ?2 AND f = ?3")?,
             oldest: prepare(&format!(
                 "SELECT {FINISHED_REF} FROM finished WHERE queue = ?1 AND lane = ?2 AND f > ?3 ORDER BY f LIMIT ?4"
             ))?,
@@ -221,6 +223,16 @@ impl Archive for Recent<'_> {
             .by_id
             .query_row([id.as_bytes()], |row| Ok(Cells { path, table: "finished", row }.finished_job()));
         found.optional().map_err(|e| read_error(path, e))?.transpose()
+    }
+
+    fn is_taken(&mut self, key: FinishedKey) -> Result<bool, Error> {
+        let recent = self.lanes.get(&(key.queue, key.lane));
+        // Also one that is gone: its row may still be in the tables.
+        if recent.is_some_and(|recent| recent.places.contains_key(&key.f)) {
+            return Ok(true);
+        }
+        let row = params![key.queue.0, key.lane as u8, bits(key.f)];
+        self.taken.exists(row).map_err(|e| read_error(self.path, e))
     }
 
     fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error> {

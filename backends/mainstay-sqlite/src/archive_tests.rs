@@ -163,6 +163,7 @@ impl World<'_> {
     fn compare(&mut self) {
         for finished in self.model.finished.values() {
             assert_eq!(self.archive.finished(finished.job.id).unwrap().as_ref(), Some(finished));
+            assert!(self.archive.is_taken(finished.key).unwrap());
         }
         for id in self.model.live.keys() {
             assert_eq!(self.archive.finished(*id).unwrap(), None);

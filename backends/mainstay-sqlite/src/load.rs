@@ -98,11 +98,15 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         engine.load_queue(id, name, row.json(2)?, row.int(3)? != 0, row.int(4)? != 0);
         Ok(())
     })?;
-    let counts = "SELECT queue, lane, count(*) FROM finished GROUP BY queue, lane";
+    let counts = "SELECT queue, lane, count(*), max(f) FROM finished GROUP BY queue, lane";
     each("finished", counts, &mut |row| {
         let id = QueueId(row.u32(0)?);
         known(&queues, &id, row, 0)?;
-        engine.load_finished_count(id, row.lane(1)?, row.u64(2)?);
+        engine.load_finished_count(id, row.lane(1)?, row.u64(2)?, row.u64(3)?);
+        Ok(())
+    })?;
+    each("finished", "SELECT id FROM finished ORDER BY id DESC LIMIT 1", &mut |row| {
+        engine.load_finished_up_to(row.job_id(0)?);
         Ok(())
     })?;
     load_jobs(&mut engine, options, &queues, &policies)?;

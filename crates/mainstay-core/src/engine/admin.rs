@@ -29,7 +29,7 @@ impl Engine {
             };
         };
         if job.phase != Phase::Running {
-            self.finish(id, JobState::Cancelled, None, None);
+            self.finish(id, JobState::Cancelled, None, None, archive)?;
             return Ok(Reply::Cancelled { state: JobState::Cancelled, cancel_requested: false });
         }
         if !job.cancel_requested {

@@ -330,10 +330,13 @@ pub enum Change {
 
 /// What the engine asks of its tables: the finished jobs, which it does not keep in RAM.
 ///
-/// Both see every change that was handed out before, also those of the commits of an unfinished group.
+/// All see every change that was handed out before, also those of the commits of an unfinished group.
 pub trait Archive {
     /// The finished job with this id.
     fn finished(&mut self, id: JobId) -> Result<Option<FinishedJob>, Error>;
+
+    /// Whether a finished job has this place. One that had it and went may still count.
+    fn is_taken(&mut self, key: FinishedKey) -> Result<bool, Error>;
 
     /// The first `limit` finished jobs of a lane, in the order of `f`.
     fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error>;

@@ -1,8 +1,8 @@
 //! Jobs are handed out.
 
 use super::{
-    Engine,
-    change::{Change, LiveJob, LiveLease, Phase, QueueId},
+    Engine, Refusal,
+    change::{Archive, Change, LiveJob, LiveLease, Phase, QueueId},
 };
 use crate::{
     id::JobId,
@@ -16,10 +16,15 @@ use crate::{
 const EXPIRED_PER_CLAIM: u32 = 1_000;
 
 impl Engine {
-    pub(super) fn claim(&mut self, claim: &Claim, entropy: u64) -> Result<Reply, Reason> {
+    pub(super) fn claim(
+        &mut self,
+        claim: &Claim,
+        entropy: u64,
+        archive: &mut dyn Archive,
+    ) -> Result<Reply, Refusal> {
         if claim.max == 0 || claim.lease_ms == 0 {
             let field = if claim.max == 0 { "max" } else { "lease_ms" };
-            return Err(Reason::Invalid { field, detail: "is at least 1".into() });
+            return Err(Reason::Invalid { field, detail: "is at least 1".into() }.into());
         }
         let mut grants = Vec::new();
         let mut bytes = 0;
@@ -36,7 +41,7 @@ impl Engine {
                 }
                 let Some(job) = self.jobs.get(id).copied() else { break };
                 if self.has_expired(&job) {
-                    self.finish(id, JobState::Dead, Some(DeadReason::Expired), None);
+                    self.finish(id, JobState::Dead, Some(DeadReason::Expired), None, archive)?;
                     expired += 1;
                     if expired == EXPIRED_PER_CLAIM {
                         break 'queues;

@@ -20,10 +20,11 @@ impl Engine {
             let detail = "is a number from 0 to 9".into();
             return Err(Reason::Invalid { field: "priority", detail }.into());
         }
-        // A made id is new, but for one that was handed over twice; the unfinished are looked through for nothing.
-        if (new.caller_id || self.jobs.get(new.id).is_some())
-            && let Some(duplicate) = self.same_id(new, archive)?
-        {
+        // A made id is new, but for one that was handed over twice. The unfinished are looked through for nothing, and
+        // one above all that have finished cannot be among them.
+        let may_be_known =
+            new.caller_id || Some(new.id) <= self.finished_up_to || self.jobs.get(new.id).is_some();
+        if may_be_known && let Some(duplicate) = self.same_id(new, archive)? {
             return Ok(duplicate);
         }
         let queue = self.queue_or_create(&new.queue);
@@ -32,7 +33,7 @@ impl Engine {
         {
             return Ok(duplicate);
         }
-        self.make_room(queue)?;
+        self.make_room(queue, archive)?;
 
         let wall = self.now.wall;
         let run_at = new.run_at.map_or(wall, |when| when.from(wall)).max(wall);
@@ -129,7 +130,7 @@ impl Engine {
         })))
     }
 
-    fn make_room(&mut self, queue: QueueId) -> Result<(), Reason> {
+    fn make_room(&mut self, queue: QueueId, archive: &mut dyn Archive) -> Result<(), Refusal> {
         let config = self.queue_ref(queue).config;
         let Some(max_depth) = config.max_depth else { return Ok(()) };
         while self.queue_ref(queue).depth() >= max_depth {
@@ -138,9 +139,10 @@ impl Engine {
                 Overflow::Reject => None,
             };
             match oldest {
-                Some(id) => self.finish(id, JobState::Cancelled, None, None),
+                Some(id) => self.finish(id, JobState::Cancelled, None, None, archive)?,
                 None => {
-                    return Err(Reason::QueueFull { queue: self.queue_ref(queue).name.clone(), max_depth });
+                    let queue = self.queue_ref(queue).name.clone();
+                    return Err(Reason::QueueFull { queue, max_depth }.into());
                 }
             }
         }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use super::{
     Engine, Refusal,
     change::{
-        Archive, Change, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, Phase, SettledLease,
+        Archive, Change, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, Phase, QueueId,
+        SettledLease,
     },
     queues::Hold,
 };
 use crate::{
+    error::Error,
     id::JobId,
     job::{DeadReason, JobState},
     op::Reason,
@@ -28,35 +30,64 @@ impl Engine {
         state: JobState,
         reason: Option<DeadReason>,
         settled: Option<SettledLease>,
-    ) {
-        if let Some(job) = self.jobs.get(id).copied() {
-            let settled = settled.or(self.leases.get(&id).and_then(|leases| leases.settled));
-            self.finish_as(job, state, reason, settled);
-        }
+        archive: &mut dyn Archive,
+    ) -> Result<(), Error> {
+        let Some(job) = self.jobs.get(id).copied() else { return Ok(()) };
+        let settled = settled.or(self.leases.get(&id).and_then(|leases| leases.settled));
+        self.finish_as(job, state, reason, settled, archive)
     }
 
-    /// The same, for a job whose last state is `job`.
+    /// The same, for a job whose last state is `job`. After an error of the archive, nothing has changed.
     pub(super) fn finish_as(
         &mut self,
         job: LiveJob,
         state: JobState,
         reason: Option<DeadReason>,
         settled: Option<SettledLease>,
-    ) {
+        archive: &mut dyn Archive,
+    ) -> Result<(), Error> {
         let finished_at = self.now.wall;
-        let extras = self.remove_unfinished(&job);
         self.counters.f += 1;
         let retain_ms = self.policies.get(job.policy).retain_ms;
         let (lane, f) = match (state, retain_ms) {
             (JobState::Dead, _) => (Lane::Dead, self.counters.f),
             (_, None) => (Lane::Done, self.counters.f),
-            (_, Some(ms)) => (Lane::Own, own_place(finished_at.plus_ms(ms), self.counters.f)),
+            (_, Some(ms)) => (Lane::Own, self.own_place(job.queue, finished_at.plus_ms(ms), archive)?),
         };
         let key = FinishedKey { queue: job.queue, lane, f };
+        let extras = self.remove_unfinished(&job);
+        self.finished_up_to = self.finished_up_to.max(Some(job.id));
         self.count_lane(job.queue, lane, 1);
         self.expect_trim(key, finished_at);
         let finished = FinishedJob { key, job, extras, state, reason, finished_at, settled };
         self.changes.push(Change::JobFinished(Arc::new(finished)));
+        Ok(())
+    }
+
+    /// A place in [`Lane::Own`] that no other job has. What is left of the counter comes round again: if the place is
+    /// taken, the job is kept a millisecond longer.
+    fn own_place(
+        &mut self,
+        queue: QueueId,
+        forget_at: Timestamp,
+        archive: &mut dyn Archive,
+    ) -> Result<u64, Error> {
+        let ms = forget_at.0.max(0) as u64;
+        let mut key = FinishedKey {
+            queue,
+            lane: Lane::Own,
+            f: ms << OWN_BITS | self.counters.f & ((1 << OWN_BITS) - 1),
+        };
+        // Behind all others, as most are, nobody needs to be asked.
+        while key.f <= self.queue_ref(queue).own_up_to
+            && (self.own_places.contains(&key) || archive.is_taken(key)?)
+        {
+            key.f += 1 << OWN_BITS;
+        }
+        let queue = self.queue_mut(queue);
+        queue.own_up_to = queue.own_up_to.max(key.f);
+        self.own_places.insert(key);
+        Ok(key.f)
     }
 
     /// Takes a job out of everything in RAM and lets go of its unique key.
@@ -173,10 +204,6 @@ impl Engine {
             self.over_retention += 1;
         }
     }
-}
-
-fn own_place(forget_at: Timestamp, counter: u64) -> u64 {
-    (forget_at.0.max(0) as u64) << OWN_BITS | counter & ((1 << OWN_BITS) - 1)
 }
 
 /// When a job in [`Lane::Own`] is to be forgotten.

@@ -55,9 +55,18 @@ impl Engine {
         }
     }
 
-    /// How many finished jobs a lane of a queue has.
-    pub fn load_finished_count(&mut self, queue: QueueId, lane: Lane, count: u64) {
-        self.queue_mut(queue).lanes[lane as usize] = count;
+    /// How many finished jobs a lane of a queue has, and the last place that is taken.
+    pub fn load_finished_count(&mut self, queue: QueueId, lane: Lane, count: u64, last: u64) {
+        let queue = self.queue_mut(queue);
+        queue.lanes[lane as usize] = count;
+        if lane == Lane::Own {
+            queue.own_up_to = last;
+        }
+    }
+
+    /// The highest id of a finished job.
+    pub fn load_finished_up_to(&mut self, id: JobId) {
+        self.finished_up_to = Some(id);
     }
 
     /// An unfinished job. Its queue and policy are loaded.

@@ -46,14 +46,14 @@ impl Engine {
         while left > 0
             && let Some((_, id)) = self.lease_ends.first().copied().filter(|(at, _)| *at <= self.now.store)
         {
-            self.crash(id);
+            self.crash(id, archive)?;
             done.crashed += 1;
             left -= 1;
         }
         while left > 0
             && let Some((_, id)) = self.expiries.first().copied().filter(|(at, _)| *at <= self.now.wall)
         {
-            self.finish(id, JobState::Dead, Some(DeadReason::Expired), None);
+            self.finish(id, JobState::Dead, Some(DeadReason::Expired), None, archive)?;
             done.expired += 1;
             left -= 1;
         }

@@ -32,9 +32,11 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
-use change::{Archive, Change, Counters, Extras, LiveJob, LiveLease, PolicyId, QueueId, SettledLease};
+use change::{
+    Archive, Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId, SettledLease,
+};
 use jobs::Jobs;
 use keyed::Keyed;
 use policies::Policies;
@@ -89,6 +91,11 @@ pub struct Engine {
     /// Finished jobs above their queue's count since retention last looked.
     over_retention: u64,
     counters: Counters,
+    /// No finished job has an id above this.
+    finished_up_to: Option<JobId>,
+    /// Places in [`change::Lane::Own`] that were given since changes were last handed out: the archive does not know
+    /// them yet.
+    own_places: HashSet<FinishedKey>,
     now: Now,
     changes: Vec<Change>,
     undo: Vec<Undo>,
@@ -179,7 +186,7 @@ impl Engine {
     fn op(&mut self, op: &Op, entropy: u64, archive: &mut dyn Archive) -> Result<Reply, Refusal> {
         match op {
             Op::Enqueue(job) => self.enqueue(job, archive),
-            Op::Claim(claim) => Ok(self.claim(claim, entropy)?),
+            Op::Claim(claim) => self.claim(claim, entropy, archive),
             Op::Settle(settle) => self.settle(settle, entropy, archive),
             Op::Extend { id, lease, extend_ms, progress } => {
                 self.extend(*id, *lease, *extend_ms, progress.as_ref(), archive)
@@ -209,6 +216,7 @@ impl Engine {
     /// What changed since the last call, in order, appended to `into`.
     pub fn take_changes(&mut self, into: &mut Vec<Change>) {
         into.append(&mut self.changes);
+        self.own_places.clear();
     }
 
     /// The group is durable: nothing of it will be undone.

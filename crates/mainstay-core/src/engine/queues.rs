@@ -32,6 +32,8 @@ pub(super) struct Queue {
     pub uniques: HashMap<Arc<str>, Hold>,
     /// Finished jobs, a lane each.
     pub lanes: [u64; 3],
+    /// No place of [`Lane::Own`] above this is taken.
+    pub own_up_to: u64,
     /// When a lane may next have something too old; `None`: look.
     pub trim_at: [Option<Timestamp>; 3],
     /// What a waker has not been told yet.
@@ -60,6 +62,7 @@ impl Queue {
             dropped: false,
             uniques: HashMap::new(),
             lanes: [0; 3],
+            own_up_to: 0,
             trim_at: [None; 3],
             dirty: false,
             armed: None,

@@ -5,6 +5,7 @@ use super::{
     change::{Archive, Change, LiveJob, Phase, SettledLease},
 };
 use crate::{
+    error::Error,
     id::JobId,
     job::{FailureRecord, JobState, Json, Outcome},
     lease::LeaseId,
@@ -36,9 +37,12 @@ impl Engine {
             _ => {}
         }
         let next = rules::after(&self.running(&job), outcome, self.now.wall, entropy);
-        let (state, run_at) = self.arrive(job, next, |state, run_at| {
-            Some(SettledLease { id: *lease, verb: outcome.verb(), state, run_at })
-        });
+        let (state, run_at) = self.arrive(
+            job,
+            next,
+            |state, run_at| Some(SettledLease { id: *lease, verb: outcome.verb(), state, run_at }),
+            archive,
+        )?;
         Ok(Reply::Settled { id: *id, state, run_at })
     }
 
@@ -99,11 +103,12 @@ impl Engine {
     }
 
     /// The lease of a running job has run out.
-    pub(super) fn crash(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get(id).copied() else { return };
+    pub(super) fn crash(&mut self, id: JobId, archive: &mut dyn Archive) -> Result<(), Error> {
+        let Some(job) = self.jobs.get(id).copied() else { return Ok(()) };
         let settled = self.leases.get(&id).and_then(|leases| leases.settled);
         let next = rules::after_crash(&self.running(&job));
-        self.arrive(job, next, |_, _| settled);
+        self.arrive(job, next, |_, _| settled, archive)?;
+        Ok(())
     }
 
     fn running(&self, job: &LiveJob) -> RunningJob {
@@ -125,7 +130,8 @@ impl Engine {
         mut job: LiveJob,
         next: Next,
         settled: impl FnOnce(JobState, Option<crate::time::Timestamp>) -> Option<SettledLease>,
-    ) -> (JobState, Option<crate::time::Timestamp>) {
+        archive: &mut dyn Archive,
+    ) -> Result<(JobState, Option<crate::time::Timestamp>), Error> {
         let (state, reason) = match next {
             Next::Waits { run_at, attempt, crashes, retrying } => {
                 job = LiveJob { phase: Phase::Waiting, run_at, attempt, crashes, retrying, ..job };
@@ -134,7 +140,7 @@ impl Engine {
                 self.set_leases(job.id, settled.map(|settled| Leases { live: None, settled: Some(settled) }));
                 self.set_job(job.id, Some(job));
                 self.changes.push(Change::JobUpdated { job, lease: None, settled });
-                return (state, Some(run_at));
+                return Ok((state, Some(run_at)));
             }
             Next::Completed => (JobState::Completed, None),
             Next::Cancelled { crashes } => {
@@ -147,7 +153,7 @@ impl Engine {
             }
         };
         let settled = settled(state, None);
-        self.finish_as(job, state, reason, settled);
-        (state, None)
+        self.finish_as(job, state, reason, settled, archive)?;
+        Ok((state, None))
     }
 }

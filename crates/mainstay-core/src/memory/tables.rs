@@ -145,6 +145,10 @@ impl Archive for Tables {
         Ok(self.finished.get(&id).cloned())
     }
 
+    fn is_taken(&mut self, key: FinishedKey) -> Result<bool, Error> {
+        Ok(self.lanes.contains_key(&key))
+    }
+
     fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error> {
         let first = FinishedKey { queue, lane, f: 0 };
         let last = FinishedKey { queue, lane, f: u64::MAX };

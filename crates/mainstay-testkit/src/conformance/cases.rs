@@ -138,6 +138,7 @@ macro_rules! __seam_cases {
             }
             known_ids {
                 the_same_id_again_is_a_duplicate
+                a_made_id_is_known_after_its_job_has_finished
                 an_id_of_another_queue_is_refused
                 the_id_goes_before_the_unique_key
             }
@@ -186,6 +187,7 @@ macro_rules! __seam_cases {
                 a_queue_keeps_the_newest_so_many
                 a_new_retention_holds_for_old_jobs
                 a_job_may_have_a_retention_of_its_own
+                jobs_to_be_forgotten_at_one_instant_stay_two
                 unfinished_jobs_are_never_forgotten
                 a_retried_job_is_not_forgotten_for_its_past
                 housekeeping_keeps_to_its_budget

@@ -23,6 +23,22 @@ pub(super) async fn the_same_id_again_is_a_duplicate(w: &mut World) {
     assert_eq!(w.drain("q").await, [], "it was added once");
 }
 
+pub(super) async fn a_made_id_is_known_after_its_job_has_finished(w: &mut World) {
+    let job = w.job("q");
+    let id = w.enqueue(job.clone()).await;
+    let grant = w.claim("q").await;
+    w.complete(&grant).await;
+    for reopened in [false, true] {
+        if reopened && w.harness().durable() {
+            w.reopen().await;
+        }
+        let again = w.enqueued(job.clone()).await;
+        assert_eq!((again.id, again.deduplicated, again.state), (id, true, JobState::Completed));
+        assert_eq!(w.state(id).await, JobState::Completed);
+    }
+    assert_eq!(w.drain("q").await, [], "it ran once");
+}
+
 pub(super) async fn an_id_of_another_queue_is_refused(w: &mut World) {
     let job = NewJob { caller_id: true, ..w.job("a") };
     let id = w.enqueue(job.clone()).await;

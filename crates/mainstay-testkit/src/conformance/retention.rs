@@ -98,6 +98,33 @@ pub(super) async fn a_job_may_have_a_retention_of_its_own(w: &mut World) {
     assert_eq!(known(w, &[long]).await, [false]);
 }
 
+pub(super) async fn jobs_to_be_forgotten_at_one_instant_stay_two(w: &mut World) {
+    // Whatever number a store gives to the end of a job: it comes round no sooner than it must.
+    const BETWEEN: usize = (1 << 14) - 1;
+    let own = async |w: &World, retain_ms| {
+        let id = w.enqueue(w.job_with("q", |policy| policy.retain_ms = Some(retain_ms))).await;
+        w.op(Op::Cancel { id }).await;
+        id
+    };
+    let first = own(w, 1_000).await;
+    w.advance(500);
+    let between: Vec<_> = (0..BETWEEN).map(|_| w.job("other")).collect();
+    for jobs in between.chunks(4_000) {
+        let cancels = jobs.iter().map(|job| Op::Cancel { id: job.id });
+        let enqueues = jobs.iter().map(|job| Op::Enqueue(Box::new(job.clone())));
+        w.commit(w.ops(enqueues.chain(cancels))).await.expect("a commit that is done");
+    }
+    let ids = [first, own(w, 500).await];
+    assert_eq!(known(w, &ids).await, [true, true]);
+    if w.harness().durable() {
+        w.reopen().await;
+        assert_eq!(known(w, &ids).await, [true, true]);
+    }
+    w.advance(502);
+    w.maintain().await;
+    assert_eq!(known(w, &ids).await, [false, false]);
+}
+
 pub(super) async fn unfinished_jobs_are_never_forgotten(w: &mut World) {
     keep(w, Retention { completed_ms: 0, completed_count: 0, dead_ms: 0 }).await;
     let running = w.enqueue(w.job("q")).await;
