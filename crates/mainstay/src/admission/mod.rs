@@ -370,3 +370,34 @@ impl std::fmt::Debug for Admission {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{Registry, TextFormat, render_registry};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dry_run_counts_what_would_wait_and_lets_everything_through() {
+        let registry = Registry::new(100);
+        let _recorder = metrics::set_default_local_recorder(&registry);
+        let rules =
+            AdmissionRules { initial: 1, max: 1, max_waiting: 0, dry_run: true, ..AdmissionRules::default() };
+        let admission = Admission::seeded("dry", rules, 7).unwrap();
+        let began = Instant::now();
+        let mut permits = Vec::new();
+        for _ in 0..3 {
+            permits.push(admission.admit().await.unwrap());
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "nothing waits");
+        assert_eq!((admission.in_flight(), admission.waiting()), (3, 0));
+        drop(permits);
+        assert_eq!(admission.in_flight(), 0);
+        let seen = render_registry(&registry, TextFormat::Prometheus);
+        let of = |line: &&str| line.starts_with("mainstay_admission_rejections_total{");
+        let counted: Vec<_> = seen.lines().filter(of).collect();
+        assert!(
+            matches!(*counted, [one] if one.contains("reason=\"would_wait\"") && one.ends_with(" 2")),
+            "{counted:?}"
+        );
+    }
+}

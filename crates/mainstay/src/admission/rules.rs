@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problems;
+use crate::policy::{DAY_MS, TOO_LONG};
 
 /// How many pieces of work run at once, and how long others wait for it. The number follows what is measured; these
 /// are its bounds and its pace.
@@ -19,8 +20,9 @@ pub struct AdmissionRules {
     pub tolerance_percent: f64,
     /// How often the number changes at most, in milliseconds; at least ten samples are waited for. Defaults to 100.
     pub window_ms: u64,
-    /// How often the unloaded latency is measured anew while work has to wait, in milliseconds: for as long as ten
-    /// samples take, a quarter of the number may run. Defaults to 10,000.
+    /// How often the unloaded latency is measured anew while work has to wait, in milliseconds: until forty samples
+    /// have come, half of the number may run (a quarter the first time, and when the last time found the number far
+    /// too high). The pause is drawn from half to one and a half of this. Defaults to 10,000.
     pub probe_ms: u64,
     /// How much may wait. Defaults to 1,000. Beyond, the least critical is shed first, then the newest.
     pub max_waiting: u32,
@@ -81,6 +83,15 @@ impl AdmissionRules {
         wrong(self.probe_ms < 1_000, "probe_ms", "must be at least 1000");
         wrong(self.codel_target_ms == 0, "codel_target_ms", "must be at least 1");
         wrong(self.codel_interval_ms == 0, "codel_interval_ms", "must be at least 1");
+        for (key, ms) in [
+            ("window_ms", self.window_ms),
+            ("probe_ms", self.probe_ms),
+            ("max_wait_ms", self.max_wait_ms),
+            ("codel_target_ms", self.codel_target_ms),
+            ("codel_interval_ms", self.codel_interval_ms),
+        ] {
+            wrong(ms > DAY_MS, key, TOO_LONG);
+        }
     }
 }
 
@@ -104,5 +115,24 @@ mod tests {
         };
         let told = bad.check().unwrap_err().to_string();
         assert!(told.contains("7 problems"), "{told}");
+    }
+
+    #[test]
+    fn times_of_more_than_a_day_are_refused_by_name() {
+        let bad = AdmissionRules {
+            window_ms: u64::MAX,
+            probe_ms: u64::MAX,
+            max_wait_ms: DAY_MS + 1,
+            codel_target_ms: DAY_MS + 1,
+            codel_interval_ms: DAY_MS + 1,
+            ..AdmissionRules::default()
+        };
+        let told = bad.check().unwrap_err().to_string();
+        for key in ["window_ms", "probe_ms", "max_wait_ms", "codel_target_ms", "codel_interval_ms"] {
+            assert!(told.contains(&format!("\n  {key}: {TOO_LONG}")), "{key} is missing in {told}");
+        }
+        AdmissionRules { probe_ms: DAY_MS, max_wait_ms: DAY_MS, ..AdmissionRules::default() }
+            .check()
+            .unwrap();
     }
 }

@@ -81,7 +81,7 @@ impl Context {
 }
 
 /// At most eight digits and a unit (gRPC over HTTP2, "Timeout"), in milliseconds.
-fn grpc_timeout_ms(text: &str) -> Option<u64> {
+pub(crate) fn grpc_timeout_ms(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -56,6 +56,8 @@ pub use field::FieldValue;
 use field::Fields;
 pub(crate) use field::ValueRef;
 #[cfg(feature = "http")]
+pub(crate) use headers::grpc_timeout_ms;
+#[cfg(feature = "http")]
 pub use propagate::{Propagate, Propagated};
 pub use request_id::RequestId;
 pub use scope::{Entered, Scope};

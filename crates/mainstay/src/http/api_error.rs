@@ -9,7 +9,7 @@ use mainstay_core::{ErrorKind as StoreErrorKind, op::Reason};
 use serde_json::json;
 
 use crate::StoreError;
-use crate::policy::Later;
+use crate::policy::{Expired, Later};
 
 /// What a handler answers when it cannot do its work. Made by `?` from any error: a store's answer keeps its
 /// meaning (a full queue is 429, one that is down 503), everything else is a 500 whose cause is in the log only.
@@ -21,6 +21,8 @@ pub struct ApiError {
     detail: String,
     /// What it is, for programs.
     code: Option<&'static str>,
+    /// Whether nothing was done, where that is known.
+    not_applied: bool,
     retry_after: Option<u32>,
     /// Whoever called should not try again at once: we have, or we shed load.
     no_retry: bool,
@@ -35,6 +37,7 @@ impl ApiError {
             status,
             detail: detail.into(),
             code: None,
+            not_applied: false,
             retry_after: None,
             no_retry: false,
             cause: None,
@@ -53,8 +56,16 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApiError {
     }
 }
 
-/// Something that we call asks to be left alone, or a policy has given up on it.
+/// Something that we call asks to be left alone, or a policy has given up on it, or there was no time to ask it.
 fn of_policy(error: &(dyn std::error::Error + 'static)) -> Option<ApiError> {
+    if error.source().is_some_and(|cause| cause.is::<Expired>()) {
+        let detail = "the time was over before something that this needs was asked";
+        return Some(ApiError {
+            code: Some("deadline-exceeded"),
+            not_applied: true,
+            ..ApiError::new(StatusCode::GATEWAY_TIMEOUT, detail)
+        });
+    }
     let later: &Later = error.downcast_ref().or_else(|| error.source()?.downcast_ref())?;
     let seconds = later.after.as_millis().div_ceil(1_000);
     Some(ApiError {
@@ -108,6 +119,9 @@ impl IntoResponse for ApiError {
         let mut body = json!({ "title": title, "status": self.status.as_u16(), "detail": self.detail });
         if let Some(code) = self.code {
             body["code"] = code.into();
+        }
+        if self.not_applied {
+            body["outcome"] = "not-applied".into();
         }
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();

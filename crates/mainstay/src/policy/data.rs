@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::Problems;
 use crate::millis;
 
+/// No configured time is longer.
+pub(crate) const DAY_MS: u64 = 86_400_000;
+pub(crate) const TOO_LONG: &str = "must not be more than 86400000, a day";
+
 /// How calls to one target are protected. Every part has a default that is safe to have; see the fields.
 ///
 /// ```
@@ -277,6 +281,26 @@ impl Policy {
         wrong(breaker.probes == 0, "breaker.probes", at_least_1);
         let empty = self.bulkhead.is_some_and(|bulkhead| bulkhead.max_concurrent == 0);
         wrong(empty, "bulkhead.max_concurrent", at_least_1);
+        // Sums and products of what is allowed stay far within their types.
+        for (key, ms) in [
+            ("total_ms", self.total_ms),
+            ("attempt_ms", self.attempt_ms),
+            ("retry.base_ms", self.retry.base_ms),
+            ("retry.cap_ms", self.retry.cap_ms),
+            ("retry.reschedule_above_ms", self.retry.reschedule_above_ms),
+            ("budget.ttl_ms", budget.ttl_ms),
+            ("hedge.after_ms", self.hedge.map_or(0, |hedge| hedge.after_ms)),
+            ("breaker.window_ms", breaker.window_ms),
+            ("breaker.slow_ms", breaker.slow_ms),
+            ("breaker.open_ms", breaker.open_ms),
+            ("breaker.max_open_ms", breaker.max_open_ms),
+            ("bulkhead.wait_ms", self.bulkhead.map_or(0, |bulkhead| bulkhead.wait_ms)),
+        ] {
+            wrong(ms > DAY_MS, key, TOO_LONG);
+        }
+        let hasty = self.rate.is_some_and(|rate| rate.calls_per_second > 1e9);
+        wrong(hasty, "rate.calls_per_second", "must not be more than 1000000000");
+        wrong(budget.min_per_second > 1_000_000, "budget.min_per_second", "must not be more than 1000000");
     }
 
     pub(super) fn total(&self) -> Option<Duration> {
@@ -308,6 +332,70 @@ mod tests {
             let error = Policy::from_toml(text).unwrap_err();
             assert!(error.to_string().contains("unknown field"), "{error}");
         }
+    }
+
+    #[test]
+    fn values_that_no_sum_could_hold_are_refused_by_name() {
+        let error = Policy::from_toml(
+            "total_ms = 86400001
+             attempt_ms = 86400001
+             rate = { calls_per_second = 1e300 }
+             retry = { base_ms = 86400001, cap_ms = 86400001, reschedule_above_ms = 86400001 }
+             budget = { ttl_ms = 86400001, min_per_second = 1000001 }
+             hedge = { after_ms = 86400001 }
+             breaker = { window_ms = 9223372036854775807, slow_ms = 86400001, open_ms = 86400001,
+                         max_open_ms = 86400001 }
+             bulkhead = { max_concurrent = 1, wait_ms = 86400001 }",
+        );
+        let told = error.unwrap_err().to_string();
+        for key in [
+            "total_ms",
+            "attempt_ms",
+            "rate.calls_per_second",
+            "retry.base_ms",
+            "retry.cap_ms",
+            "retry.reschedule_above_ms",
+            "budget.ttl_ms",
+            "budget.min_per_second",
+            "hedge.after_ms",
+            "breaker.window_ms",
+            "breaker.slow_ms",
+            "breaker.open_ms",
+            "breaker.max_open_ms",
+            "bulkhead.wait_ms",
+        ] {
+            assert!(
+                told.contains(&format!("\n  {key}: must not be more than ")),
+                "{key} is missing in {told}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_times_and_highest_rates_that_are_allowed_can_be_worked_with() {
+        let day = DAY_MS;
+        let policy = Policy {
+            total_ms: day,
+            attempt_ms: day,
+            rate: Some(Rate { calls_per_second: 1e9, burst: u32::MAX }),
+            retry: Retry { base_ms: day, cap_ms: day, reschedule_above_ms: day, ..Retry::default() },
+            budget: BudgetRules { percent: 1_000.0, min_per_second: 1_000_000, ttl_ms: day, enabled: true },
+            hedge: Some(Hedge { after_ms: day }),
+            breaker: BreakerRules {
+                window_ms: day,
+                slow_ms: day,
+                open_ms: day,
+                max_open_ms: day,
+                consecutive_failures: 1,
+                ..BreakerRules::default()
+            },
+            bulkhead: Some(BulkheadRules { max_concurrent: u32::MAX, wait_ms: day }),
+            ..Policy::default()
+        };
+        let target = super::super::Target::new("longest", policy).unwrap();
+        let fails = || std::future::ready(Err::<(), _>(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        assert!(target.run(|_| fails()).await.is_err());
+        assert_eq!(target.breaker(), super::super::BreakerState::Open);
     }
 
     #[test]

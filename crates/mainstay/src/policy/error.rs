@@ -232,10 +232,23 @@ impl<E: StdError + 'static> StdError for PolicyError<E> {
         }
         match self {
             Self::Failed { error, .. } => Some(error),
+            Self::Refused { by: Refusal::Deadline, .. } => Some(&Expired),
             Self::TimedOut { .. } | Self::Refused { .. } => None,
         }
     }
 }
+
+/// In the chain of causes of a refusal for its deadline, so that it can be told from others whatever the error's type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expired;
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody waits for it any more")
+    }
+}
+
+impl StdError for Expired {}
 
 impl fmt::Display for Later {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

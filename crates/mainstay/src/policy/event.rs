@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{BreakerState, GaveUp, Limit, Refusal, Verdict};
+use crate::context::Context;
 
 /// A decision. Each feeds the metrics `mainstay.policy.*`; [`Policies::watch`](super::Policies::watch) shows it to a
 /// program.
@@ -63,7 +64,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// The event as a word: the value of the span field `policy`.
+    /// The event as a word: the value of the context's field `policy`, which stands on every later line of what is
+    /// running. Attempts that work at once leave it alone.
     pub fn as_str(self) -> &'static str {
         match self {
             Event::Attempt { verdict, .. } => verdict.as_str(),
@@ -159,7 +161,8 @@ impl Meters {
     /// Changes and refusals are worth a line; attempts are for whoever debugs.
     pub fn log(&self, event: Event) {
         let (target, word) = (self.target.as_str(), event.as_str());
-        tracing::Span::current().record("policy", word);
+        // Never for a plain success, which pays for no field.
+        Context::peek(|context| context.set("policy", word));
         match event {
             Event::Breaker { to } => {
                 let state = to.as_str();
@@ -167,5 +170,43 @@ impl Meters {
             }
             _ => tracing::debug!(policy.target = target, policy.event = word, details = ?event, "policy"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::io;
+
+    use super::super::{Policy, Retry, Target};
+    use super::*;
+
+    fn field(context: &Context) -> Option<String> {
+        let mut found = None;
+        context.each_line_field(&mut |name, value| {
+            if name == "policy" {
+                found = Some(format!("{value:?}"));
+            }
+        });
+        found
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_decision_stands_on_the_contexts_lines() {
+        let retry = Retry { max_attempts: 2, ..Retry::default() };
+        let target = Target::new("target", Policy { retry, ..Policy::default() }).unwrap();
+        let context = Context::new();
+        let call = async |good_from: u32| {
+            let outcome = move |number| {
+                if number >= good_from { Ok(()) } else { Err(io::Error::from(io::ErrorKind::TimedOut)) }
+            };
+            context.scope(target.run(|attempt| ready(outcome(attempt.number())))).await
+        };
+        call(1).await.unwrap();
+        assert_eq!(field(&context), None, "what works at once decides nothing");
+        call(2).await.unwrap();
+        assert_eq!(field(&context).unwrap(), "Text(\"retry\")");
+        call(9).await.unwrap_err();
+        assert_eq!(field(&context).unwrap(), "Text(\"gave_up\")");
     }
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tower::{Layer, Service};
 
 use super::{Attempt, Classified, Classify, PolicyError, Target, Verdict};
+use crate::context::grpc_timeout_ms;
 use crate::{millis, secs};
 
 /// Nobody is told to stay away for longer, whatever a response says.
@@ -146,7 +147,7 @@ fn may_repeat(method: &Method, headers: &HeaderMap) -> bool {
 }
 
 /// Tells the target which attempt it is and how long it is waited for: a little less than that, so that its answer
-/// arrives in time.
+/// arrives in time. What the request says already holds if it is earlier.
 fn stamp(headers: &mut HeaderMap, attempt: Attempt, upstream: u32) {
     let retries = upstream + attempt.number() - 1;
     if retries > 0 {
@@ -161,7 +162,8 @@ fn stamp(headers: &mut HeaderMap, attempt: Attempt, upstream: u32) {
     let grpc = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
-    if grpc && !headers.contains_key(GRPC_TIMEOUT) {
+    let own = text(headers, GRPC_TIMEOUT).and_then(grpc_timeout_ms);
+    if (grpc || headers.contains_key(GRPC_TIMEOUT)) && own.is_none_or(|own| own > ms) {
         // At most eight digits (gRPC over HTTP2, "Timeout").
         if let Ok(value) = HeaderValue::from_str(&format!("{}m", ms.min(99_999_999))) {
             headers.insert(GRPC_TIMEOUT, value);

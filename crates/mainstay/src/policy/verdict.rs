@@ -86,6 +86,8 @@ pub fn verdict_of(error: &(dyn StdError + 'static)) -> Verdict {
             return Verdict::Retry;
         } else if error.is::<super::Later>() {
             return Verdict::Overloaded;
+        } else if error.is::<super::error::Expired>() {
+            return Verdict::Ignored;
         }
         cause = error.source();
     }

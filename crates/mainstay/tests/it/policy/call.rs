@@ -252,6 +252,32 @@ async fn permanent_errors_show_that_the_target_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_ignored_outcome_is_not_tried_again_and_says_nothing_about_the_target() {
+    let breaker = BreakerRules { consecutive_failures: 1, probes: 1, ..BreakerRules::default() };
+    let target = target(Policy { breaker, ..plain() });
+    let calls = Cell::new(0);
+    let ignored = async || {
+        let call = target.call().errors(|_: &io::Error| Verdict::Ignored);
+        let failed = call.run(|_| {
+            calls.set(calls.get() + 1);
+            ready(Err::<(), _>(transient()))
+        });
+        failed.await.unwrap_err()
+    };
+    let failed = ignored().await;
+    assert!(matches!(failed, PolicyError::Failed { attempts: 1, .. }), "{failed:?}");
+    assert_eq!((calls.get(), target.breaker()), (1, BreakerState::Closed));
+    assert!(target.run(|_| ready(Err::<(), _>(transient()))).await.is_err());
+    assert_eq!(target.breaker(), BreakerState::Open);
+    sleep(secs(5)).await;
+    for _ in 0..2 {
+        let _ = ignored().await;
+        assert_eq!(target.breaker(), BreakerState::HalfOpen, "neither a success nor a failure");
+    }
+    assert_eq!(calls.get(), 3, "each gave its probe back");
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiting_for_a_place_is_bounded_and_first_come_first_served() {
     let bulkhead = Some(BulkheadRules { max_concurrent: 1, wait_ms: 500 });
     let target = target(Policy { bulkhead, ..plain() });

@@ -237,6 +237,22 @@ async fn grpc_calls_say_their_time_in_grpcs_words_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_grpc_timeout_that_is_there_already_is_lowered_and_never_raised() {
+    let sent = async |kind: &str, own: &str| {
+        let (service, seen) = server(0, 200);
+        let request = Request::post("/s/m").header("content-type", kind).header("grpc-timeout", own);
+        let request = request.body(String::new()).unwrap();
+        PolicyLayer::new(target(plain())).layer(service).oneshot(request).await.unwrap();
+        let seen = seen.lock().unwrap();
+        seen[0].0["grpc-timeout"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(sent("application/grpc", "30S").await, "9950m");
+    assert_eq!(sent("application/grpc", "2S").await, "2S");
+    assert_eq!(sent("application/grpc", "soon").await, "9950m", "what is no time says nothing");
+    assert_eq!(sent("text/plain", "1H").await, "9950m");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_is_told_on_so_that_nobody_below_retries_it() {
     use mainstay::Context;
     let mut headers = HeaderMap::new();
@@ -269,4 +285,22 @@ async fn a_handler_whose_call_was_refused_answers_so_that_nobody_tries_again_at_
     let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((&problem["code"], &problem["status"]), (&"overloaded".into(), &503.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_call_came_too_late_answers_that_nothing_was_done() {
+    use axum::response::IntoResponse;
+    use mainstay::http::ApiError;
+    let target = target(plain());
+    let late = target.call().deadline(Instant::now()).run(|_| ready(Ok::<_, io::Error>(())));
+    let late = late.await.unwrap_err();
+    assert_eq!(late.to_string(), "not tried: the deadline has passed");
+    let answer = ApiError::from(late).into_response();
+    assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+    let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+    let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!(
+        (&problem["code"], &problem["outcome"], &problem["status"]),
+        (&"deadline-exceeded".into(), &"not-applied".into(), &504.into())
+    );
 }
