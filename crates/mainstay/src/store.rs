@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use mainstay_core::{ErrorKind, MemoryStore, clock::Clock, store::Store};
 
 use crate::{
-    Boot, Error, Result, Weight, Workers,
+    Boot, Error, Result, Shutdown, Weight, Workers,
     client::Client,
     clock,
     health::Heartbeat,
@@ -93,6 +93,37 @@ async fn progress(client: Client, heartbeat: Heartbeat) {
     }
 }
 
+/// Beats while the thread that brings the journal into the tables goes on: whoever lists or reads a job waits for it.
+async fn tables_progress(client: Client, heartbeat: Heartbeat, shutdown: Shutdown) {
+    let mut tables = Tables::default();
+    loop {
+        if tables.go_on(&client.store().stats()) {
+            heartbeat.beat();
+        }
+        if shutdown.unless_cancelled(tokio::time::sleep(crate::secs(5))).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// What was seen of the tables.
+#[derive(Default)]
+struct Tables {
+    batches: f64,
+}
+
+impl Tables {
+    /// Whether they have nothing to do, or have tried a batch since the last look. One that failed is progress, too: it
+    /// is tried again and logged, and a restart does not mend a full disk.
+    fn go_on(&mut self, stats: &[(&'static str, f64)]) -> bool {
+        let of =
+            |wanted: &str| stats.iter().find(|(name, _)| *name == wanted).map_or(0.0, |(_, value)| *value);
+        let batches = of("table_batches_total") + of("failed_table_batches_total");
+        let before = std::mem::replace(&mut self.batches, batches);
+        batches > before || of("behind_bytes") == 0.0
+    }
+}
+
 /// How long a store may take to open: recovery of a large file is not an error.
 const OPEN_LIMIT: std::time::Duration = crate::secs(120);
 /// How long a store may take to close.
@@ -121,6 +152,10 @@ impl<C> Boot<C> {
             let heartbeat = self.heartbeat("store writer", WRITER_LIMIT);
             self.core.loops.spawn("store progress", progress(client.clone(), heartbeat));
         }
+        if client.capabilities().store == "sqlite" {
+            let (client, heartbeat) = (client.clone(), self.heartbeat("store tables", WRITER_LIMIT));
+            self.background("tables progress", |shutdown| tables_progress(client, heartbeat, shutdown));
+        }
         let pinged = client.clone();
         self.check("store", Weight::Critical, move || {
             let store = pinged.store().clone();
@@ -137,6 +172,31 @@ impl<C> Boot<C> {
             Ok(part) => self.register(Arc::new(part)),
             // Told where it can be: at the start, with everything before it undone.
             Err(error) => self.on_ready(std::future::ready(Err(error))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tables;
+
+    #[test]
+    fn tables_that_have_something_to_do_and_try_nothing_do_not_go_on() {
+        let mut tables = Tables::default();
+        for (behind, batches, failed, goes_on) in [
+            (0.0, 0.0, 0.0, true),
+            (9.0, 0.0, 0.0, false),
+            (9.0, 1.0, 0.0, true),
+            (9.0, 1.0, 0.0, false),
+            (9.0, 1.0, 1.0, true),
+            (0.0, 1.0, 1.0, true),
+        ] {
+            let stats = [
+                ("behind_bytes", behind),
+                ("table_batches_total", batches),
+                ("failed_table_batches_total", failed),
+            ];
+            assert_eq!(tables.go_on(&stats), goes_on, "{stats:?}");
         }
     }
 }

@@ -127,17 +127,44 @@ impl Trouble {
         }
     }
 
-    /// Awaits a run; the trouble is over when it has lasted for `long`.
+    fn over(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some()
+    }
+
+    /// Awaits a run; the trouble is over when it has lasted for `long`, or has done its work before.
     async fn over_after(&self, long: Duration, run: impl Future<Output = Result<()>>) -> Result<()> {
         let mut run = std::pin::pin!(run);
         tokio::select! {
             biased;
-            ended = &mut run => return ended,
+            ended = &mut run => {
+                if ended.is_ok() {
+                    self.over();
+                }
+                return ended;
+            }
             () = sleep(long) => {}
         }
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        if self.over() {
             tracing::info!(after = %human(long), "loop is well again");
         }
         run.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+    use crate::secs;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_does_its_work_ends_the_trouble_however_soon() {
+        let trouble = Trouble::default();
+        trouble.is("failed once".to_owned());
+        trouble.over_after(secs(60), ready(Err("again".into()))).await.unwrap_err();
+        assert_eq!(trouble.check(), Err("failed once".to_owned()), "a failure changes nothing");
+        trouble.over_after(secs(60), ready(Ok(()))).await.unwrap();
+        assert_eq!(trouble.check(), Ok(()));
     }
 }

@@ -65,7 +65,7 @@ impl<C> Boot<C> {
 
     /// Calls `read` before metrics are exported, for figures that are read rather than recorded:
     /// `b.observe(move || metrics::gauge!("pool.idle").set(pool.idle() as f64))`. It runs on the thread that answers
-    /// probes and must not block.
+    /// probes and must not block. A panic costs what it was to read, and is logged once.
     pub fn observe(&self, read: impl Fn() + Send + Sync + 'static) {
         self.core.collector.add(Box::new(move |_| read()));
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum AccessLog {
     /// None.
     Off,
-    /// Those that we are to blame for, and those whose client did not wait.
+    /// Those that we are to blame for, and those whose client did not wait. Not those that were shed.
     Errors,
     /// All. The default.
     #[default]

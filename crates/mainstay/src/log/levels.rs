@@ -22,6 +22,14 @@ impl LogLevel {
         Self(Arc::new(RwLock::new(Arc::new(levels))))
     }
 
+    /// Whether [`set`](Self::set) would take it, without setting anything.
+    ///
+    /// # Errors
+    /// What is wrong with the text.
+    pub fn check(text: &str) -> Result<(), String> {
+        Levels::parse(text).map(drop)
+    }
+
     /// What is set, as [`set`](Self::set) takes it.
     pub fn get(&self) -> String {
         self.now().to_string()

@@ -83,8 +83,8 @@ impl Pipeline {
         self
     }
 
-    /// How long a client may take over a body, counted from the head; then reading it is an error. Defaults to the
-    /// setting `body_timeout_ms`.
+    /// How long a client may take over a body, counted from when the handler first has to wait for some of it; then
+    /// reading it is an error. Defaults to the setting `body_timeout_ms`.
     #[must_use]
     pub fn body_timeout(mut self, limit: Duration) -> Self {
         self.body_timeout = limit;

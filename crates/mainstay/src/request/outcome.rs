@@ -50,6 +50,17 @@ impl Outcome {
             Outcome::Cut => "cut",
         }
     }
+
+    /// Whether a request that ended so has a line in this log. What was shed is no error, and under overload there is
+    /// most of it: with a line each, of a log that is exempt from the limit of lines, the refusal costs more than it
+    /// saves.
+    fn has_line(self, log: AccessLog) -> bool {
+        match log {
+            AccessLog::Off => false,
+            AccessLog::Errors => !matches!(self, Outcome::Ok | Outcome::ClientError | Outcome::Shed),
+            AccessLog::All => true,
+        }
+    }
 }
 
 /// Follows a request; says how it ended when it is dropped, whoever drops it.
@@ -193,8 +204,7 @@ impl Guard {
     }
 
     fn log(&self, outcome: Outcome, status: u16, took: Duration) {
-        let ours = !matches!(outcome, Outcome::Ok | Outcome::ClientError);
-        if self.access == AccessLog::Off || self.access == AccessLog::Errors && !ours {
+        if !outcome.has_line(self.access) {
             return;
         }
         let _in = self.context.enter();
@@ -212,5 +222,23 @@ impl Guard {
             Outcome::ServerError | Outcome::TimedOut | Outcome::Cut => line!(warn),
             Outcome::Panicked => line!(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_shed_has_a_line_in_the_whole_access_log_only() {
+        assert!(Outcome::Shed.has_line(AccessLog::All));
+        assert!(!Outcome::Shed.has_line(AccessLog::Errors) && !Outcome::Shed.has_line(AccessLog::Off));
+        assert!(
+            !Outcome::Ok.has_line(AccessLog::Errors) && !Outcome::ClientError.has_line(AccessLog::Errors)
+        );
+        for ours in [Outcome::ServerError, Outcome::TimedOut, Outcome::Panicked, Outcome::Cut] {
+            assert!(ours.has_line(AccessLog::Errors), "{ours:?}");
+        }
+        assert!(Outcome::ClientGone.has_line(AccessLog::Errors));
     }
 }

@@ -1,5 +1,6 @@
 //! What is read rather than recorded: process, runtime, build, health, store. Read before every export.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,13 +16,30 @@ use crate::time::monotonic_ms;
 /// Reads something for an export: quick, and without waiting for anything.
 type Observer = Box<dyn Fn(&Registry) + Send + Sync>;
 
+/// An observer, and whether it was told that it panics.
+struct Observing {
+    observer: Observer,
+    told: bool,
+}
+
+impl Observing {
+    /// One that panics costs its own figures, not the export.
+    fn read(&mut self, registry: &Registry) {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| (self.observer)(registry))) else { return };
+        if !std::mem::replace(&mut self.told, true) {
+            let panic = crate::tasks::panic_message(&*panic);
+            tracing::error!(panic, "a closure of `observe` panicked; its metrics may be missing");
+        }
+    }
+}
+
 /// The readings of one app.
 pub(crate) struct Collector {
     registry: &'static Registry,
     runtime: Handle,
     health: Health,
     build: Build,
-    observers: Mutex<Vec<Observer>>,
+    observers: Mutex<Vec<Observing>>,
     busy: Mutex<Option<Busy>>,
 }
 
@@ -48,7 +66,8 @@ impl Collector {
     }
 
     pub fn add(&self, observer: Observer) {
-        self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observer);
+        let observing = Observing { observer, told: false };
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner).push(observing);
     }
 
     pub fn collect(&self) {
@@ -89,8 +108,8 @@ impl Collector {
 
         crate::queue::observe();
         self.health.observe(registry);
-        for observer in self.observers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            observer(registry);
+        for observer in self.observers.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+            observer.read(registry);
         }
     }
 

@@ -44,6 +44,27 @@ async fn process_runtime_build_health_and_store_are_there_without_a_line_of_code
 }
 
 #[tokio::test]
+async fn an_observer_that_panics_costs_its_own_figures_only() {
+    with_boot(
+        &[("lame_duck_ms", "0")],
+        async |b| {
+            b.observe(|| panic!("no pool"));
+            b.observe(|| metrics::gauge!("shop.after_the_panic").increment(1.0));
+            b.http("127.0.0.1:0", Router::new())
+        },
+        async |running| {
+            for time in 1..=2 {
+                let answer = get(running.admin, "/metrics").await;
+                assert_eq!(answer.status, 200, "{}", answer.body);
+                let line = format!("shop_after_the_panic {time}");
+                assert!(answer.body.lines().any(|known| known == line), "{}", answer.body);
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn every_metric_of_the_chassis_says_what_it_is() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.db");

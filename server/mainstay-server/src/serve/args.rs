@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use mainstay::config::Loader;
+use mainstay::log::LogLevel;
 
 use super::Config;
 
@@ -123,14 +124,7 @@ fn address_or_off(text: &str) -> Result<String, String> {
 }
 
 fn level(text: &str) -> Result<String, String> {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    for part in text.split(',') {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
-        if !LEVELS.contains(&level.to_ascii_lowercase().as_str()) {
-            return Err(format!("`{level}` is not a level: {}", LEVELS.join(", ")));
-        }
-    }
-    Ok(text.to_owned())
+    LogLevel::check(text).map(|()| text.to_owned())
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ fn check(config: &Config, _: &Settings, problems: &mut Problems) {
         problems.add("store", detail);
     }
     if !config.listen.contains(':') {
-        problems.add("listen", "must be HOST:PORT");
+        problems.add("listen", "must be HOST:PORT or fd:NAME");
     }
     for (index, origin) in config.allowed_origins.iter().enumerate() {
         if !crate::auth::is_origin(origin) {

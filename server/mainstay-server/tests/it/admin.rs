@@ -44,14 +44,20 @@ async fn tokens_are_made_listed_and_revoked() {
 async fn the_store_the_disk_memory_and_the_runtime_are_watched() {
     let dir = tempfile::tempdir().unwrap();
     let file = format!("sqlite:{}", dir.path().join("m.db").display());
-    for (store, wanted) in [
-        (file.as_str(), &["disk", "memory", "runtime lag", "store"][..]),
-        ("memory:", &["memory", "runtime lag", "store"]),
+    for (store, wanted, loops) in [
+        (
+            file.as_str(),
+            &["disk", "memory", "runtime lag", "store"][..],
+            &["runtime", "store tables", "store writer"][..],
+        ),
+        ("memory:", &["memory", "runtime lag", "store"], &["runtime", "store writer"]),
     ] {
         let server = Setup::default().set("store", store).start().await;
         let body = server.get("/readyz?verbose").await.is(200);
         let checks = body["checks"].as_object().unwrap();
         assert_eq!(checks.keys().collect::<Vec<_>>(), wanted, "{store}");
+        let watched = body["loops"].as_object().unwrap().keys();
+        assert_eq!(watched.collect::<Vec<_>>(), loops, "{store}");
         for (name, check) in checks {
             assert_eq!(check["critical"], name == "store", "{store} {name}: {check}");
         }
