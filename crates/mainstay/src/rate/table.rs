@@ -37,6 +37,7 @@ impl Table {
 
     pub fn resize(&mut self, max: usize) {
         self.max = max.max(1);
+        self.hand = 0;
         for key in self.keys.drain(self.max.min(self.keys.len())..) {
             self.places.remove(&key.hash);
         }
@@ -99,6 +100,19 @@ mod tests {
         // Now somebody who still counts has to go: the one who used the least.
         assert_eq!((take("e", 2_000, 5).1, take("d", 2_000, 5).0.allowed), (true, true));
         assert!(table.keys.len() == 4 && table.places.len() == 4);
+    }
+
+    #[test]
+    fn a_table_in_use_can_shrink() {
+        let (rate, mut table) = (Rate::per_second(1).burst(5), Table::new(4));
+        for (key, cost) in [("a", 5), ("b", 5), ("idle", 1), ("c", 5)] {
+            table.take(&rate, key, 0, cost);
+        }
+        table.take(&rate, "d", 2_000_000_000, 5);
+        assert!(table.hand > 1, "it would look at a key that is about to go");
+        table.resize(2);
+        assert!(table.take(&rate, "new", 0, 5).0.allowed);
+        assert!(table.keys.len() == 2 && table.places.len() == 2);
     }
 
     #[test]

@@ -16,8 +16,10 @@ use crate::{Error, ErrorKind, Result, secs};
 const FRESH: Duration = secs(3_600);
 /// Keys older than this are not used, even if there are no others.
 const STALE: Duration = secs(24 * 3_600);
-/// Between two fetches, whatever tokens say and however the first ended.
+/// After a fetch, however it ended, before the next, whatever tokens say.
 const COOLDOWN: Duration = secs(30);
+/// The same while there have never been keys, and nobody gets in.
+const COLD_COOLDOWN: Duration = secs(1);
 /// For one fetch.
 const FETCH_LIMIT: Duration = secs(5);
 
@@ -27,14 +29,21 @@ pub(super) struct Keyring {
     name: String,
     fetch: Fetch,
     known: Mutex<Known>,
-    /// Held by the one who fetches; the others wait for what it finds.
-    fetching: tokio::sync::Mutex<()>,
+    /// Held by the one who fetches; the others wait for what it finds. A fetch whose caller has left stays here for the
+    /// next, so that whoever calls and leaves starts no flood of them.
+    fetching: tokio::sync::Mutex<Option<Running>>,
+}
+
+struct Running {
+    began: Instant,
+    fetch: BoxFuture<'static, Result<Vec<Key>>>,
 }
 
 #[derive(Clone, Default)]
 struct Known {
     keys: Arc<[Key]>,
     fetched: Option<Instant>,
+    /// When the last fetch ended.
     tried: Option<Instant>,
 }
 
@@ -51,7 +60,8 @@ impl Known {
     }
 
     fn may_fetch(&self) -> bool {
-        self.tried.is_none_or(|at| at.elapsed() >= COOLDOWN)
+        let cooldown = if self.fetched.is_some() { COOLDOWN } else { COLD_COOLDOWN };
+        self.tried.is_none_or(|at| at.elapsed() >= cooldown)
     }
 }
 
@@ -60,7 +70,7 @@ impl Keyring {
         Self { name, fetch, known: Mutex::default(), fetching: tokio::sync::Mutex::default() }
     }
 
-    /// The key of this id. Cancel safe: a fetch that is dropped counts as tried.
+    /// The key of this id. Cancel safe: another caller goes on with the fetch.
     pub async fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<Arc<DecodingKey>, Denied> {
         let satisfied = |known: &Known| known.find(id, algorithm).filter(|_| known.younger_than(FRESH));
         let known = self.known();
@@ -68,10 +78,19 @@ impl Keyring {
             return Ok(key);
         }
         if known.may_fetch() {
-            let _one = self.fetching.lock().await;
+            let usable = known.younger_than(STALE) && known.find(id, algorithm).is_some();
+            // Who has a key that will do does not wait for somebody else's fetch.
+            let one = if usable {
+                self.fetching.try_lock().ok()
+            } else {
+                timeout(FETCH_LIMIT, self.fetching.lock()).await.ok()
+            };
             // Somebody else may have fetched while we waited.
-            if satisfied(&self.known()).is_none() && self.known().may_fetch() {
-                self.refresh().await;
+            if let Some(mut running) = one
+                && satisfied(&self.known()).is_none()
+                && self.known().may_fetch()
+            {
+                self.refresh(&mut running).await;
             }
         }
         let known = self.known();
@@ -81,12 +100,23 @@ impl Keyring {
         known.find(id, algorithm).ok_or(Denied::Invalid("the token's key is not known"))
     }
 
-    async fn refresh(&self) {
+    fn begin(&self) -> Running {
+        let answer = timeout(FETCH_LIMIT, (self.fetch)());
+        let fetch = Box::pin(async move {
+            match answer.await {
+                Ok(text) => text.and_then(|text| jwks::parse(&text)),
+                Err(_) => Err(Error::new(ErrorKind::TimedOut, "the issuer did not answer within 5 s")),
+            }
+        });
+        Running { began: Instant::now(), fetch }
+    }
+
+    async fn refresh(&self, running: &mut Option<Running>) {
+        // One that nobody has been waiting for is too old to tell anything.
+        let left = running.take().filter(|left| left.began.elapsed() < FETCH_LIMIT);
+        let fetched = (&mut running.insert(left.unwrap_or_else(|| self.begin())).fetch).await;
+        *running = None;
         self.change(|known| known.tried = Some(Instant::now()));
-        let fetched = match timeout(FETCH_LIMIT, (self.fetch)()).await {
-            Ok(text) => text.and_then(|text| jwks::parse(&text)),
-            Err(_) => Err(Error::new(ErrorKind::TimedOut, "the issuer did not answer within 5 s")),
-        };
         let outcome = if fetched.is_ok() { "ok" } else { "failed" };
         counter!("mainstay.auth.key_fetches", "issuer" => self.name.clone(), "outcome" => outcome)
             .increment(1);

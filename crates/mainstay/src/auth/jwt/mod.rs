@@ -10,8 +10,11 @@
 //! ```
 //!
 //! A key set is fetched when it is first needed, again once an hour, and when a token names a key that is not in it (but
-//! not more often than every 30 s: tokens that name invented keys must not become requests to the issuer). While the
-//! issuer cannot be reached, keys up to 24 hours old go on being used. Callers share one fetch, which has 5 s.
+//! not within 30 s of the last fetch: tokens that name invented keys must not become requests to the issuer; while no
+//! keys have ever been fetched, within 1 s). While the issuer cannot be reached, keys up to 24 hours old go on being used.
+//! Callers share one fetch, which has 5 s and goes on for the others when the caller that began it leaves.
+//!
+//! A token whose header has `crit` is refused (RFC 7515, section 4.1.11): no extension is understood.
 
 mod algorithm;
 mod jwks;
@@ -149,6 +152,9 @@ impl JwtVerifier {
 impl Verify for JwtVerifier {
     async fn verify(&self, token: &str) -> Result<Principal, Denied> {
         let header = decode_header(token).map_err(|_| Denied::Invalid("the token is not a JWT"))?;
+        if header.crit.is_some() {
+            return Err(Denied::Invalid("the token's crit is not understood"));
+        }
         // Before any key is looked for: `none`, and what is not allowed, costs nothing.
         let algorithm = self.algorithms.iter().copied().find(|allowed| allowed.theirs() == header.alg);
         let algorithm = algorithm.ok_or(Denied::Invalid("the token's algorithm is not allowed"))?;

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use futures_util::FutureExt;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm as Theirs, EncodingKey, Header, encode};
 use mainstay_core::time::{Now, StoreTime, Timestamp};
@@ -203,4 +204,69 @@ async fn callers_share_one_fetch_and_a_hanging_one_ends() {
     let (a, b) = tokio::join!(why(&verifier, &token), why(&verifier, &token));
     assert!(a.starts_with("unavailable") && a == b, "{a}");
     assert_eq!((asked.load(Relaxed), began.elapsed()), (1, secs(5)));
+}
+
+/// A verifier whose fetches wait for a permit, and which of them began.
+fn gated() -> (Arc<JwtVerifier>, Arc<tokio::sync::Semaphore>, Arc<AtomicUsize>) {
+    let (gate, asked) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (open, count) = (gate.clone(), asked.clone());
+    let verifier = JwtVerifier::jwks("id", move || {
+        let n = count.fetch_add(1, Relaxed);
+        let open = open.clone();
+        async move {
+            open.acquire().await.unwrap().forget();
+            // The first set has one key, later ones have two.
+            let keys: Vec<_> = [1, 2].into_iter().take(n + 1).map(public).collect();
+            Ok(json!({ "keys": keys }).to_string())
+        }
+    });
+    (Arc::new(verifier.audience("shop").clock(Arc::new(Fixed))), gate, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_during_a_fetch_waits_for_what_it_finds() {
+    let (verifier, gate, asked) = gated();
+    let (old, new) = (signed(1, &good()), signed(2, &good()));
+    let (a, b, ()) = tokio::join!(why(&verifier, &old), why(&verifier, &old), async { gate.add_permits(1) });
+    assert_eq!((a.as_str(), b.as_str(), asked.load(Relaxed)), ("alice", "alice", 1));
+    // After a rotation, too; and nobody whose key is known waits for it.
+    advance(secs(3_600)).await;
+    let (a, b, ()) = tokio::join!(why(&verifier, &new), why(&verifier, &new), async {
+        assert_eq!(why(&verifier, &old).await, "alice");
+        gate.add_permits(1);
+    });
+    assert_eq!((a.as_str(), b.as_str(), asked.load(Relaxed)), ("alice", "alice", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_leaves_takes_no_fetch_with_it() {
+    let (verifier, gate, asked) = gated();
+    let token = signed(1, &good());
+    for _ in 0..3 {
+        assert!(why(&verifier, &token).now_or_never().is_none(), "it waits for the fetch, and leaves");
+    }
+    gate.add_permits(1);
+    assert_eq!((why(&verifier, &token).await.as_str(), asked.load(Relaxed)), ("alice", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_was_down_at_the_start_is_asked_again_soon() {
+    let issuer = Issuer::default();
+    let verifier = issuer.verifier();
+    assert!(why(&verifier, &signed(1, &good())).await.starts_with("unavailable"));
+    issuer.set(Some(&[1]));
+    advance(secs(1)).await;
+    assert_eq!(why(&verifier, &signed(1, &good())).await, "alice");
+}
+
+#[tokio::test]
+async fn a_token_with_an_extension_that_must_be_understood_is_refused() {
+    let verifier = JwtVerifier::secret(b"shared").audience("shop").clock(Arc::new(Fixed));
+    for (crit, expected) in
+        [(None, "alice"), (Some(vec!["b64".to_owned()]), "the token's crit is not understood")]
+    {
+        let header = Header { crit, ..Header::new(Theirs::HS256) };
+        let token = encode(&header, &good(), &EncodingKey::from_secret(b"shared")).unwrap();
+        assert_eq!(why(&verifier, &token).await, expected);
+    }
 }
