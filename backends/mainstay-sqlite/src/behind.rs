@@ -82,7 +82,7 @@ struct State {
     /// Somebody waits for this group.
     wanted: u64,
     since: Option<Stopwatch>,
-    stuck: Option<Error>,
+    stuck: Option<Stuck>,
     /// How often the tables could not be written, when last, and whether somebody wants them tried again now.
     failures: u64,
     failed: Option<Stopwatch>,
@@ -119,6 +119,10 @@ pub(crate) enum NoRoom {
     Over,
 }
 
+/// The store has ended, and the tables have not followed.
+#[derive(Debug)]
+pub(crate) struct Over;
+
 impl Behind {
     pub(crate) fn new(limit: usize, lsn: u64, n: u64) -> Behind {
         Behind {
@@ -146,7 +150,7 @@ impl Behind {
             if state.over {
                 return Err(NoRoom::Over);
             }
-            if let Some(error) = &state.stuck {
+            if let Some(Stuck { error, .. }) = &state.stuck {
                 let just_now = state.failed.is_some_and(|failed| failed.elapsed() < TRY_AGAIN);
                 if just_now || *failures.get_or_insert(state.failures) < state.failures {
                     return Err(NoRoom::Stuck(error.clone()));
@@ -208,11 +212,6 @@ impl Behind {
         }
     }
 
-    /// What the tables lack, if they cannot be written.
-    pub(crate) fn stuck_now(&self) -> Option<Stuck> {
-        self.reached.borrow().stuck.clone()
-    }
-
     pub(crate) fn watch(&self) -> watch::Receiver<Reached> {
         self.reached.subscribe()
     }
@@ -226,6 +225,31 @@ impl Behind {
         let lacks = |state: &mut State| self.lsn() < lsn && state.stuck.is_none() && !state.over;
         drop(self.moved.wait_while(self.lock(), lacks).unwrap_or_else(PoisonError::into_inner));
         self.lsn() >= lsn
+    }
+
+    /// Waits until the tables have a group, on a thread of its own. If they cannot be written now, answers what they
+    /// lack up to it.
+    pub(crate) fn wait_for_or_lack(&self, lsn: u64) -> Result<Option<Stuck>, Over> {
+        self.want(lsn);
+        let mut state = self.lock();
+        loop {
+            if self.lsn() >= lsn {
+                return Ok(None);
+            }
+            if state.over {
+                return Err(Over);
+            }
+            match &state.stuck {
+                Some(stuck) if stuck.lsn >= lsn => return Ok(Some(stuck.clone())),
+                // What it lacks is older: it is tried again with all there is.
+                Some(_) => {
+                    state.again = true;
+                    self.wake.notify_one();
+                }
+                None => {}
+            }
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     // The tables' side.
@@ -279,13 +303,13 @@ impl Behind {
 
     fn failed(&self, stuck: Stuck) {
         let mut state = self.lock();
-        state.stuck = Some(stuck.error.clone());
+        state.stuck = Some(stuck.clone());
         state.failures += 1;
         state.failed = Some(Stopwatch::start());
         state.again = false;
         drop(state);
-        self.moved.notify_all();
         self.reached.send_modify(|reached| reached.stuck = Some(stuck));
+        self.moved.notify_all();
     }
 
     /// Whether the writer has ended: what cannot be written now never will be.
@@ -403,9 +427,9 @@ mod tests {
             }
             assert!(writer.join().unwrap());
         });
-        assert!(behind.stuck_now().is_some() && !behind.wait_for(1));
+        assert!(!behind.wait_for(1));
         behind.applied(&batch);
-        assert!(behind.stuck_now().is_none() && behind.room().is_ok());
+        assert!(behind.room().is_ok());
     }
 
     #[test]
@@ -425,6 +449,39 @@ mod tests {
         behind.hand_over(group(1));
         behind.applied(&take(&behind));
         assert!(behind.room().is_ok());
+    }
+
+    #[test]
+    fn what_the_tables_lack_is_answered_only_up_to_what_was_asked_for() {
+        let behind = Behind::new(1_000, 0, 0);
+        behind.hand_over(group(1));
+        let mut batch = take(&behind);
+        behind.hand_over(group(2));
+        std::thread::scope(|scope| {
+            let tables = scope.spawn(|| {
+                let mut lsn = 1;
+                // Somebody waits for the second group: the first alone is not enough.
+                while let Some(more) = behind.stuck(stuck(lsn)).filter(|_| lsn < 2) {
+                    for group in more {
+                        lsn = group.lsn;
+                        batch.add(group);
+                    }
+                }
+                behind.applied(&batch);
+            });
+            let lacks = behind.wait_for_or_lack(2).unwrap();
+            assert!(lacks.is_none_or(|stuck| stuck.lsn == 2));
+            tables.join().unwrap();
+        });
+        assert!(behind.wait_for_or_lack(2).unwrap().is_none());
+        behind.hand_over(group(3));
+        let _third = take(&behind);
+        let _tables = behind.stuck(stuck(2));
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| behind.wait_for_or_lack(3));
+            behind.abandon();
+            assert!(reader.join().unwrap().is_err());
+        });
     }
 
     #[test]

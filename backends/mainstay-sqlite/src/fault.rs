@@ -28,6 +28,11 @@ impl Fault {
     pub(crate) fn of_statement(path: &Path, source: rusqlite::Error) -> Fault {
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::fatal(damaged(path, source)),
+            // Trying again would write the same.
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
+                let row = damaged_row(path, &source.to_string(), "journal and tables disagree");
+                Fault::fatal(row.because(source))
+            }
             // A sync happens inside a statement only when a checkpoint or a spill needs one; a failed one has
             // possibly thrown away what the page cache held.
             _ if is_sync(&source) => Fault::fatal(uncertain(path, source)),

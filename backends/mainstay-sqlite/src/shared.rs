@@ -12,8 +12,15 @@ use mainstay_core::{Error, ErrorKind, StoreTime, Timestamp, hub::Hub, time::Now}
 use tokio::sync::watch;
 
 use crate::{
-    apply::Batch, behind::Behind, checkpoint::Checkpoints, clock::StoreClock, inbox::Inbox, inbox::Refused,
-    options::FatalHook, read::Reads, writer::Message,
+    apply::Batch,
+    behind::{Behind, Over},
+    checkpoint::Checkpoints,
+    clock::StoreClock,
+    inbox::Inbox,
+    inbox::Refused,
+    options::FatalHook,
+    read::Reads,
+    writer::Message,
 };
 
 pub(crate) struct Shared {
@@ -101,12 +108,13 @@ impl Shared {
     }
 
     /// Waits until the tables have the bodies up to this number. If they cannot be written now, answers what they
-    /// lack.
-    pub(crate) fn wait_for_bodies(&self, newest: u64) -> Option<Arc<Batch>> {
-        if newest <= self.behind.n() || self.behind.wait_for(self.behind.handed()) {
-            return None;
+    /// lack; an error if the store has ended before they had them.
+    pub(crate) fn wait_for_bodies(&self, newest: u64) -> Result<Option<Arc<Batch>>, Error> {
+        if newest <= self.behind.n() {
+            return Ok(None);
         }
-        self.behind.stuck_now().map(|stuck| stuck.overlay)
+        let lacking = self.behind.wait_for_or_lack(self.behind.handed());
+        lacking.map(|stuck| stuck.map(|stuck| stuck.overlay)).map_err(|Over| self.gone())
     }
 
     /// Hands a message to the writer.

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
 use crate::{
     answer::Answer,
     apply::{Batch, Live},
+    behind::Stuck,
     fault::{damaged_row, read_error},
     row::{BODY, Cells, FAILURE, FINISHED, JOB, LiveRow, POLICY, bits},
 };
@@ -23,6 +24,7 @@ pub(crate) struct Jobs<'c> {
     pub(super) path: &'c Path,
     /// What is not in the tables and cannot be brought there now; it comes first.
     pub(super) lacking: Option<Arc<Batch>>,
+    reached: Statement<'c>,
     live: Statement<'c>,
     finished: Statement<'c>,
     queue: Statement<'c>,
@@ -40,6 +42,7 @@ impl<'c> Jobs<'c> {
         Ok(Jobs {
             path,
             lacking: None,
+            reached: prepare("SELECT lsn FROM meta")?,
             live: prepare(&format!("SELECT {JOB} FROM job WHERE id = ?1"))?,
             finished: prepare(&format!("SELECT {FINISHED} FROM finished WHERE id = ?1"))?,
             queue: prepare("SELECT name FROM queue WHERE id = ?1 AND NOT dropped")?,
@@ -50,6 +53,18 @@ impl<'c> Jobs<'c> {
             progress: prepare("SELECT progress FROM progress WHERE n = ?1")?,
             failures: prepare(&format!("SELECT {FAILURE} FROM failure WHERE n = ?1 ORDER BY at, attempt"))?,
         })
+    }
+
+    /// What the tables lack comes first, unless they have it by now in the snapshot that is read.
+    pub(crate) fn lack(&mut self, stuck: Option<Stuck>) -> Result<(), Error> {
+        self.lacking = None;
+        if let Some(Stuck { lsn, overlay, .. }) = stuck {
+            let reached = self.reached.query_row([], |row| row.get::<_, i64>(0));
+            if (reached.map_err(|e| read_error(self.path, e))? as u64) < lsn {
+                self.lacking = Some(overlay);
+            }
+        }
+        Ok(())
     }
 
     /// The job with this id. `None` also if its queue was deleted.
@@ -241,4 +256,75 @@ fn one<T>(
 ) -> Result<Option<T>, Error> {
     let found = statement.query_row(params![key], |row: &Row<'_>| Ok(read(Cells { path, table, row })));
     found.optional().map_err(|e| read_error(path, e))?.transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_core::{
+        ErrorKind, StoreTime, Timestamp,
+        engine::change::{Change, Counters, Extras, Phase},
+        id::JobIds,
+        job::JobFailure,
+        queue::QueueConfig,
+    };
+
+    use super::*;
+    use crate::{
+        behind::Handed,
+        schema::migrate,
+        tables::{Mark, Tables},
+    };
+
+    #[test]
+    fn what_the_tables_have_by_now_is_not_added_to_them() {
+        let (conn, path) = (Connection::open_in_memory().unwrap(), Path::new("a test"));
+        migrate(&conn, path).unwrap();
+        let (mut tables, mut jobs) = (Tables::new(&conn, path).unwrap(), Jobs::new(&conn, path).unwrap());
+        let name = QueueName::new("q").unwrap();
+        let job = LiveJob {
+            id: JobIds::default().next(1_000, &name, 1),
+            n: 1,
+            run_at: Timestamp(1),
+            created_at: Timestamp(1),
+            queue: QueueId(0),
+            policy: PolicyId(0),
+            attempt: 1,
+            size: 1,
+            crashes: 0,
+            priority: 5,
+            phase: Phase::Waiting,
+            retrying: true,
+            cancel_requested: false,
+            has_extras: false,
+        };
+        let config = QueueConfig::default();
+        let failure = JobFailure { message: "no".into(), ..JobFailure::default() };
+        let changes = vec![
+            Change::Queue { id: QueueId(0), name, config, paused: false, dropped: false },
+            Change::Policy { id: PolicyId(0), policy: JobPolicy::default() },
+            Change::JobPut {
+                job,
+                extras: Extras::default(),
+                settled: None,
+                body: Some(Arc::new(JobBody::new("k", "1"))),
+            },
+            Change::Failure {
+                n: 1,
+                record: Box::new(FailureRecord { attempt: 1, at: Timestamp(1), failure }),
+            },
+        ];
+        let counters = Counters::default();
+        let mut batch = Batch::default();
+        batch.add(Handed { lsn: 1, counters, changes, bytes: 0, growth: 0 });
+        let (error, overlay) = (Error::new(ErrorKind::Unavailable, "no room"), Arc::new(batch));
+        let stuck = Stuck { error, lsn: 1, overlay: overlay.clone() };
+        let now = Now { wall: Timestamp(1), store: StoreTime(1) };
+        for applied in [false, true] {
+            if applied {
+                tables.apply(&overlay, &counters, Mark { epoch: 1, lsn: 1, clean: false }).unwrap();
+            }
+            jobs.lack(Some(stuck.clone())).unwrap();
+            assert_eq!(jobs.job(job.id, now).unwrap().unwrap().failures.len(), 1, "applied: {applied}");
+        }
+    }
 }

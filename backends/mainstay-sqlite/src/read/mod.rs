@@ -81,10 +81,10 @@ impl Reader<'_> {
             Read::List { answer, .. } if answer.is_closed() => {}
             Read::Get { key, lacking, answer } => {
                 let now = self.shared.clock.now();
-                // They may have it by now.
-                let lacking = lacking.filter(|stuck| self.shared.behind.lsn() < stuck.lsn);
-                self.jobs.lacking = lacking.map(|stuck| stuck.overlay);
-                let found = self.in_snapshot(|reader| reader.get(&key, now));
+                let found = self.in_snapshot(|reader| {
+                    reader.jobs.lack(lacking)?;
+                    reader.get(&key, now)
+                });
                 let _ = answer.send(found);
             }
             Read::List { query, page, answer } => {
@@ -118,19 +118,14 @@ impl Reader<'_> {
         let lacking = self.shared.wait_for_bodies(newest);
         let done = self.in_snapshot(|reader| {
             for Sealed { sender, mut answer, .. } in sealed {
-                let bodies = reader.jobs.fill(&mut answer, lacking.clone());
+                let bodies = lacking.clone().and_then(|lacking| reader.jobs.fill(&mut answer, lacking));
                 filled.push((sender, bodies.map(|()| answer)));
             }
             Ok(())
         });
         self.shared.stats.bodies_read.fetch_add(filled.len() as u64, Ordering::Relaxed);
         for (sender, answer) in filled {
-            // It happened, but what was granted cannot be shown; it is given back as the answer is dropped.
-            let answer = done.clone().and(answer).map_err(|e| {
-                let message = format!("the commit is done, but its answer could not be read: {e}");
-                Error::unknown(e.kind(), message).because(e)
-            });
-            let _ = sender.send(answer);
+            let _ = sender.send(done.clone().and(answer).map_err(|e| not_shown(&e)));
         }
     }
 
@@ -143,6 +138,12 @@ impl Reader<'_> {
         drop(snapshot);
         result
     }
+}
+
+/// It happened, but what was granted cannot be shown; it is given back as the answer is dropped.
+pub(crate) fn not_shown(cause: &Error) -> Error {
+    let message = format!("the commit is done, but its answer could not be read: {cause}");
+    Error::unknown(cause.kind(), message).because(cause.clone())
 }
 
 /// A read that found no room.

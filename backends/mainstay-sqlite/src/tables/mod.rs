@@ -114,3 +114,30 @@ impl<'c> Tables<'c> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mainstay_core::{ErrorKind, Timestamp, access::AuditRecord, engine::change::Change};
+
+    use super::*;
+    use crate::{behind::Handed, fault::Severity, schema::migrate};
+
+    #[test]
+    fn a_constraint_that_is_broken_is_no_reason_to_try_again() {
+        let (conn, path) = (Connection::open_in_memory().unwrap(), Path::new("a test"));
+        migrate(&conn, path).unwrap();
+        let mut tables = Tables::new(&conn, path).unwrap();
+        let counters = Counters::default();
+        let line = || String::from("x");
+        let record =
+            AuditRecord { at: Timestamp(1), actor: line(), action: line(), subject: line(), detail: line() };
+        let changes = vec![Change::Audit { number: 1, record }];
+        let mut batch = Batch::default();
+        batch.add(Handed { lsn: 1, counters, changes, bytes: 0, growth: 0 });
+        let mut apply = |lsn| tables.apply(&batch, &counters, Mark { epoch: 1, lsn, clean: false });
+        apply(1).unwrap();
+        let fault = apply(2).unwrap_err();
+        assert_eq!((fault.severity, fault.error.kind()), (Severity::Fatal, ErrorKind::Untrusted));
+        assert!(fault.error.to_string().contains("audit.number"), "{}", fault.error);
+    }
+}

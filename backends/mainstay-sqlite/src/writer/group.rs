@@ -18,7 +18,7 @@ use crate::{
     cache::BodyCache,
     fault::{Fault, Result},
     options::Durability,
-    read::Read,
+    read::{Read, not_shown},
 };
 
 /// So many finished jobs above a queue's count are worth a look, so that retention goes in large cheap steps.
@@ -269,8 +269,8 @@ impl Writer<'_> {
             // The readers are behind: doing it here slows down what makes the work.
             for Sealed { sender, mut answer, newest } in cold {
                 let lacking = self.shared.wait_for_bodies(newest);
-                let filled = self.jobs.fill(&mut answer, lacking);
-                let _ = sender.send(filled.map(|()| answer));
+                let filled = lacking.and_then(|lacking| self.jobs.fill(&mut answer, lacking));
+                let _ = sender.send(filled.map(|()| answer).map_err(|e| not_shown(&e)));
             }
         }
     }
