@@ -123,6 +123,8 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
                 tracing::warn!(%error, "checkpoint failed; it is tried again");
             }
             Err(Fault { severity: Severity::Fatal, error }) => {
+                // First, for a store that is closing takes no message any more.
+                let _ = shared.failed.set(error.clone());
                 let _ = shared.inbox.force(Message::Failed(error));
                 return;
             }

@@ -3,7 +3,8 @@
 mod crew;
 
 use std::{
-    path::Path,
+    fs, io,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock, atomic::AtomicBool},
     thread::JoinHandle,
 };
@@ -173,6 +174,31 @@ fn begin_epoch(
     tables.apply(&batch, &counters, mark).map_err(|fault| fault.error)?;
     engine.commit_group();
     tables.sync_commits(false).map_err(|fault| fault.error)
+}
+
+/// As many links as the system follows.
+const LINKS: usize = 40;
+
+/// The file itself, also if it is not there yet. SQLite puts its log beside that and not beside a link to it; lock,
+/// journal and marks lie there too, so that a store is one store by whatever name it is opened.
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf, Error> {
+    let failed = |e: io::Error| {
+        let message = format!("cannot find out where {} is: {e}", path.display());
+        Error::new(ErrorKind::Unavailable, message).because(e)
+    };
+    let mut at = path.to_owned();
+    for _ in 0..LINKS {
+        let (folder, name) = (at.parent().unwrap_or(Path::new("")), at.file_name().unwrap_or_default());
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let folder = fs::canonicalize(folder).map_err(failed)?;
+        at = folder.join(name);
+        match fs::read_link(&at) {
+            Ok(target) => at = folder.join(target),
+            // No link, or nothing there; what else may be wrong with it shows when it is opened.
+            Err(_) => return Ok(at),
+        }
+    }
+    Err(failed(io::Error::other("too many symbolic links lead to it")))
 }
 
 /// Says early and clearly what is wrong with a path.

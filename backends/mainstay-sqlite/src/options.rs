@@ -12,7 +12,7 @@ pub struct Options {
     /// The file. It is made if it is not there; its folder must exist. Beside it lie, while it is open or after a
     /// crash, the journal (`PATH-log1` and so on), `PATH-wal` and `PATH-shm`, and always `PATH-lock`: they belong to it,
     /// and whoever moves or copies one without the others loses what they hold. After a crash, a store without its
-    /// journal is refused.
+    /// journal is refused. A symbolic link stands for the file it leads to: they lie beside that.
     pub path: PathBuf,
     /// Where time and chance come from.
     pub clock: Arc<dyn Clock>,

@@ -30,7 +30,7 @@ use crate::{
     behind::{Reached, Stuck},
     connection,
     inbox::Refused,
-    open::{check_path, open},
+    open::{check_path, open, resolve},
     options::{Durability, Options},
     read::{Read, too_many_reads},
     shared::Shared,
@@ -65,8 +65,9 @@ impl SqliteStore {
     /// # Errors
     /// `Invalid`: the path, the file of another program, or a newer format. `Unavailable`: the file cannot be opened
     /// or written, or another process has it. `Untrusted`: it is damaged; the message says where.
-    pub fn open(options: Options) -> Result<SqliteStore, Error> {
+    pub fn open(mut options: Options) -> Result<SqliteStore, Error> {
         check_path(&options.path)?;
+        options.path = resolve(&options.path)?;
         let (shared, writer) = open(&options)?;
         let capabilities = Capabilities {
             store: "sqlite",

@@ -13,7 +13,12 @@ pub(crate) mod recover;
 pub(crate) mod segment;
 pub(crate) mod spare;
 
-use std::{collections::VecDeque, io, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use mainstay_core::{
     Error, ErrorKind,
@@ -210,7 +215,10 @@ pub(crate) fn remove(files: &dyn Files, store: &Path, segments: u32) -> std::res
         let message = format!("the journal of the store {} could not be taken away: {e}", store.display());
         Error::new(ErrorKind::Unavailable, message).because(e)
     };
-    for number in (1..=segments).rev() {
+    // Also what a segment that could not be made has left behind.
+    let mut numbers: BTreeSet<_> = (1..=segments).collect();
+    numbers.extend(recover::numbers(store).map_err(failed)?);
+    for number in numbers.into_iter().rev() {
         match files.delete(&segment::path(store, number)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
             _ => {}

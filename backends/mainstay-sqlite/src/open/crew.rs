@@ -76,6 +76,10 @@ impl Crew {
             let _ = thread.join();
         }
         let path = &self.shared.path;
+        if let (Some(error), Some(_)) = (self.shared.failed.get(), &counters) {
+            // Too late for the writer to hear of it. The journal stays.
+            return (Err(error.clone()), self.lock);
+        }
         let ending = match (ended, counters) {
             (Some((conn, Ok(()))), Some(_)) => checkpoint::full(&conn, path)
                 .inspect_err(|e| aftermath::mark_if_disk_failed(path, e))

@@ -1,6 +1,6 @@
 //! Files: whose they are, how they look, how they are copied.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::symlink, path::Path, time::Duration};
 
 use mainstay_core::{ErrorKind, Store};
 use mainstay_sqlite::Durability;
@@ -17,6 +17,47 @@ async fn a_store_has_one_process_at_a_time() {
     assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
     close(&store).await;
     close(&place.open_store()).await;
+}
+
+#[tokio::test]
+async fn a_closed_store_is_one_file_whatever_a_segment_that_failed_has_left() {
+    let place = Place::new();
+    let store = place.open_store();
+    fs::write(place.file("jobs.db-log2"), [0; 100]).unwrap();
+    fs::write(place.file("jobs.db-log04"), "somebody else's").unwrap();
+    close(&store).await;
+    assert!(!place.file("jobs.db-log1").exists() && !place.file("jobs.db-log2").exists());
+    assert!(place.file("jobs.db-log04").exists(), "no segment is named like this");
+}
+
+#[tokio::test]
+async fn a_link_to_a_store_is_that_store() {
+    let (place, folder) = (Place::new(), Place::new());
+    let (alias, again) = (folder.file("alias.db"), folder.file("again.db"));
+    symlink(place.path(), &alias).unwrap();
+    symlink("alias.db", &again).unwrap();
+    let by = |path: &Path| place.try_open(|options| options.path = path.to_owned());
+    // The first open makes the file that the links lead to.
+    let mut jobs = Jobs::default();
+    let store = by(&again).unwrap();
+    store.enqueue(&mut jobs, "1").await;
+    for path in [place.path(), alias.clone()] {
+        let error = by(&path).err().expect("it is taken");
+        assert!(error.to_string().contains("is in use by"), "{error}");
+    }
+    let beside: Vec<_> = fs::read_dir(folder.file("")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(beside.len(), 2, "{beside:?}");
+    // What lies beside the file itself is all that a killed process leaves.
+    let killed = Place::new();
+    for name in ["jobs.db", "jobs.db-wal", "jobs.db-log1"] {
+        fs::copy(place.file(name), killed.file(name)).unwrap();
+    }
+    assert_eq!(killed.open_store().available().await, 1);
+    drop(store);
+    assert_eq!(by(&place.path()).unwrap().available().await, 1);
+    // One that leads to itself is refused and not followed for ever.
+    symlink("round.db", folder.file("round.db")).unwrap();
+    assert_eq!(by(&folder.file("round.db")).err().expect("a loop").kind(), ErrorKind::Unavailable);
 }
 
 #[test]

@@ -3,19 +3,20 @@
 use std::{
     fs,
     future::Future,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
 use mainstay_core::{Applied, ErrorKind, Store, op::Op};
+use mainstay_sqlite::{Durability, SqliteStore};
+use mainstay_testkit::faults::{Disk, On, Trouble};
 
-use mainstay_sqlite::Durability;
-use mainstay_testkit::faults::Disk;
-
-use crate::harness::{Jobs, Place, Tell, batch, close, figure, journal_on, queue};
+use crate::harness::{Jobs, Place, Tell, batch, close, figure, journal_on, on, queue};
 
 #[tokio::test]
 async fn a_full_disk_refuses_cleanly_and_the_store_goes_on_when_there_is_room() {
@@ -188,4 +189,32 @@ async fn a_whole_check_finds_nothing_in_a_sound_file() {
     store.enqueue(&mut Jobs::default(), "1").await;
     close(&store).await;
     close(&place.try_open(|options| options.check = true).unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_while_the_store_closes_is_not_a_good_end() {
+    let (place, disk) = (Place::new(), Disk::new());
+    let store = SqliteStore::open(on(&disk, place.options())).unwrap();
+    let mut jobs = Jobs::default();
+    // Nothing but a checkpoint syncs the file itself.
+    disk.plan(Trouble::FailSync, On::Main, 0);
+    store.enqueue(&mut jobs, "1").await;
+    store.tables_follow().await;
+    disk.hold(true);
+    let mut nobody = Context::from_waker(Waker::noop());
+    // The writer is held up by this one, and the store can close no further.
+    let mut last = pin!(store.submit(batch([jobs.next("2")])));
+    assert!(last.as_mut().poll(&mut nobody).is_pending());
+    let mut closing = pin!(store.close(Duration::from_secs(60)));
+    assert!(closing.as_mut().poll(&mut nobody).is_pending());
+    while disk.struck() == 0 {
+        std::thread::yield_now();
+    }
+    disk.hold(false);
+    let error = closing.await.expect_err("nobody knows what of the tables is on the disk");
+    assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    assert!(place.file("jobs.db-failed").exists() && place.file("jobs.db-log1").exists());
+    disk.heal();
+    let answered = 1 + u64::from(last.await.is_ok());
+    assert!(place.open_store().available().await >= answered);
 }
