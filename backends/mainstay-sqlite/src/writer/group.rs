@@ -33,6 +33,8 @@ pub(super) struct Group {
     answers: Vec<Pending>,
     maintained: Vec<(oneshot::Sender<std::result::Result<Maintained, Error>>, Maintained)>,
     pub(super) asks: Vec<Ask>,
+    /// Grants that went back with this group; if it does not happen, they still have to.
+    pub(super) given_back: Vec<Vec<(JobId, LeaseId)>>,
     /// Jobs that have finished or are gone; kept only while somebody waits for anything.
     pub(super) finished: Vec<JobId>,
     /// Jobs whose cancellation was asked for; likewise.
@@ -62,6 +64,7 @@ impl Group {
         self.answers.clear();
         self.maintained.clear();
         self.asks.clear();
+        self.given_back.clear();
         self.finished.clear();
         self.cancelled.clear();
         self.changes.clear();
@@ -120,7 +123,10 @@ impl Writer<'_> {
                     return Ok(());
                 }
                 Message::Submit(submission) => self.apply(submission, now)?,
-                Message::GiveBack(leases) => self.give_back(leases, now)?,
+                Message::GiveBack(leases) => {
+                    self.group.given_back.push(leases.clone());
+                    self.give_back(leases, now)?;
+                }
                 Message::Maintain(budget, answer) => {
                     // It is owed an answer before anything can go wrong.
                     self.group.maintained.push((answer, Maintained::default()));

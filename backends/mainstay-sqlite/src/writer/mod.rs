@@ -120,7 +120,7 @@ impl<'c> Writer<'c> {
                 first || (ops <= GROUP_OPS && bytes <= GROUP_BYTES)
             });
             self.waiting.extend(taken.drain(..));
-            if over == Taken::Over && self.waiting.is_empty() {
+            if over == Taken::Over && (self.waiting.is_empty() || self.only_gives_back_in_vain()) {
                 // The tables may not be able to take the rest.
                 return self.journal.sync().map_err(|fault| fault.error);
             }
@@ -170,6 +170,8 @@ impl<'c> Writer<'c> {
         for message in self.group.take_several() {
             self.waiting.push_front(message);
         }
+        // Behind those who wait for an answer.
+        self.waiting.extend(self.group.given_back.drain(..).map(Message::GiveBack));
         self.group.refuse(&error);
         self.failing = true;
         self.engine.rollback_group();
@@ -275,7 +277,7 @@ impl<'c> Writer<'c> {
 
     /// How long to sleep if nothing comes.
     fn nap(&mut self) -> Option<Duration> {
-        if !self.waiting.is_empty() {
+        if !self.waiting.is_empty() && !self.only_gives_back_in_vain() {
             return Some(Duration::ZERO);
         }
         if self.failing {
@@ -288,6 +290,12 @@ impl<'c> Writer<'c> {
             _ => None,
         };
         [until_alarm, until_sync].into_iter().flatten().min()
+    }
+
+    /// Nobody waits for what is left, and the last group could not be written. When the store closes, these leases
+    /// run out instead.
+    fn only_gives_back_in_vain(&self) -> bool {
+        self.failing && self.waiting.iter().all(|message| matches!(message, Message::GiveBack(_)))
     }
 
     /// When there is something to do without anybody asking.

@@ -40,6 +40,36 @@ async fn a_grant_whose_caller_is_gone_is_given_back_without_spending_an_attempt(
 }
 
 #[tokio::test]
+async fn a_grant_goes_back_although_the_first_group_to_take_it_cannot_be_written() {
+    let (place, disk) = (Place::new(), Disk::new());
+    let journal = journal_on(&disk);
+    let store =
+        place.try_open(|options| (journal(options), options.max_file_bytes = Some(1 << 20)).1).unwrap();
+    let mut jobs = Jobs::default();
+    store.enqueue(&mut jobs, "1").await;
+    let mut lost = Box::pin(store.submit(batch([claim(1)])));
+    assert!(begin(&mut lost.as_mut()).is_pending());
+    store.ping().await.unwrap();
+    disk.hold(true);
+    let mut first = pin!(store.submit(batch([jobs.next("2")])));
+    assert!(begin(&mut first).is_pending());
+    while figure(&store, "queue_bytes") > 0.0 {
+        std::thread::yield_now();
+    }
+    drop(lost);
+    // In one group with what goes back.
+    let mut too_large = pin!(store.submit(batch([jobs.next(&"1".repeat(2 << 20))])));
+    assert!(begin(&mut too_large).is_pending());
+    disk.hold(false);
+    first.await.unwrap();
+    assert!(too_large.await.is_err());
+    store.ping().await.unwrap();
+    let attempts: Vec<_> = store.claim(10).await.iter().map(|grant| grant.attempt).collect();
+    assert_eq!(attempts, [1, 1]);
+    close(&store).await;
+}
+
+#[tokio::test]
 async fn a_claim_whose_caller_left_before_its_turn_is_not_begun() {
     let (place, disk) = (Place::new(), Disk::new());
     let store = place.try_open(journal_on(&disk)).unwrap();
