@@ -194,7 +194,11 @@ impl Context {
     /// With a deadline this far from now, or its own if that is earlier.
     #[must_use]
     pub fn with_time_limit(self, limit: Duration) -> Self {
-        self.with_deadline(Instant::now() + limit)
+        match Instant::now().checked_add(limit) {
+            Some(at) => self.with_deadline(at),
+            // The clock does not reach it.
+            None => self,
+        }
     }
 
     /// The same context with a deadline, for all that share it: the pipeline's, set before anybody reads it. A context
@@ -232,7 +236,7 @@ impl Context {
     #[must_use]
     pub fn detach(self, limit: Duration) -> Self {
         self.with(|known| {
-            known.deadline = Some(Instant::now() + limit);
+            known.deadline = Instant::now().checked_add(limit);
             known.attempt = 0;
         })
     }

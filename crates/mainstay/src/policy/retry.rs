@@ -4,11 +4,14 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::sleep;
 
+use tokio::time::Instant;
+
 use super::chance::Chance;
-use super::{Classified, Retry, Verdict};
+use super::{Classified, Retry, Verdict, ambient};
 
 /// Makes a call until it has worked, with the waits and the number of attempts that `rules` say. The outcome is that
-/// of the last attempt, as the operation gave it: errors that say they are permanent surface at once.
+/// of the last attempt, as the operation gave it: errors that say they are permanent surface at once, and so does any
+/// when the next wait would last beyond the context's deadline, or when whoever asked is on a retry of its own.
 ///
 /// No budget and no breaker stand behind it, because nothing is shared: calls to one target under load belong under
 /// a [`Policy`](super::Policy).
@@ -47,9 +50,15 @@ where
             Verdict::RetryAfter(after) => Some(after),
             _ => return Err(error),
         };
+        let (deadline, upstream) = ambient::deadline_and_retries();
+        if made >= rules.max_attempts || upstream > 0 {
+            return Err(error);
+        }
         let entropy = chance.get_or_insert_with(Chance::from_system).draw();
-        let delay = rules.delay_from(floor, made, previous, entropy).filter(|_| made < rules.max_attempts);
-        let Some(delay) = delay else { return Err(error) };
+        let Some(delay) = rules.delay_from(floor, made, previous, entropy) else { return Err(error) };
+        if deadline.is_some_and(|at| at.saturating_duration_since(Instant::now()) <= delay) {
+            return Err(error);
+        }
         previous = delay;
         sleep(delay).await;
     }

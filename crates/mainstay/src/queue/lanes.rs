@@ -87,7 +87,7 @@ impl<T, I: Copy> Lanes<T, I> {
     /// The oldest of the least urgent, unless that is more urgent than `lane`.
     pub fn evict(&mut self, lane: u8) -> Option<Entry<T, I>> {
         let last = (u16::BITS - 1).checked_sub(self.occupied.leading_zeros())? as usize;
-        if last < usize::from(lane) { None } else { self.take(last) }
+        if last < usize::from(lane).min(LANES - 1) { None } else { self.take(last) }
     }
 
     /// What [`evict`](Self::evict) could make room of, all told.

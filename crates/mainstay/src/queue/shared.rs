@@ -37,7 +37,8 @@ impl<T> Shared<T> {
         let plan = &self.plan;
         let weight = plan.weigh.as_ref().map_or(0, |weigh| weigh(&item));
         let lane = plan.priority.as_ref().map_or(0, |priority| priority(&item));
-        let lives_until = plan.time_to_live.map(|limit| Instant::now() + limit);
+        // A time that the clock does not reach is none.
+        let lives_until = plan.time_to_live.and_then(|limit| Instant::now().checked_add(limit));
         let expires = plan.expires.as_ref().and_then(|at| at(&item)).into_iter().chain(lives_until).min();
         Incoming { entry: Entry { item, weight, expires, since: None }, lane }
     }
@@ -77,9 +78,10 @@ impl<T> Shared<T> {
     pub fn live(&self) -> impl Fn(&Entry<T>) -> bool + use<T> {
         let plan = &self.plan;
         let expire = plan.expires.is_some() || plan.time_to_live.is_some();
-        let done_by = expire.then(|| Instant::now() + plan.service_time);
-        move |entry| match (done_by, entry.expires) {
-            (Some(done_by), Some(expires)) => done_by < expires,
+        let now = expire.then(Instant::now);
+        let service_time = plan.service_time;
+        move |entry| match (now, entry.expires) {
+            (Some(now), Some(expires)) => expires.saturating_duration_since(now) > service_time,
             _ => true,
         }
     }

@@ -146,6 +146,8 @@ impl<T, I: Copy> Core<T, I> {
         state.used.items += 1;
         state.used.weight += entry.weight;
         state.insert(lane, entry, now, &mut wakes);
+        // What was heavy has made room for more than what came.
+        state.grant(&mut wakes);
         Ok(evicted)
     }
 

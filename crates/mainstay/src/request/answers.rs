@@ -1,13 +1,6 @@
 //! Headers that make browsers careful.
 
-use std::convert::Infallible;
-use std::task::{Context, Poll};
-
-use axum::body::Body;
-use axum::response::Response;
-use futures_util::future::{FutureExt, Map};
-use http::{HeaderName, HeaderValue, Request, header};
-use tower::{Layer, Service};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// What every answer says unless its handler has said something else: OWASP's recommendations for an API.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [
@@ -18,45 +11,9 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Adds security headers to answers that lack them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SecurityHeaders;
-
-impl<S> Layer<S> for SecurityHeaders {
-    type Service = Careful<S>;
-
-    fn layer(&self, inner: S) -> Careful<S> {
-        Careful(inner)
+/// Adds them where they are missing.
+pub(super) fn make_careful(headers: &mut HeaderMap) {
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(value);
     }
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Careful<S>(S);
-
-type Answer = Result<Response, Infallible>;
-
-impl<S> Service<Request<Body>> for Careful<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Map<S::Future, fn(Answer) -> Answer>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        self.0.call(request).map(stamp)
-    }
-}
-
-fn stamp(answer: Answer) -> Answer {
-    answer.map(|mut response| {
-        for (name, value) in HEADERS {
-            response.headers_mut().entry(name).or_insert(value);
-        }
-        response
-    })
 }

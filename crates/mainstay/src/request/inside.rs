@@ -21,8 +21,6 @@ pub(super) type Route = BoxCloneSyncService<Request<Body>, Response, Infallible>
 pub(super) struct Place(pub u8);
 
 impl Place {
-    /// Sees every answer.
-    pub const ANSWERS: Place = Place(0);
     pub const AUTHENTICATION: Place = Place(30);
     /// Who is known is counted by name.
     pub const RATE: Place = Place(40);

@@ -51,6 +51,8 @@ pub struct Pipeline {
     access: AccessLog,
     admission: Option<Admission>,
     refuse: fn(Refusal) -> Response,
+    /// Answers get security headers.
+    careful: bool,
     /// From outer to inner.
     added: Vec<Added>,
 }
@@ -71,6 +73,7 @@ impl Pipeline {
             access: settings.access_log,
             admission: None,
             refuse: |refusal| refusal.into_response(),
+            careful: false,
             added: Vec::new(),
         }
     }
@@ -143,10 +146,9 @@ impl Pipeline {
     /// Adds headers that make browsers careful to answers that have none of their own (`X-Content-Type-Options`,
     /// `X-Frame-Options`, `Referrer-Policy`, `Content-Security-Policy`, `Cross-Origin-Resource-Policy`). Off by default.
     #[must_use]
-    pub fn security_headers(self) -> Self {
-        let step =
-            Step::new("security headers", "outside of all that may answer, so that every answer has them");
-        self.add(Added::new(Place::ANSWERS, step, answers::SecurityHeaders))
+    pub fn security_headers(mut self) -> Self {
+        self.careful = true;
+        self
     }
 
     /// Adds a tower layer of your own around the handler, inside of everything else, and of those added before. It is
@@ -175,6 +177,12 @@ impl Pipeline {
                 steps.push(Step::new("admission", "before anything of a request is read or worked on"));
             }
             steps.push(Step::new(name, reason));
+            if name == "outcome" && self.careful {
+                steps.push(Step::new(
+                    "security headers",
+                    "outside of all that may answer, so that every answer has them",
+                ));
+            }
         }
         self.added.iter().for_each(|added| steps.push(added.step.clone()));
         steps

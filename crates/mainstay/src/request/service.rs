@@ -17,7 +17,7 @@ use tower::Service;
 use super::body::{self, Limited, Watched};
 use super::meters::Meters;
 use super::outcome::{Guard, Outcome};
-use super::{Pipeline, Refusal};
+use super::{Pipeline, Refusal, answers};
 use crate::context::{Context, RequestId};
 use crate::http::{Arrival, Peer};
 
@@ -68,8 +68,8 @@ where
     // or ours, the earlier.
     let arrival = Arrival::of(&request);
     let mut context = arrival.context.clone();
-    if let Some(limit) = pipeline.time_limit {
-        context = context.limited(arrival.at + limit);
+    if let Some(until) = pipeline.time_limit.and_then(|limit| arrival.at.checked_add(limit)) {
+        context = context.limited(until);
     }
     // 2. Outcome: it knows how it ended whatever happens below, also when this future is dropped.
     let route = request.extensions().get().cloned();
@@ -90,7 +90,7 @@ where
                 let mut response = refuse(&guard, refusal);
                 let seconds = HeaderValue::from(shed.retry_after.as_secs());
                 response.headers_mut().entry(header::RETRY_AFTER).or_insert(seconds);
-                return Ok(finish(response, &context, guard));
+                return Ok(finish(response, pipeline, &context, guard));
             }
         }
     }
@@ -135,11 +135,14 @@ where
             }
         }
     };
-    answered.map(|response: Response| finish(response, &context, guard))
+    answered.map(|response: Response| finish(response, pipeline, &context, guard))
 }
 
-fn finish(mut response: Response, context: &Context, mut guard: Guard) -> Response {
+fn finish(mut response: Response, pipeline: &Pipeline, context: &Context, mut guard: Guard) -> Response {
     context.stamp(response.headers_mut());
+    if pipeline.careful {
+        answers::make_careful(response.headers_mut());
+    }
     guard.answered(response.status());
     // The outcome is known when the body has been sent.
     response.map(|body| Body::new(Watched::new(body, guard)))

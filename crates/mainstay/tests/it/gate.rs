@@ -127,8 +127,9 @@ async fn added_layers_stand_in_the_order_of_the_design_whatever_order_they_were_
         .security_headers();
     let steps = pipeline.steps();
     let names: Vec<_> = steps.names().collect();
-    assert_eq!(names[..5], ["context", "outcome", "body limit", "time limit", "panic guard"]);
-    assert_eq!(names[5..], ["security headers", "authentication", "rate limit", "tag"]);
+    assert_eq!(names[..3], ["context", "outcome", "security headers"]);
+    assert_eq!(names[3..6], ["body limit", "time limit", "panic guard"]);
+    assert_eq!(names[6..], ["authentication", "rate limit", "tag"]);
     assert!(steps.iter().all(|step| !step.reason.is_empty()));
     assert!(steps.to_string().starts_with("1. context: "));
 
@@ -137,4 +138,18 @@ async fn added_layers_stand_in_the_order_of_the_design_whatever_order_they_were_
     assert_eq!((header(&known, "x-seen"), header(&known, "x-frame-options")), ("bob", "DENY"));
     let refused = ask(&router, "/", None).await;
     assert_eq!((header(&refused, "x-content-type-options"), header(&refused, "x-seen")), ("nosniff", ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_fixed_steps_answer_has_security_headers_too() {
+    let stuck = Router::new().route("/", get(std::future::pending::<()>));
+    let router = stuck.layer(Pipeline::default().security_headers().body_limit(3).time_limit(millis(10)));
+    let late = ask(&router, "/", None).await;
+    assert_eq!((late.status(), header(&late, "x-frame-options")), (StatusCode::GATEWAY_TIMEOUT, "DENY"));
+    let long = Request::post("/").header("content-length", "4").body(Body::from("long")).unwrap();
+    let refused = router.oneshot(long).await.unwrap();
+    assert_eq!(
+        (refused.status(), header(&refused, "x-frame-options")),
+        (StatusCode::PAYLOAD_TOO_LARGE, "DENY")
+    );
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use futures_util::FutureExt;
 use mainstay::context::Context;
 use mainstay::queue::{Bounded, Overflow, Refused, TryRecvError};
 use mainstay::{millis, secs};
@@ -118,6 +119,37 @@ async fn the_urgent_goes_first_and_is_dropped_last() {
     assert_eq!(tx.try_send((0, 'f')).unwrap().into_evicted(), [(5, 'b')]);
     // Everything inside is more urgent than this one.
     assert_eq!(tx.try_send((9, 'g')).unwrap().into_evicted(), [(9, 'g')]);
+}
+
+#[tokio::test]
+async fn a_priority_beyond_the_last_is_the_last_and_the_bound_holds() {
+    let plan = Bounded::new("t", 2).priority(|_: &u32| 200).overflow(Overflow::DropOldest);
+    let (tx, _rx) = plan.open();
+    (0..5).for_each(|item| drop(tx.try_send(item).unwrap()));
+    assert_eq!(tx.depth(), 2);
+}
+
+#[tokio::test]
+async fn room_that_a_heavy_one_leaves_goes_to_who_waits_for_it() {
+    let plan = Bounded::new("t", 10).max_bytes(10, |weight: &u64| *weight).overflow(Overflow::DropOldest);
+    let (tx, _rx) = plan.open();
+    tx.try_send(9).unwrap();
+    let mut waits = std::pin::pin!(tx.reserve_bytes(5));
+    assert!(waits.as_mut().now_or_never().is_none());
+    // It takes the place of the nine.
+    tx.try_send(2).unwrap();
+    assert!(waits.as_mut().now_or_never().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_no_clock_reaches_is_no_limit() {
+    let forever = std::time::Duration::MAX;
+    let (tx, mut rx) = Bounded::new("t", 2).time_to_live(forever).service_time(millis(1)).open();
+    tx.send(1).await.unwrap();
+    assert_eq!(rx.recv().await, Some(1));
+    let context = Context::new();
+    assert_eq!(context.clone().with_time_limit(forever).deadline(), None);
+    assert_eq!(context.with_time_limit(secs(1)).detach(forever).deadline(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use mainstay::context::Context;
 use mainstay::policy::{
     BreakerRules, BreakerState, BulkheadRules, Event, GaveUp, Hedge, Jitter, Limit, Policy, PolicyError,
     Rate, Refusal, Retry, Verdict, retried, retry,
@@ -444,4 +445,22 @@ async fn a_probe_cut_by_its_caller_decides_nothing() {
     assert_eq!(target.breaker(), BreakerState::HalfOpen);
     target.run(|_| ready(Ok::<_, io::Error>(()))).await.unwrap();
     assert_eq!(target.breaker(), BreakerState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_without_a_target_keep_to_the_context() {
+    let asked = std::cell::Cell::new(0);
+    let fails = || {
+        asked.set(asked.get() + 1);
+        std::future::ready(Err::<(), _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)))
+    };
+    let rules = Retry { base_ms: 1_000, jitter: Jitter::None, ..Retry::default() };
+    let began = tokio::time::Instant::now();
+    let hurried = Context::new().with_time_limit(mainstay::millis(500));
+    hurried.scope(retry(rules, fails)).await.unwrap_err();
+    assert_eq!((asked.take(), began.elapsed()), (1, std::time::Duration::ZERO), "nobody would wait for it");
+    Context::new().with_attempt(2).scope(retry(rules, fails)).await.unwrap_err();
+    assert_eq!(asked.take(), 1, "whoever asked tries again already");
+    retry(rules, fails).await.unwrap_err();
+    assert_eq!(asked.take(), rules.max_attempts);
 }
