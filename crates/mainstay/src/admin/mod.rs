@@ -93,7 +93,7 @@ pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
             shutdown: core.admin.shutdown.clone(),
             tasks: tasks.clone(),
             flights: Arc::default(),
-            limits: Limits { connections: 256, header_timeout: secs(10) },
+            limits: Limits { connections: 256, header_timeout: secs(10), write_timeout: secs(60) },
         };
         tasks.spawn("admin accept", accept(bound, Arc::new(door)));
         tracing::info!(%address, "admin listening");

@@ -57,7 +57,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long a client may take over a request's head, and an idle connection lives. Defaults to 30,000.
     pub header_timeout_ms: u64,
-    /// How long a client may take over a request's body. Defaults to 60,000.
+    /// How long a client may take over a request's body, and may take nothing of an answer that waits for it: then the
+    /// connection is cut. Defaults to 60,000.
     pub body_timeout_ms: u64,
     /// The longest request body. Defaults to 16 MiB.
     pub max_body_bytes: usize,

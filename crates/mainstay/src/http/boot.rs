@@ -31,6 +31,7 @@ impl<C> Boot<C> {
                 limits: Limits {
                     connections: settings.max_connections,
                     header_timeout: Duration::from_millis(settings.header_timeout_ms),
+                    write_timeout: Duration::from_millis(settings.body_timeout_ms),
                 },
             })),
             tasks: TaskSet::on(self.core.tasks.runtime()),

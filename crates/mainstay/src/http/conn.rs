@@ -18,20 +18,27 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::arrival::{Arrival, Arrived};
-use super::flight::{Conn, Entered, Flight, Tracked};
+use super::flight::{Conn, Entered, Flight, Stale, Tracked};
 use super::listener::Door;
-use super::sniff::{Protocol, Replay, sniff};
+use super::sniff::{Protocol, Replay, has_arrived, sniff};
 use crate::secs;
 use crate::shutdown::{Phase, Shutdown};
 use crate::tasks::TaskSet;
 
 /// Serves a connection to its end, or until the drain leaves nothing on it that could be lost.
-pub(super) async fn serve(mut stream: TcpStream, entered: Entered, door: Arc<Door>) {
+pub(super) async fn serve(stream: TcpStream, entered: Entered, door: Arc<Door>) {
     let conn = entered.conn.clone();
+    let silent = async {
+        door.shutdown.reached(Phase::Draining).await;
+        // What the kernel has taken for us before the drain is answered, though tokio may not know of it yet.
+        if has_arrived(&stream) {
+            std::future::pending().await
+        }
+    };
     let first = tokio::select! {
-        biased; // what has arrived is read before the drain is looked at
-        first = timeout(door.limits.header_timeout, sniff(&mut stream)) => first,
-        () = door.shutdown.reached(Phase::Draining) => return,
+        biased;
+        first = timeout(door.limits.header_timeout, sniff(&stream)) => first,
+        () = silent => return,
     };
     let Ok(Ok(Some((protocol, seen)))) = first else { return };
     let io = TokioIo::new(Replay { seen, stream, conn: conn.clone() });
@@ -54,7 +61,7 @@ pub(super) async fn serve(mut stream: TcpStream, entered: Entered, door: Arc<Doo
                 .keep_alive_timeout(secs(20))
                 .max_concurrent_streams(200)
                 .serve_connection(io, service);
-            http2_until_drained(pin!(served), &door.shutdown, &conn).await;
+            http2_until_drained(pin!(served), &door, &conn).await;
         }
     }
 }
@@ -66,7 +73,7 @@ async fn http1_until_drained<C: Graceful>(mut served: Pin<&mut C>, door: &Door, 
         biased;
         _ = served.as_mut() => return,
         () = door.shutdown.reached(Phase::Draining) => {}
-        () = conn.stale(door.limits.header_timeout) => return,
+        why = conn.stale(&door.limits) => return too_slow(why, conn),
     }
     served.as_mut().close();
     // A half-sent head keeps hyper waiting for the rest of it: the drain does not.
@@ -74,19 +81,39 @@ async fn http1_until_drained<C: Graceful>(mut served: Pin<&mut C>, door: &Door, 
 }
 
 /// HTTP/2: GOAWAY at the lame duck, but not before the first request: a connection in its handshake would be
-/// cancelled by it, and a client that has just connected would lose the request it is about to send.
-async fn http2_until_drained<C: Graceful>(mut served: Pin<&mut C>, shutdown: &Shutdown, conn: &Conn) {
+/// cancelled by it, and a client that has just connected would lose the request it is about to send. An idle one gets
+/// it too: what still leaves a stream's buffer then is not cut off, and hyper's ping ends a client that is silent.
+async fn http2_until_drained<C: Graceful>(mut served: Pin<&mut C>, door: &Door, conn: &Conn) {
+    let shutdown = &door.shutdown;
     let time_to_go = async {
         shutdown.draining().await;
         tokio::select! { () = conn.used() => {}, () = shutdown.reached(Phase::Draining) => {} }
     };
-    tokio::select! { biased; _ = served.as_mut() => return, () = time_to_go => {} }
+    tokio::select! {
+        biased;
+        _ = served.as_mut() => return,
+        () = time_to_go => {}
+        why = conn.stale(&door.limits) => match why {
+            Stale::Idle => {}
+            Stale::Unread => return too_slow(why, conn),
+        },
+    }
     served.as_mut().close();
     let parted = async {
-        shutdown.reached(Phase::Draining).await;
+        // Where nothing was asked nothing is left to be sent.
+        if conn.is_used() {
+            shutdown.reached(Phase::Draining).await;
+        }
         conn.quiet().await;
     };
     tokio::select! { biased; _ = served => {}, () = parted => {} }
+}
+
+/// Says why the connection ends, where something is lost by it.
+fn too_slow(why: Stale, conn: &Conn) {
+    if why == Stale::Unread {
+        tracing::info!(peer = %conn.caller.peer.addr, "connection cut: the client took nothing of its answer for body_timeout_ms");
+    }
 }
 
 /// What hyper's two kinds of connection have in common.

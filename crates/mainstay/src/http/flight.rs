@@ -15,6 +15,7 @@ use tracing::Span;
 use super::Peer;
 use super::arrival::{Arrival, Caller};
 use super::delivery::{LostWithConnection, Outgoing};
+use super::listener::Limits;
 use super::upgrade::Upgrade;
 use crate::app::Overstayer;
 use crate::millis;
@@ -39,7 +40,8 @@ pub(crate) struct Conn {
     begun: AtomicU64,
     /// When it began to wait for a request, in milliseconds.
     waits_since_ms: AtomicU64,
-    write_blocked: AtomicBool,
+    /// Since when the client has taken nothing of what is to be written, in milliseconds; 0 while it does.
+    blocked_since_ms: AtomicU64,
     /// An answer is to be written.
     unflushed: AtomicBool,
     /// Answers that are on their way out.
@@ -50,6 +52,15 @@ pub(crate) struct Conn {
     changed: Notify,
     /// Somebody waits for the last one. Set before the requests are looked at.
     awaited: AtomicBool,
+}
+
+/// What a client has taken too long over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stale {
+    /// A request's head, or nothing was asked.
+    Idle,
+    /// Taking an answer.
+    Unread,
 }
 
 struct Request {
@@ -67,7 +78,7 @@ impl Flights {
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
             waits_since_ms: AtomicU64::new(monotonic_ms()),
-            write_blocked: AtomicBool::new(false),
+            blocked_since_ms: AtomicU64::new(0),
             unflushed: AtomicBool::new(false),
             outgoing: Arc::default(),
             upgrade: Upgrade::default(),
@@ -88,7 +99,7 @@ impl Flights {
         for conn in conns {
             let whence = format!("from {} to {}", conn.caller.addr, conn.caller.peer.local);
             let requests = conn.lock();
-            let blocked = conn.write_blocked.load(Ordering::Relaxed);
+            let blocked = conn.is_write_blocked();
             all.extend(requests.iter().filter(|request| blocked || !request.answered).map(|request| {
                 let arrival = &request.arrival;
                 let age = now.saturating_duration_since(arrival.at);
@@ -134,24 +145,38 @@ impl Conn {
     pub async fn used(&self) {
         loop {
             let changed = self.changed.notified();
-            if self.begun.load(Ordering::Relaxed) > 0 {
+            if self.is_used() {
                 return;
             }
             changed.await;
         }
     }
 
-    /// Resolves when the client has owed us a whole head for `limit`. Looked at once in a while: hyper's own limit
-    /// makes and drops a timer for each request.
-    pub async fn stale(&self, limit: Duration) {
-        let mut left = limit;
+    pub fn is_used(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
+    }
+
+    /// Resolves when the client has owed us a whole head, or has taken nothing of an answer, for its limit. Looked at
+    /// once in a while: hyper's own limit makes and drops a timer for each request.
+    pub async fn stale(&self, limits: &Limits) -> Stale {
+        let (header, write) = (limits.header_timeout, limits.write_timeout);
+        let since = |ms: u64| millis(monotonic_ms().saturating_sub(ms));
+        let mut left = header.min(write);
         loop {
             tokio::time::sleep(left).await;
-            let waited = millis(monotonic_ms().saturating_sub(self.waits_since_ms.load(Ordering::Relaxed)));
-            left = if self.lock().is_empty() { limit.saturating_sub(waited) } else { limit };
-            if left.is_zero() {
-                return;
+            let waits = since(self.waits_since_ms.load(Ordering::Relaxed));
+            let header_left = if self.lock().is_empty() { header.saturating_sub(waits) } else { header };
+            let write_left = match self.blocked_since_ms.load(Ordering::Relaxed) {
+                0 => write,
+                blocked => write.saturating_sub(since(blocked)),
+            };
+            if write_left.is_zero() {
+                return Stale::Unread;
             }
+            if header_left.is_zero() {
+                return Stale::Idle;
+            }
+            left = header_left.min(write_left);
         }
     }
 
@@ -165,7 +190,7 @@ impl Conn {
                 continue;
             }
             tokio::time::sleep(LINGER).await;
-            if !self.is_busy() && !self.write_blocked.load(Ordering::Relaxed) {
+            if !self.is_busy() && !self.is_write_blocked() {
                 return;
             }
         }
@@ -192,8 +217,17 @@ impl Conn {
         }
     }
 
+    /// The last write was blocked, or was not. Called by the connection alone.
     pub fn set_write_blocked(&self, blocked: bool) {
-        self.write_blocked.store(blocked, Ordering::Relaxed);
+        // Cheap for the usual case: every answer comes by here.
+        if blocked != self.is_write_blocked() {
+            let since = if blocked { monotonic_ms() } else { 0 };
+            self.blocked_since_ms.store(since, Ordering::Relaxed);
+        }
+    }
+
+    fn is_write_blocked(&self) -> bool {
+        self.blocked_since_ms.load(Ordering::Relaxed) != 0
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Request>> {

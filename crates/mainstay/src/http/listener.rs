@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
@@ -36,6 +35,8 @@ pub(crate) struct Limits {
     pub connections: usize,
     /// For a request's head, and of an idle connection.
     pub header_timeout: Duration,
+    /// For taking something, however little, of an answer.
+    pub write_timeout: Duration,
 }
 
 /// How long to leave a listener alone that has no file descriptors left: trying at once would spin.
@@ -78,11 +79,21 @@ pub(crate) async fn accept(bound: Bound, door: Arc<Door>) {
     if passed {
         return; // whoever waits in the backlog is served by the next instance
     }
-    // Clients whose connection the kernel has accepted for us already would otherwise be reset.
-    while let Ok(slot) = slots.clone().try_acquire_owned()
-        && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
-    {
-        open(stream, peer, slot, &door);
+    // Clients whose connection the kernel has accepted for us already would otherwise be reset. The system is asked:
+    // tokio goes by what it was told at its last look.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok(slot) = slots.clone().try_acquire_owned() {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                if stream.set_nonblocking(true).is_ok()
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
+                    open(stream, peer, slot, &door);
+                }
+            }
+            Err(error) if belongs_to_the_client(&error) => {}
+            Err(_) => return, // no more
+        }
     }
 }
 

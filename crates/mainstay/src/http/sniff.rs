@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::flight::Conn;
@@ -20,10 +20,14 @@ pub(super) enum Protocol {
 }
 
 /// Reads just enough to know. `None` when the client closed without a word.
-pub(super) async fn sniff(stream: &mut TcpStream) -> io::Result<Option<(Protocol, Seen)>> {
+pub(super) async fn sniff(stream: &TcpStream) -> io::Result<Option<(Protocol, Seen)>> {
     let mut seen = Seen { bytes: [0; 24], len: 0, at: 0 };
     loop {
-        let read = stream.read(&mut seen.bytes[seen.len..]).await?;
+        stream.readable().await?;
+        let read = match stream.try_read(&mut seen.bytes[seen.len..]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            read => read?,
+        };
         if read == 0 {
             return Ok((seen.len > 0).then_some((Protocol::Http1, seen)));
         }
@@ -39,9 +43,18 @@ pub(super) async fn sniff(stream: &mut TcpStream) -> io::Result<Option<(Protocol
 
 /// Whether the client has closed, and nothing it sent is left to be read.
 fn is_closed(stream: &TcpStream) -> bool {
+    !matches!(peek(stream), Ok(1..) | Err(rustix::io::Errno::AGAIN))
+}
+
+/// Whether something the client sent is left to be read.
+pub(super) fn has_arrived(stream: &TcpStream) -> bool {
+    matches!(peek(stream), Ok(1..))
+}
+
+/// Asks the system: tokio goes by what it was told at its last look, and knows nothing of a stream that is new.
+fn peek(stream: &TcpStream) -> rustix::io::Result<usize> {
     use rustix::net::{RecvFlags, recv};
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    !matches!(recv(stream, &mut [0u8; 1][..], flags), Ok((1.., _)) | Err(rustix::io::Errno::AGAIN))
+    recv(stream, &mut [0u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(_, length)| length)
 }
 
 /// The bytes that were read to find out.

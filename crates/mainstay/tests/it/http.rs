@@ -12,6 +12,7 @@ use mainstay::context::{RequestId, Trace};
 use mainstay::http::Peer;
 use mainstay::shutdown::Phase;
 use mainstay::{Shutdown, millis, secs};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -247,6 +248,75 @@ async fn slow_heads_and_slow_bodies_are_cut() {
         },
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_is_cut_and_makes_room() {
+    let big = Bytes::from(vec![b'x'; 64 << 20]);
+    let router = hello().route("/big", get(move || std::future::ready(big)));
+    with_boot(
+        &[("lame_duck_ms", "0"), ("header_timeout_ms", "100"), ("body_timeout_ms", "100")],
+        async |b| {
+            let http = b.http("127.0.0.1:0", router);
+            http.max_connections(1);
+            http
+        },
+        async |running| {
+            let mut deaf = Raw::open(running.api).await;
+            deaf.send("GET /big HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            let mut next = Raw::open(running.api).await;
+            next.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+            assert_eq!(next.answer().await.expect("the slot is free again").status, 200);
+            let mut left = Vec::new();
+            let _ = timeout(PATIENCE, deaf.0.read_to_end(&mut left)).await.expect("it is closed");
+            assert!(left.len() < 64 << 20, "cut, not served");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_http2_connection_without_a_request_ends_at_the_header_timeout() {
+    let settings = [("lame_duck_ms", "0"), ("header_timeout_ms", "100")];
+    with_router(&settings, hello(), async |running| {
+        let (mut client, end) = http2(running.api).await;
+        assert_eq!(h2_get(&mut client, "/").await.unwrap(), "hello");
+        assert!(timeout(PATIENCE, end).await.expect("it ends").unwrap(), "in order, by GOAWAY");
+        // One that neither asks nor answers a ping.
+        let mut silent = Raw::open(running.api).await;
+        silent.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        let mut goodbye = Vec::new();
+        let _ = timeout(PATIENCE, silent.0.read_to_end(&mut goodbye)).await.expect("it is closed too");
+    })
+    .await;
+}
+
+/// Clients that have connected and asked while this thread has not looked yet.
+fn in_the_backlog(to: std::net::SocketAddr) -> Vec<std::net::TcpStream> {
+    use std::io::Write;
+    let ask = |_| {
+        let mut stream = std::net::TcpStream::connect(to).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    (0..11).map(ask).collect()
+}
+
+#[tokio::test]
+async fn requests_that_have_arrived_before_the_drain_are_answered_though_nobody_has_read_them_yet() {
+    for _ in 0..20 {
+        let (ended, ()) = with_router(&[("lame_duck_ms", "0")], hello(), async |running| {
+            let waiting = in_the_backlog(running.api);
+            running.shutdown.begin();
+            for stream in waiting {
+                let mut client = Raw(TcpStream::from_std(stream).unwrap());
+                assert_eq!(client.answer().await.expect("not lost").status, 200);
+            }
+        })
+        .await;
+        assert_eq!(ended.exit_code(), 0, "{ended:?}");
+    }
 }
 
 #[tokio::test]
