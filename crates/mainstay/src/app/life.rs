@@ -120,10 +120,11 @@ async fn wind_down(core: &Arc<Core>, entries: Vec<Entry>, ran: bool, ended: &mut
         ended.cut.extend(core.in_flight());
         core.shutdown.advance(Phase::Cancelling);
         let cancelled = async {
-            if timeout(budget.cancel, &mut idle).await.is_err() {
+            let linger = ABORT_LINGER.min(budget.cancel / 4);
+            if timeout(budget.cancel - linger, &mut idle).await.is_err() {
                 parts.iter().for_each(|part| part.abort());
                 core.tasks.abort();
-                let _ = timeout(ABORT_LINGER, &mut idle).await;
+                let _ = timeout(linger, &mut idle).await;
             }
         };
         timed(ended, Phase::Cancelling, cancelled).await;

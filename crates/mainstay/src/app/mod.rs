@@ -202,19 +202,20 @@ where
             ended
         });
         // What blocks a thread of the runtime is left behind: the exit ends it.
-        runtime.shutdown_timeout(core.budget.flush / 4);
-        // A collector that does not answer costs this, and no more.
-        otlp::flush(core.budget.flush / 4);
-        log.flush(core.budget.flush / 4);
+        // All of it fits into the phase: 2 + 2 + 2 + 1 + 1 eighths.
         let slice = core.budget.flush / 8;
+        runtime.shutdown_timeout(slice * 2);
+        // A collector that does not answer costs this, and no more.
+        otlp::flush(slice * 2);
+        log.flush(slice * 2);
         let closing = core.clone();
         let last_figures = async move {
-            telemetry::statsd::finish(&closing, slice).await;
-            admin::close(&closing, slice).await;
+            telemetry::statsd::finish(&closing, slice / 2).await;
+            admin::close(&closing, slice / 2).await;
         };
-        control.finish(last_figures, slice * 2);
+        control.finish(last_figures, slice);
         core.shutdown.advance(Phase::Ended);
-        control.end(core.budget.flush / 8);
+        control.end(slice);
         Ok(ended.exit_code())
     }
 

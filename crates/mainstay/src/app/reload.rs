@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::core::Core;
 use super::{Boot, IntoResult};
 use crate::config::{Effective, Loaded, Prints};
+use crate::shutdown::Phase;
 use crate::time::human;
 use crate::{Error, ErrorKind, Result, secs};
 
@@ -97,8 +98,7 @@ impl Reload {
     /// `Config` with everything that is wrong; nothing has changed then. `Interrupted` when the service is not
     /// running: it reads its configuration at its start, and needs none at its end.
     pub async fn now(&self) -> Result<Reloaded> {
-        let running =
-            self.0.upgrade().filter(|core| core.shutdown.phase() == crate::shutdown::Phase::Running);
+        let running = self.0.upgrade().filter(|core| core.shutdown.phase() == Phase::Running);
         match running {
             Some(core) => reload(&core).await,
             None => Err(Error::new(ErrorKind::Interrupted, "the service is not running")),
@@ -159,11 +159,14 @@ impl Reloads {
     }
 }
 
-async fn reload(core: &Core) -> Result<Reloaded> {
+async fn reload(core: &Arc<Core>) -> Result<Reloaded> {
     let reloads = &core.reloads;
     let _turn = reloads.turn.lock().await;
-    let Some(load) = reloads.load.get() else { return Ok(Reloaded::default()) };
-    let fresh = load()?;
+    let theirs = core.clone();
+    // It reads files, and this thread may have probes to answer.
+    let loaded = tokio::task::spawn_blocking(move || theirs.reloads.load.get().map(|load| load()));
+    let Some(fresh) = loaded.await.map_err(Error::from_any)? else { return Ok(Reloaded::default()) };
+    let fresh = fresh?;
     fresh.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
     let running = reloads.prints.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -224,7 +227,12 @@ async fn run(core: &Core, hook: &Hook, config: Config) -> Result<()> {
 pub(super) async fn on_request(core: Weak<Core>, asked: Arc<tokio::sync::Notify>) {
     loop {
         asked.notified().await;
-        super::notify::reloading();
+        // Anywhere else in its life `READY=1` would be a lie: not up yet, or on its way out.
+        let running = || core.upgrade().is_some_and(|core| core.shutdown.phase() == Phase::Running);
+        let told = running();
+        if told {
+            super::notify::reloading();
+        }
         reopen_log(&core).await;
         match Reload(core.clone()).now().await {
             Ok(report) => {
@@ -242,6 +250,8 @@ pub(super) async fn on_request(core: Weak<Core>, asked: Arc<tokio::sync::Notify>
                 tracing::error!(error = %error.chain(), "cannot reload the configuration, nothing changed")
             }
         }
-        super::notify::notify("READY=1");
+        if told && running() {
+            super::notify::notify("READY=1");
+        }
     }
 }

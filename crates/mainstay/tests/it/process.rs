@@ -3,13 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
-use mainstay::{millis, secs};
+use mainstay::millis;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Raw, get};
 
@@ -39,7 +38,6 @@ pub struct Service {
 
 pub struct Exit {
     pub code: Option<i32>,
-    pub took: Duration,
     pub stderr: String,
     pub stdout: String,
 }
@@ -98,7 +96,6 @@ impl Service {
     }
 
     pub async fn exit(mut self) -> Exit {
-        let began = Instant::now();
         let mut stderr = self.logged;
         // Read while it ends: a full pipe would keep its last lines.
         let reading = async {
@@ -107,14 +104,14 @@ impl Service {
                 stderr.push('\n');
             }
         };
-        let waiting = async { (self.child.wait().await.unwrap(), began.elapsed()) };
+        let waiting = async { self.child.wait().await.unwrap() };
         let ended = timeout(PATIENCE, async { tokio::join!(waiting, reading).0 }).await;
-        let (status, took) = ended.expect("it ends");
+        let status = ended.expect("it ends");
         let mut stdout = String::new();
         while let Ok(Some(line)) = self.out.next_line().await {
             stdout.push_str(&line);
         }
-        Exit { code: status.code(), took, stderr, stdout }
+        Exit { code: status.code(), stderr, stdout }
     }
 }
 
@@ -127,6 +124,9 @@ pub async fn readiness(admin: SocketAddr, status: u16) {
 pub async fn draining(admin: SocketAddr) {
     readiness(admin, 503).await;
 }
+
+/// Far beyond the harness's patience: a test that waits for it fails.
+const LONG_LAME_DUCK: &[(&str, &str)] = &[("SERVICE_GRACE_MS", "120000"), ("SERVICE_LAME_DUCK_MS", "60000")];
 
 #[tokio::test]
 async fn sigterm_drains_in_phases_and_exits_0() {
@@ -144,12 +144,11 @@ async fn sigterm_drains_in_phases_and_exits_0() {
 
 #[tokio::test]
 async fn ctrl_c_has_no_lame_duck() {
-    let mut service = Service::spawn(&[("SERVICE_LAME_DUCK_MS", "10000")]);
+    let mut service = Service::spawn(LONG_LAME_DUCK);
     service.up().await;
     service.signal(Signal::INT);
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    assert!(exit.took < secs(5), "{:?}", exit.took);
 }
 
 #[tokio::test]
@@ -169,12 +168,11 @@ async fn a_request_that_never_ends_is_cut_named_and_the_exit_is_1() {
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
     assert!(exit.stderr.contains(r#"what="GET /never""#), "{}", exit.stderr);
-    assert!(exit.took < secs(5), "{:?}", exit.took);
 }
 
 #[tokio::test]
 async fn a_second_signal_cancels() {
-    let mut service = Service::spawn(&[]);
+    let mut service = Service::spawn(LONG_LAME_DUCK);
     let (api, admin) = service.up().await;
     let mut client = Raw::open(api).await;
     client.send("GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await;
@@ -184,13 +182,12 @@ async fn a_second_signal_cancels() {
     service.signal(Signal::TERM);
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
-    assert!(exit.took < secs(5), "neither the lame duck nor the drain was waited for: {:?}", exit.took);
     assert!(exit.stderr.contains("second signal") && exit.stderr.contains("GET /never"), "{}", exit.stderr);
 }
 
 #[tokio::test]
 async fn after_a_requested_drain_the_first_signal_counts_as_the_second() {
-    let mut service = Service::spawn(&[]);
+    let mut service = Service::spawn(LONG_LAME_DUCK);
     let (_, admin) = service.up().await;
     let mut client = Raw::open(admin).await;
     client.send("POST /admin/drain HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await;
@@ -198,7 +195,6 @@ async fn after_a_requested_drain_the_first_signal_counts_as_the_second() {
     service.signal(Signal::TERM);
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
-    assert!(exit.took < secs(4), "the lame duck was ended: {:?}", exit.took);
 }
 
 /// A service with one thread, which is blocked.
@@ -227,8 +223,6 @@ async fn a_blocked_runtime_still_answers_probes_and_exits_before_the_grace_ends(
     draining(admin).await;
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(1), "{}", exit.stderr);
-    // Two seconds, and slack for a machine that is busy with other tests: without the watchdog it never ends.
-    assert!(exit.took < secs(5), "{:?}", exit.took);
     assert!(exit.stderr.contains("still running: GET /block"), "{}", exit.stderr);
 }
 
@@ -243,7 +237,6 @@ async fn a_third_signal_ends_even_a_blocked_runtime_at_once() {
     service.signal(Signal::TERM);
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(128 + 15), "{}", exit.stderr);
-    assert!(exit.took < secs(5), "{:?}", exit.took);
 }
 
 #[tokio::test]
@@ -254,7 +247,6 @@ async fn a_signal_while_starting_undoes_the_start() {
     let exit = service.exit().await;
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);
     assert_eq!(exit.stdout, "greeter stopped");
-    assert!(exit.took < secs(5), "{:?}", exit.took);
 }
 
 #[tokio::test]

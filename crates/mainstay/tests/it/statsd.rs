@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use mainstay::secs;
 use rustix::process::Signal;
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::time::timeout;
@@ -150,7 +149,6 @@ async fn a_sink_that_cannot_be_reached_costs_nothing() {
         let exit = service.exit().await;
         drained(&exit);
         assert_eq!(exit.stderr.matches("StatsD cannot be reached").count(), 1, "{to}: {}", exit.stderr);
-        assert!(exit.took < secs(8), "within the grace: {:?}", exit.took);
     }
 }
 

@@ -44,6 +44,37 @@ async fn a_reload_is_told_with_its_time_and_ends_ready() {
     assert_eq!(service.exit().await.code, Some(0));
 }
 
+/// What was told and not received yet.
+fn told_since(socket: &UnixDatagram) -> Vec<String> {
+    let mut bytes = [0; 256];
+    let next = || socket.try_recv(&mut bytes).ok().map(|n| String::from_utf8_lossy(&bytes[..n]).into_owned());
+    std::iter::from_fn(next).collect()
+}
+
+#[tokio::test]
+async fn a_reload_before_the_start_or_after_the_end_has_begun_tells_nothing() {
+    let (socket, path, _folder) = notify_socket();
+    let mut stopping = Service::spawn(&[("NOTIFY_SOCKET", &path)]);
+    stopping.up().await;
+    assert_eq!(told(&socket).await, "READY=1");
+    stopping.signal(Signal::TERM);
+    assert_eq!(told(&socket).await, "STOPPING=1");
+    stopping.signal(Signal::HUP);
+    stopping.logs("cannot reload the configuration").await;
+    stopping.signal(Signal::TERM);
+    stopping.exit().await;
+    assert_eq!(told_since(&socket), [""; 0]);
+
+    let mut starting = Service::spawn(&[("NOTIFY_SOCKET", &path), ("SERVICE_HANG", "true")]);
+    assert_eq!(starting.line().await, "hanging");
+    starting.signal(Signal::HUP);
+    starting.logs("cannot reload the configuration").await;
+    starting.signal(Signal::TERM);
+    starting.exit().await;
+    let told = told_since(&socket);
+    assert!(!told.iter().any(|told| told.starts_with("RE")), "neither RELOADING nor READY: {told:?}");
+}
+
 #[tokio::test]
 async fn signs_of_life_are_sent_only_while_there_is_life() {
     let (socket, path, _folder) = notify_socket();
