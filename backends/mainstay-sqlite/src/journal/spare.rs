@@ -155,20 +155,21 @@ mod tests {
     #[test]
     fn a_full_disk_is_not_filled_again_for_a_segment_that_nobody_needs_yet() {
         let disk = Arc::new(Full::default());
-        let spare = Spare::new(disk.clone(), "jobs.db".into(), 1);
-        thread::scope(|scope| {
-            scope.spawn(|| spare.run());
-            let refused = |_| spare.take(4_096).err().map(|e| e.kind());
-            assert!((0..3).map(refused).all(|kind| kind == Some(io::ErrorKind::StorageFull)));
-            assert_eq!(disk.0.load(Ordering::SeqCst), 3, "one that is needed now is tried at once");
-            spare.ask(4_096);
-            assert_eq!(spare.lock().wanted, None, "in advance it is not");
-            // The rest is over.
-            spare.lock().resting = None;
-            spare.ask(4_096);
-            drop(spare.changed.wait_while(spare.lock(), |state| state.wanted.is_some() || state.making));
-            assert_eq!(disk.0.load(Ordering::SeqCst), 4);
-            spare.stop();
-        });
+        let spare = Arc::new(Spare::new(disk.clone(), "jobs.db".into(), 1));
+        let runs = spare.clone();
+        // Nobody waits for it but a test that has succeeded.
+        let thread = thread::spawn(move || runs.run());
+        let refused = |_| spare.take(4_096).err().map(|e| e.kind());
+        assert!((0..3).map(refused).all(|kind| kind == Some(io::ErrorKind::StorageFull)));
+        assert_eq!(disk.0.load(Ordering::SeqCst), 3, "one that is needed now is tried at once");
+        spare.ask(4_096);
+        assert_eq!(spare.lock().wanted, None, "in advance it is not");
+        // The rest is over.
+        spare.lock().resting = None;
+        spare.ask(4_096);
+        drop(spare.changed.wait_while(spare.lock(), |state| state.wanted.is_some() || state.making));
+        assert_eq!(disk.0.load(Ordering::SeqCst), 4);
+        spare.stop();
+        thread.join().unwrap();
     }
 }
