@@ -24,12 +24,15 @@ fn begin<F: Future>(future: &mut std::pin::Pin<&mut F>) -> Poll<F::Output> {
 
 #[tokio::test]
 async fn a_grant_whose_caller_is_gone_is_given_back_without_spending_an_attempt() {
-    let place = Place::new();
-    let store = place.open_store();
+    let (place, disk) = (Place::new(), Disk::new());
+    let store = place.try_open(journal_on(&disk)).unwrap();
     store.enqueue(&mut Jobs::default(), "1").await;
     {
+        // Held up, it cannot be answered before it is looked at.
+        disk.hold(true);
         let mut lost = pin!(store.submit(batch([claim(1)])));
         assert!(begin(&mut lost).is_pending());
+        disk.hold(false);
         // When this is answered, the claim has been granted, and its answer lies where nobody will take it.
         store.ping().await.unwrap();
     }
@@ -47,8 +50,10 @@ async fn a_grant_goes_back_although_the_first_group_to_take_it_cannot_be_written
         place.try_open(|options| (journal(options), options.max_file_bytes = Some(1 << 20)).1).unwrap();
     let mut jobs = Jobs::default();
     store.enqueue(&mut jobs, "1").await;
+    disk.hold(true);
     let mut lost = Box::pin(store.submit(batch([claim(1)])));
     assert!(begin(&mut lost.as_mut()).is_pending());
+    disk.hold(false);
     store.ping().await.unwrap();
     disk.hold(true);
     let mut first = pin!(store.submit(batch([jobs.next("2")])));
