@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 use tokio::time::timeout;
 
@@ -161,14 +161,21 @@ async fn sigterm_lets_commands_end_and_takes_no_more() {
     let server = TestServer::start().await;
     let place = Place::new();
     let first = server.enqueue("q", json!({})).await;
-    let worker = start(&server, &["--concurrency", "1"], &place.script("echo fine"));
+    let mut worker = start(&server, &["--concurrency", "1"], &place.script("echo fine"));
     pass(&place.begun).await;
     let second = server.enqueue("q", json!({})).await;
     signal(&worker, Signal::TERM);
+    let mut said = BufReader::new(worker.stderr.take().unwrap()).lines();
+    let mut next = async || timeout(PATIENCE, said.next_line()).await.expect("it goes on").unwrap();
+    // A command that ends before the signal has been seen makes it take the second job, and hand it back.
+    while !next().await.expect("it has heard it").contains("a second signal hurries") {}
     open(&place.go).await;
-    let ran = ended(worker).await;
-    assert!(summary(&ran).contains("1 done, 0 failed, 0 lost, 0 released"), "{ran:?}");
-    ran.ok();
+    let mut last = String::new();
+    while let Some(line) = next().await {
+        last = line;
+    }
+    assert!(last.contains("1 done, 0 failed, 0 lost, 0 released"), "{last}");
+    ended(worker).await.ok();
     assert_eq!(server.job(&first).await["result"], "fine");
     assert_eq!(server.job(&second).await["state"], "available");
 }
