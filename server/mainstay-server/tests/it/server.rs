@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mainstay::core::MemoryStore;
+use mainstay::shutdown::Phase;
 use mainstay::{App, Boot, Client, Ended, Error, Shutdown};
 use mainstay_server::serve::{self, Config};
 use mainstay_testkit::clock::ManualClock;
@@ -75,7 +76,12 @@ impl Setup {
             let _ = end.send(ended);
         });
         match ready.await {
-            Ok((api, admin)) => TestServer { api, admin: admin.unwrap(), clock, shutdown, stop, ended },
+            Ok((api, admin)) => {
+                // It listens a moment before it says that it is ready.
+                let running = tokio::time::timeout(Duration::from_secs(60), shutdown.reached(Phase::Running));
+                running.await.expect("it is ready");
+                TestServer { api, admin: admin.unwrap(), clock, shutdown, stop, ended }
+            }
             Err(_) => panic!("the server did not start: {:?}", ended.await),
         }
     }
