@@ -24,7 +24,8 @@ const EXPOSED: [&str; 5] = ["x-request-id", "traceparent", "retry-after", "ratel
 impl Pipeline {
     /// Lets pages of these origins (`https://app.example.org`) call, with any method and any header, and read the
     /// answers. They send tokens themselves; cookies are not let through. Off by default: a browser then keeps pages of
-    /// other origins out.
+    /// other origins out. What the fixed steps answer by themselves (413, 503, 504, the 500 of a panic) has no such
+    /// headers yet: a page sees that the call failed, and cannot read how.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config): not an origin. `*` and `null` are none.
