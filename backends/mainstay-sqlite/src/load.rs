@@ -26,7 +26,7 @@ use crate::{
     connection,
     fault::{damaged_row, read_error},
     options::Options,
-    row::{Cells, JOB, LiveRow, POLICY},
+    row::{Cells, JOB, LOCK_GRANT, LOCK_WAITER, LiveRow, POLICY},
     tables::Mark,
 };
 
@@ -126,6 +126,14 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
     each("access_token", "SELECT name, hash, scopes, created_at FROM access_token", &mut |row| {
         let (name, hash, scopes) = (row.parse(0)?, row.bytes(1)?, row.json(2)?);
         engine.load_access_token(AccessToken { name, hash, scopes, created_at: row.time(3)? });
+        Ok(())
+    })?;
+    each("lock_grant", &format!("SELECT {LOCK_GRANT} FROM lock_grant"), &mut |row| {
+        engine.load_lock_grant(row.lock_grant()?);
+        Ok(())
+    })?;
+    each("lock_waiter", &format!("SELECT {LOCK_WAITER} FROM lock_waiter ORDER BY place"), &mut |row| {
+        engine.load_lock_waiter(row.lock_waiter()?);
         Ok(())
     })?;
     drop(snapshot);

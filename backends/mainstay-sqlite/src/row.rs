@@ -1,5 +1,7 @@
 //! Rows of the tables as the engine's plain data, and the numbers they are written with.
 
+mod locks;
+
 use std::{path::Path, sync::Arc};
 
 use mainstay_core::{
@@ -13,6 +15,7 @@ use mainstay_core::{
 use rusqlite::{Row, types::ValueRef};
 
 use crate::fault::{damaged_row, read_error};
+pub(crate) use locks::{LOCK_GRANT, LOCK_WAITER};
 
 /// The columns that [`Cells::live_job`] reads.
 pub(crate) const JOB: &str = "id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, crashes, size, \
@@ -155,6 +158,10 @@ impl Cells<'_> {
             }
             other => Err(self.bad(i, &format!("holds {}, not a blob", other.data_type()))),
         }
+    }
+
+    pub(crate) fn is_null(&self, i: usize) -> Result<bool, Error> {
+        Ok(matches!(self.get(i)?, ValueRef::Null))
     }
 
     /// Something that is stored as JSON text.

@@ -2,7 +2,7 @@
 //!
 //! Read the modules in this order:
 //!
-//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`queue`], [`access`];
+//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`queue`], [`lock`], [`access`];
 //! 2. what can be asked of a store and what it answers: [`op`], [`store`], [`error`];
 //! 3. the rules: [`rules`] are pure transition functions over one job, [`engine`] is the deterministic state
 //!    machine built from them. It is the memory store, the heart of the embedded store, and the executable
@@ -26,6 +26,7 @@ pub mod hub;
 pub mod id;
 pub mod job;
 pub mod lease;
+pub mod lock;
 pub mod memory;
 pub mod name;
 pub mod op;

@@ -17,6 +17,7 @@ use mainstay_core::{
     queue::QueueConfig,
 };
 
+use super::locks::Locks;
 use crate::{behind::Handed, row::LiveRow};
 
 /// Rows to be written, each by its primary key.
@@ -43,6 +44,7 @@ pub(crate) struct Batch {
     pub(crate) access: BTreeMap<Name, Option<AccessToken>>,
     pub(crate) audit: BTreeMap<u64, AuditRecord>,
     pub(crate) audit_forgotten: Option<u64>,
+    pub(crate) locks: Locks,
 }
 
 /// Who holds a unique key, and until when if not until the job has finished.
@@ -162,6 +164,7 @@ impl Batch {
                 self.audit = self.audit.split_off(&(up_to + 1));
                 self.audit_forgotten = Some(up_to);
             }
+            Change::Lock(change) => self.locks.change(change),
             // Seen to by the caller.
             Change::JobPut { .. }
             | Change::JobUpdated { .. }

@@ -3,9 +3,10 @@
 use mainstay_core::{
     JobId, LeaseId, StoreTime, Timestamp, Token,
     access::{AccessToken, AuditRecord, Scope},
-    engine::change::*,
+    engine::{change::*, locks::change::*},
     id::JobIds,
     job::{Backoff, FailureRecord, JobBody, JobFailure, JobPolicy},
+    lock::{LockMode, Owner, Ticket},
     name::Name,
     op::{IdempotencyKey, Reply},
     queue::QueueConfig,
@@ -125,7 +126,7 @@ impl Chance {
 
     fn change(&mut self) -> Change {
         let n = self.number();
-        match self.below(20) {
+        match self.below(21) {
             0 => {
                 let (job, extras) = self.job_with_extras();
                 Change::JobPut { job, extras, settled: self.opt(Self::settled), body: self.opt(Self::body) }
@@ -210,7 +211,38 @@ impl Chance {
                 let record = AuditRecord { at: self.time(), actor, action, subject, detail };
                 Change::Audit { number: n, record }
             }
-            _ => Change::AuditForgotten { up_to: n },
+            19 => Change::AuditForgotten { up_to: n },
+            _ => Change::Lock(self.lock_change(n)),
+        }
+    }
+
+    fn lock_change(&mut self, n: u64) -> LockChange {
+        let (name, owner) = (self.name(), Owner::new(&format!("me {n}")).unwrap());
+        let permits = self.small();
+        let mode = self.pick(&[LockMode::Exclusive, LockMode::Shared, LockMode::Semaphore { permits }]);
+        let ticket = Ticket { scope: [self.small() as u8; 16], fingerprint: [self.small() as u8; 16] };
+        let (ttl_ms, delay_ms) = (self.number(), self.number());
+        match self.below(5) {
+            0 => LockChange::Granted(Box::new(LockGrantRow {
+                name,
+                lease: self.lease(),
+                owner,
+                mode,
+                until: self.opt(|c| StoreTime(c.number())),
+                acquired_at: self.time(),
+                ttl_ms,
+                ms: self.number(),
+                delay_ms,
+                ticket: self.opt(|_| ticket),
+            })),
+            1 => LockChange::Renewed { name, token: Token(n), until: StoreTime(self.number()), ms: ttl_ms },
+            2 => LockChange::Freed { name, token: Token(n) },
+            3 => {
+                let since = self.time();
+                let row = LockWaiterRow { place: n, name, owner, mode, ttl_ms, delay_ms, ticket, since };
+                LockChange::Queued(Box::new(row))
+            }
+            _ => LockChange::Left { name, place: n },
         }
     }
 }
@@ -254,7 +286,7 @@ proptest! {
 fn every_kind_of_change_is_tried() {
     let kinds: std::collections::BTreeSet<_> =
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
-    assert_eq!(kinds, (1..=20).collect());
+    assert_eq!(kinds, (1..=20).chain(40..=44).collect());
 }
 
 /// What version 1 looks like, to the byte: a released build must read it for ever.

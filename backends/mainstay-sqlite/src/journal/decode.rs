@@ -17,7 +17,7 @@ use crate::row::{JITTERS, REASONS, STATES, VERBS};
 
 /// What makes no sense.
 pub(crate) type Nonsense = &'static str;
-type Result<T> = std::result::Result<T, Nonsense>;
+pub(super) type Result<T> = std::result::Result<T, Nonsense>;
 
 /// The content of a record: its counters, and its changes in order.
 pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
@@ -31,7 +31,7 @@ pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
 }
 
 /// What has not been read yet.
-struct Bytes<'b>(&'b [u8]);
+pub(super) struct Bytes<'b>(&'b [u8]);
 
 impl<'b> Bytes<'b> {
     fn counters(&mut self) -> Result<Counters> {
@@ -109,6 +109,7 @@ impl<'b> Bytes<'b> {
             tag::ACCESS_TOKEN_REMOVED => Change::AccessTokenRemoved(self.parse()?),
             tag::AUDIT => Change::Audit { number: self.u64()?, record: self.json()? },
             tag::AUDIT_FORGOTTEN => Change::AuditForgotten { up_to: self.u64()? },
+            40..=49 => Change::Lock(self.lock_change(tag)?),
             _ => return Err("an unknown kind of change"),
         })
     }
@@ -196,7 +197,7 @@ impl<'b> Bytes<'b> {
         all.get(usize::from(self.u8()?)).copied().ok_or("an unknown number")
     }
 
-    fn opt<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+    pub(super) fn opt<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
         match self.u8()? {
             0 => Ok(None),
             1 => read(self).map(Some),
@@ -204,7 +205,7 @@ impl<'b> Bytes<'b> {
         }
     }
 
-    fn time(&mut self) -> Result<Timestamp> {
+    pub(super) fn time(&mut self) -> Result<Timestamp> {
         Ok(Timestamp(self.u64()? as i64))
     }
 
@@ -212,7 +213,7 @@ impl<'b> Bytes<'b> {
         self.text().map(Arc::from)
     }
 
-    fn parse<T: FromStr>(&mut self) -> Result<T> {
+    pub(super) fn parse<T: FromStr>(&mut self) -> Result<T> {
         self.text()?.parse().map_err(|_| "a name that is none")
     }
 
@@ -221,24 +222,24 @@ impl<'b> Bytes<'b> {
         serde_json::from_slice(self.take(length)?).map_err(|_| "JSON that does not fit")
     }
 
-    fn text(&mut self) -> Result<&'b str> {
+    pub(super) fn text(&mut self) -> Result<&'b str> {
         let length = self.u32()? as usize;
         std::str::from_utf8(self.take(length)?).map_err(|_| "text that is not UTF-8")
     }
 
-    fn u8(&mut self) -> Result<u8> {
+    pub(super) fn u8(&mut self) -> Result<u8> {
         self.array().map(|[byte]| byte)
     }
 
-    fn u32(&mut self) -> Result<u32> {
+    pub(super) fn u32(&mut self) -> Result<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64> {
+    pub(super) fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.take(N)?.try_into().map_err(|_| "too short")
     }
 

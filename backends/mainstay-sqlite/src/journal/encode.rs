@@ -176,6 +176,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             out.push(tag::AUDIT_FORGOTTEN);
             u64(out, *up_to);
         }
+        Change::Lock(change) => super::locks::put(out, change),
         // Written by the caller.
         Change::JobPut { .. }
         | Change::JobUpdated { .. }
@@ -258,18 +259,18 @@ fn lease_id(out: &mut Vec<u8>, id: &LeaseId) {
     u64(out, id.nonce);
 }
 
-fn opt<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+pub(super) fn opt<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
     out.push(u8::from(value.is_some()));
     if let Some(value) = value {
         put(out, value);
     }
 }
 
-fn u32(out: &mut Vec<u8>, number: u32) {
+pub(super) fn u32(out: &mut Vec<u8>, number: u32) {
     out.extend(number.to_le_bytes());
 }
 
-fn u64(out: &mut Vec<u8>, number: u64) {
+pub(super) fn u64(out: &mut Vec<u8>, number: u64) {
     out.extend(number.to_le_bytes());
 }
 
@@ -285,7 +286,7 @@ fn time_opt(out: &mut Vec<u8>, at: Option<Timestamp>) {
     number_opt(out, at.map(|at| at.0 as u64));
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     u32(out, text.len() as u32);
     out.extend(text.as_bytes());
 }

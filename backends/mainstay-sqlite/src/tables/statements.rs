@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
+use super::locks::LockStatements;
 use crate::row::{FINISHED, JOB};
 
 pub(super) struct Statements<'c> {
@@ -35,6 +36,7 @@ pub(super) struct Statements<'c> {
     pub(super) access_token_removed: Statement<'c>,
     pub(super) audit: Statement<'c>,
     pub(super) audit_forgotten: Statement<'c>,
+    pub(super) locks: LockStatements<'c>,
 }
 
 /// A piece of a lane.
@@ -113,6 +115,7 @@ impl<'c> Statements<'c> {
                 "INSERT INTO audit (number, at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?,
             audit_forgotten: p("DELETE FROM audit WHERE number <= ?1")?,
+            locks: LockStatements::prepare(conn)?,
         })
     }
 }

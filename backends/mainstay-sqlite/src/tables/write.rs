@@ -18,7 +18,7 @@ use crate::{
 const WORTH_A_RANGE: usize = 8;
 
 /// A row that should be there and is not.
-type Missing = Option<String>;
+pub(super) type Missing = Option<String>;
 
 impl Statements<'_> {
     pub(super) fn write(&mut self, batch: &Batch) -> Result<Missing> {
@@ -30,7 +30,7 @@ impl Statements<'_> {
         }
         self.bodies(batch)?;
         self.rest(batch)?;
-        Ok(None)
+        self.locks.write(&batch.locks)
     }
 
     fn jobs(&mut self, batch: &Batch) -> Result<Missing> {

@@ -1,10 +1,12 @@
 //! What a commit changed, as plain data: a journal writes these blindly by primary key, in order.
 //!
 //! The tables they speak of are `queue`, `policy`, `job` (unfinished jobs), `finished` (ordered for retention),
-//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `keyed`, `access_token` and `audit`.
+//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `keyed`, `access_token`, `audit`, and those of
+//! [`super::locks::change`].
 
 use std::sync::Arc;
 
+use super::locks::change::LockChange;
 use crate::{
     access::{AccessToken, AuditRecord},
     error::Error,
@@ -326,6 +328,8 @@ pub enum Change {
         /// The last to go.
         up_to: u64,
     },
+    /// Something about a lock.
+    Lock(LockChange),
 }
 
 /// What the engine asks of its tables: the finished jobs, which it does not keep in RAM.

@@ -1,5 +1,5 @@
 //! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, jobs,
-//! unique keys, kept answers, access tokens, and [`Engine::finish_load`] at the end.
+//! unique keys, kept answers, access tokens, locks, and [`Engine::finish_load`] at the end.
 
 use std::sync::Arc;
 
@@ -121,6 +121,7 @@ impl Engine {
                 self.changes.push(Change::JobUpdated { job, lease: Some(live), settled });
             }
         }
+        self.finish_load_of_locks();
         self.over_retention += 1;
         self.tick(now);
     }

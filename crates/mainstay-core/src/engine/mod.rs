@@ -21,6 +21,7 @@ mod finished;
 mod jobs;
 mod keyed;
 mod load;
+pub mod locks;
 mod maintain;
 mod policies;
 mod queues;
@@ -39,6 +40,7 @@ use change::{
 };
 use jobs::Jobs;
 use keyed::Keyed;
+use locks::Locks;
 use policies::Policies;
 use queues::{Hold, Queue};
 use undo::Undo;
@@ -78,6 +80,7 @@ pub struct Engine {
     policies: Policies,
     keyed: Keyed,
     access: BTreeMap<Name, AccessToken>,
+    locks: Locks,
     /// When live leases run out.
     lease_ends: BTreeSet<(StoreTime, JobId)>,
     /// When jobs that wait expire.
@@ -203,6 +206,7 @@ impl Engine {
             Op::PutAccessToken(token) => Ok(self.put_access_token(token)?),
             Op::RevokeAccessToken { name } => Ok(self.revoke_access_token(name)?),
             Op::Audit(record) => Ok(self.audit(record)),
+            Op::Lock(op) => Ok(Reply::Lock(self.lock_op(op, entropy)?)),
         }
     }
 
@@ -210,6 +214,8 @@ impl Engine {
         match require {
             Require::Job { id, lease } if self.live_lease(*id, *lease).is_some() => Ok(()),
             Require::Job { .. } => Err(Reason::LeaseLost),
+            Require::Lock { name, token } if self.holds_lock(name, *token) => Ok(()),
+            Require::Lock { .. } => Err(Reason::LockLost),
         }
     }
 
@@ -266,9 +272,10 @@ impl Engine {
         self.due_timers.first().map(|(at, _)| *at)
     }
 
-    /// When the next live lease runs out, on the store's clock.
+    /// When the next lease of a job, grant of a lock or waiter's time runs out, on the store's clock.
     pub fn next_lease_end(&self) -> Option<StoreTime> {
-        self.lease_ends.first().map(|(at, _)| *at)
+        let of_jobs = self.lease_ends.first().map(|(at, _)| *at);
+        [of_jobs, self.locks.next_end()].into_iter().flatten().min()
     }
 
     /// When the next waiting job expires, on the wall clock.

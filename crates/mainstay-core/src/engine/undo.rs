@@ -7,6 +7,7 @@ use super::{
     Engine, Leases,
     change::{Extras, Lane, LiveJob, QueueId},
     keyed::Answer,
+    locks::LockUndo,
     queues::Hold,
 };
 use crate::{access::AccessToken, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig};
@@ -24,6 +25,7 @@ pub(super) enum Undo {
     KeyedAdded,
     KeyedForgotten(Answer),
     Access(Name, Option<AccessToken>),
+    Lock(LockUndo),
 }
 
 impl Engine {
@@ -70,6 +72,7 @@ impl Engine {
                     Some(token) => drop(self.access.insert(name, token)),
                     None => drop(self.access.remove(&name)),
                 },
+                Undo::Lock(step) => self.undo_lock(step),
             }
         }
     }

@@ -70,7 +70,8 @@ impl Tables {
             | Change::Keyed { .. }
             | Change::KeyedForgotten { .. }
             | Change::AccessToken(_)
-            | Change::AccessTokenRemoved(_) => {}
+            | Change::AccessTokenRemoved(_)
+            | Change::Lock(_) => {}
         }
     }
 

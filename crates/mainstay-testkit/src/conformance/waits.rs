@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use crate::world::{LEASE_MS, World, claim_of, fail, name};
 
 /// Longer than any case lasts on its clock, but for those about the end of a wait.
-const LONG: Duration = Duration::from_secs(1_000_000);
+pub(super) const LONG: Duration = Duration::from_secs(1_000_000);
 
 /// Waiters that have been polled at least once.
-struct Waiters(JoinSet<Result<Wake, Error>>);
+pub(super) struct Waiters(JoinSet<Result<Wake, Error>>);
 
 impl Waiters {
-    async fn on(w: &World, count: usize, interests: &[Interest], at_most: Duration) -> Waiters {
+    pub(super) async fn on(w: &World, count: usize, interests: &[Interest], at_most: Duration) -> Waiters {
         let mut waiters = JoinSet::new();
         for _ in 0..count {
             let (store, interests) = (w.store().clone(), interests.to_vec());
@@ -30,13 +30,13 @@ impl Waiters {
     }
 
     /// The next to end; the test is stuck if none does.
-    async fn next(&mut self) -> Wake {
+    pub(super) async fn next(&mut self) -> Wake {
         let joined = self.0.join_next().await.expect("somebody waits");
         joined.expect("a wait does not panic").expect("a wait of an open store")
     }
 
     /// Those that have ended by now.
-    async fn ended(&mut self, w: &World) -> Vec<Wake> {
+    pub(super) async fn ended(&mut self, w: &World) -> Vec<Wake> {
         settle_down(w).await;
         let mut ended = vec![];
         while let Some(joined) = self.0.try_join_next() {

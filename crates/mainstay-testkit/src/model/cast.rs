@@ -14,7 +14,10 @@ use mainstay_core::{
     store::{DeadFilter, JobFilter, Query},
 };
 
-use super::step::{Asked, Config, Do, Due, How, Look, Pick, Work};
+use super::{
+    locks::Grants,
+    step::{Asked, Config, Do, Due, How, Look, Pick, Work},
+};
 use crate::{clock::START, world::name};
 
 /// One grant, as each side named it.
@@ -38,12 +41,21 @@ pub(super) struct Cast {
     pub jobs: Vec<JobId>,
     /// Every grant, in that order.
     pub leases: Vec<Granted>,
+    /// Every grant of a lock.
+    pub grants: Grants,
     draws: u64,
 }
 
 impl Cast {
     pub(super) fn new() -> Cast {
-        Cast { ids: JobIds::default(), known_ids: known_ids(), jobs: vec![], leases: vec![], draws: 0 }
+        Cast {
+            ids: JobIds::default(),
+            known_ids: known_ids(),
+            jobs: vec![],
+            leases: vec![],
+            grants: Grants::default(),
+            draws: 0,
+        }
     }
 
     /// The same commit for both sides: they differ in the leases they know.
@@ -56,7 +68,13 @@ impl Cast {
         });
         let ops: Vec<(Op, Op)> = asked.ops.iter().map(|op| self.op(now, op)).collect();
         let require = |side| asked.require.iter().map(|pick| self.require(*pick, side)).collect();
-        let (require_tested, require_reference) = (require(Side::Tested), require(Side::Reference));
+        let (mut require_tested, mut require_reference): (Vec<_>, Vec<_>) =
+            (require(Side::Tested), require(Side::Reference));
+        if let Some(pick) = asked.require_lock {
+            let (tested, reference) = self.grants.require(pick);
+            require_tested.push(tested);
+            require_reference.push(reference);
+        }
         let (tested, reference) = ops.into_iter().unzip();
         (
             Commit { key, require: require_tested, ops: tested, entropy },
@@ -129,6 +147,7 @@ impl Cast {
                 subject: n.to_string(),
                 detail: String::new(),
             })),
+            Do::Lock(op) => self.grants.op(op),
         }
     }
 
@@ -249,5 +268,6 @@ pub(super) fn query(look: &Look) -> (Query, u32) {
             (Query::Dead(filter), *limit)
         }
         Look::Queues { limit } => (Query::Queues, *limit),
+        Look::Locks { prefix, limit } => (Query::Locks { prefix: prefix.then(|| "l:".to_owned()) }, *limit),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mainstay_core::{
     JobId, QueueName, Timestamp,
     job::{JobRecord, JobState},
+    lock::LockRecord,
     op::{Claim, Reply},
     queue::{Depth, QueueRecord},
     store::{JobFilter, Query, Record},
@@ -19,6 +20,7 @@ pub(super) struct View {
     /// Newest first.
     pub jobs: Vec<JobRecord>,
     pub queues: BTreeMap<QueueName, QueueRecord>,
+    pub locks: Vec<LockRecord>,
 }
 
 impl View {
@@ -28,7 +30,8 @@ impl View {
             other => panic!("a list of queues held {other:?}"),
         };
         let queues = world.list_by(&Query::Queues, 1_000).await.into_iter().map(queue).collect();
-        View { now: world.now(), jobs: world.jobs(JobFilter::default()).await, queues }
+        let locks = world.locks(None, 1_000).await;
+        View { now: world.now(), jobs: world.jobs(JobFilter::default()).await, queues, locks }
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Two things are asked after every step. The *replies and records* of both are equal: to the byte while neither was
 //! restarted, and but for token numbers after that. And the *invariants* hold, which need no reference: no job is in
-//! two states, a queue's depth is the count of its jobs, tokens only grow, at most one lease of a job lives, and a
+//! two states, a queue's depth is the count of its jobs, tokens only grow, at most one lease of a job lives, no
+//! lock has more holders than it may, a release hands it to whom the line before it showed in front, and a
 //! claim hands out what the lists before it said was runnable, in the order of the contract.
 //!
 //! A store that may choose (which of several jobs, which token, which `run_at`) is not there yet. When it comes, its
@@ -22,6 +23,7 @@
 
 mod cast;
 mod check;
+mod locks;
 mod play;
 mod step;
 

@@ -3,6 +3,8 @@
 use mainstay_core::job::{Jitter, JobState};
 use proptest::{collection::vec, option, prelude::*};
 
+use super::locks;
+
 /// Something happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -24,6 +26,8 @@ pub(super) struct Asked {
     /// Scope and fingerprint.
     pub key: Option<(u8, u8)>,
     pub require: Option<Pick>,
+    /// The token of one of the grants of locks so far is to be live.
+    pub require_lock: Option<Pick>,
     pub ops: Vec<Do>,
 }
 
@@ -49,6 +53,7 @@ pub(super) enum Do {
     Grant { token: u8 },
     Revoke { token: u8 },
     Audit(u8),
+    Lock(locks::DoLock),
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +107,7 @@ pub(super) enum Look {
     Jobs { queue: Option<u8>, state: Option<JobState>, kind: Option<u8>, tag: Option<u8>, limit: u32 },
     Dead { queue: u8, kind: Option<u8>, boom: Option<bool>, limit: u32 },
     Queues { limit: u32 },
+    Locks { prefix: bool, limit: u32 },
 }
 
 /// Sequences of one to `most` steps.
@@ -111,7 +117,7 @@ pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Step>> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        40 => op().prop_map(|op| Step::Submit(vec![Asked { key: None, require: None, ops: vec![op] }])),
+        40 => op().prop_map(|op| Step::Submit(vec![alone(op)])),
         8 => vec(asked(), 1..4).prop_map(Step::Submit),
         12 => time().prop_map(Step::Advance),
         1 => prop_oneof![-40_000_i64..40_000, -200_000_000_i64..200_000_000].prop_map(Step::SetWall),
@@ -120,11 +126,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A commit of one op.
+pub(super) fn alone(op: Do) -> Asked {
+    Asked { key: None, require: None, require_lock: None, ops: vec![op] }
+}
+
 fn asked() -> impl Strategy<Value = Asked> {
     let key = option::weighted(0.4, (0..3_u8, prop_oneof![9 => Just(0_u8), 1 => Just(1)]));
-    (key, option::weighted(0.2, pick()), vec(op(), 1..5)).prop_map(|(key, require, ops)| Asked {
+    let requires = (option::weighted(0.2, pick()), option::weighted(0.1, pick()));
+    (key, requires, vec(op(), 1..5)).prop_map(|(key, (require, require_lock), ops)| Asked {
         key,
         require,
+        require_lock,
         ops,
     })
 }
@@ -156,6 +169,7 @@ fn op() -> impl Strategy<Value = Do> {
         1 => (0..3_u8).prop_map(|token| Do::Grant { token }),
         1 => (0..3_u8).prop_map(|token| Do::Revoke { token }),
         1 => any::<u8>().prop_map(Do::Audit),
+        30 => locks::op().prop_map(Do::Lock),
     ]
 }
 
@@ -231,14 +245,15 @@ fn look() -> impl Strategy<Value = Look> {
         .prop_map(|(queue, state, kind, tag, limit)| Look::Jobs { queue, state, kind, tag, limit });
     let dead = (queue(), option::of(0..2_u8), option::of(any::<bool>()), limit())
         .prop_map(|(queue, kind, boom, limit)| Look::Dead { queue, kind, boom, limit });
-    prop_oneof![4 => jobs, 2 => dead, 1 => limit().prop_map(|limit| Look::Queues { limit })]
+    let locks = (any::<bool>(), limit()).prop_map(|(prefix, limit)| Look::Locks { prefix, limit });
+    prop_oneof![4 => jobs, 2 => dead, 1 => limit().prop_map(|limit| Look::Queues { limit }), 1 => locks]
 }
 
 fn queue() -> impl Strategy<Value = u8> {
     0..3_u8
 }
 
-fn pick() -> impl Strategy<Value = Pick> {
+pub(super) fn pick() -> impl Strategy<Value = Pick> {
     prop_oneof![4 => 0..4_usize, 1 => 0..80_usize].prop_map(Pick)
 }
 
@@ -247,6 +262,6 @@ fn lease() -> impl Strategy<Value = u64> {
     prop_oneof![1 => 1..1_000_u64, 3 => 1_000..30_000_u64]
 }
 
-fn time() -> impl Strategy<Value = u64> {
+pub(super) fn time() -> impl Strategy<Value = u64> {
     prop_oneof![2 => 0..50_u64, 3 => 50..5_000_u64, 2 => 5_000..40_000_u64, 1 => Just(90_000_000_u64)]
 }
