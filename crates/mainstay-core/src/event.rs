@@ -9,10 +9,10 @@ mod group;
 mod record;
 
 pub use attributes::{DedupKey, Event, EventData, Problem};
-pub use group::{Delivery, Fetch, GroupConfig, Nack, Prolong, Settled, SettleDeliveries};
+pub use group::{Delivery, Fetch, GroupConfig, Nack, Prolong, SettleDeliveries, Settled};
 pub use record::{
-    DeadEvent, DeadEventFilter, EventItem, EventKey, EventQuery, GroupRecord, LogBudget, LogSlice, LoggedEvent,
-    TopicRecord,
+    DeadEvent, DeadEventFilter, EventItem, EventKey, EventQuery, GroupRecord, LogBudget, LogSlice,
+    LoggedEvent, TopicRecord,
 };
 
 use std::sync::Arc;
@@ -86,9 +86,7 @@ pub enum EventOp {
     /// Gives deliveries back as if they had not been fetched: no attempt is spent. Those whose lease is not live are
     /// passed over. → [`crate::op::Reply::Count`]
     Release {
-        /// The group.
-        group: GroupName,
-        /// The proofs.
+        /// The proofs, of whatever groups.
         leases: Vec<LeaseId>,
     },
     /// Moves the cursor; open leases are void, and whatever waited for another try is forgotten unless it lies ahead of

@@ -214,6 +214,20 @@ impl JobError {
     pub fn cancel() -> JobError {
         JobError(Ending::Cancel)
     }
+
+    /// A failure of a kind that the chassis knows.
+    pub(crate) fn failed(kind: &str, message: impl Into<String>) -> JobError {
+        JobError(Ending::Retry { kind: Some(kind.to_owned()), message: message.into(), after: None })
+    }
+
+    /// What it says.
+    pub(crate) fn to_message(&self) -> String {
+        match &self.0 {
+            Ending::Retry { message, .. } | Ending::Permanent { message } => message.clone(),
+            Ending::Snooze(_) => "not now".to_owned(),
+            Ending::Cancel => "not wanted any more".to_owned(),
+        }
+    }
 }
 
 impl<E: std::error::Error> From<E> for JobError {

@@ -54,7 +54,11 @@ impl Report {
 
 /// Prints the report.
 pub(super) fn print(report: &Report, json: bool) -> Result<()> {
-    let text = if json { document(report).to_string() } else { text(report) };
+    say(&if json { document(report).to_string() } else { text(report) })
+}
+
+/// Prints an answer.
+pub(super) fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::doing("cannot write the report"))
 }
@@ -212,7 +216,7 @@ fn document(report: &Report) -> Value {
     })
 }
 
-fn median<T>(all: &[T], value: impl Fn(&T) -> f64) -> f64 {
+pub(super) fn median<T>(all: &[T], value: impl Fn(&T) -> f64) -> f64 {
     median_of(all, |one| Some(value(one))).unwrap_or(0.0)
 }
 
@@ -236,7 +240,7 @@ fn ms(value: f64) -> String {
 }
 
 /// A Markdown table, its columns as wide as they need to be; the first to the left, the others to the right.
-fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(|column| width(column).max(2));
