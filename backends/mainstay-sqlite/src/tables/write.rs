@@ -18,7 +18,7 @@ use crate::{
 const WORTH_A_RANGE: usize = 8;
 
 /// A row that should be there and is not.
-pub(super) type Missing = Option<String>;
+type Missing = Option<String>;
 
 impl Statements<'_> {
     pub(super) fn write(&mut self, batch: &Batch) -> Result<Missing> {
@@ -30,7 +30,8 @@ impl Statements<'_> {
         }
         self.bodies(batch)?;
         self.rest(batch)?;
-        self.locks.write(&batch.locks)
+        self.limits.write(batch)?;
+        Ok(None)
     }
 
     fn jobs(&mut self, batch: &Batch) -> Result<Missing> {
@@ -55,7 +56,8 @@ impl Statements<'_> {
             return self.put_plain(job);
         }
         let (l, s) = (LeaseCells::new(lease.as_ref()), SettledCells::new(settled));
-        let Extras { expires_at, unique_key } = extras;
+        let Extras { expires_at, unique_key, keys } = extras;
+        let keys = keys.as_deref();
         let statement = if replaces { &mut self.job_replaced } else { &mut self.job_put };
         statement.execute(params![
             job.id.as_bytes(),
@@ -83,6 +85,8 @@ impl Statements<'_> {
             s.verb,
             s.state,
             s.run_at,
+            keys.and_then(|keys| keys.concurrency.as_deref()),
+            keys.and_then(|keys| keys.fairness.as_deref()),
         ])
     }
 
@@ -189,7 +193,7 @@ impl Statements<'_> {
 
     fn finish(&mut self, finished: &FinishedJob) -> Result<()> {
         let FinishedJob { key, job, extras, state, reason, finished_at, settled } = finished;
-        let s = SettledCells::new(settled);
+        let (s, keys) = (SettledCells::new(settled), extras.keys.as_deref());
         self.finished_put.execute(params![
             key.queue.0,
             key.lane as u8,
@@ -214,6 +218,8 @@ impl Statements<'_> {
             s.verb,
             s.state,
             s.run_at,
+            keys.and_then(|keys| keys.concurrency.as_deref()),
+            keys.and_then(|keys| keys.fairness.as_deref()),
         ])?;
         Ok(())
     }

@@ -3,8 +3,6 @@
 use mainstay_core::{
     Error, JobId, LeaseId, QueueName, StoreTime,
     job::Outcome,
-    lock::{LockOp, LockRecord},
-    name::Name,
     op::{Commit, Op},
     queue::QueueRecord,
     store::{Batch, Budget, Interest, Maintained},
@@ -18,22 +16,13 @@ pub(crate) enum Message {
     /// Commits to be applied.
     Submit(Submission),
     /// Grants that did not reach their callers.
-    GiveBack(Vec<Lost>),
+    GiveBack(Vec<(JobId, LeaseId)>),
     /// Housekeeping on request.
     Maintain(Budget, oneshot::Sender<Result<Maintained, Error>>),
     /// A question that only the engine can answer exactly. It is answered after the group.
     Ask(Ask),
     /// Another thread has found that the store cannot be trusted any more.
     Failed(Error),
-}
-
-/// A grant that did not reach its caller.
-#[derive(Clone)]
-pub(crate) enum Lost {
-    /// Of a job.
-    Job(JobId, LeaseId),
-    /// Of a lock.
-    Lock(Name, LeaseId),
 }
 
 /// Commits with where their caller waits.
@@ -52,10 +41,6 @@ pub(crate) enum Ask {
     Queue(QueueName, oneshot::Sender<Option<QueueRecord>>),
     /// Up to so many queues after a name.
     Queues(Option<String>, usize, oneshot::Sender<Vec<QueueRecord>>),
-    /// A lock.
-    Lock(Name, oneshot::Sender<Option<LockRecord>>),
-    /// Up to so many locks whose name begins so, after a name.
-    Locks(String, Option<String>, usize, oneshot::Sender<Vec<LockRecord>>),
     /// Whether one of these has happened already.
     HasHappened(Vec<Interest>, oneshot::Sender<bool>),
     /// Nothing; only whether the writer is alive.
@@ -63,10 +48,8 @@ pub(crate) enum Ask {
 }
 
 impl Submission {
-    /// It takes something that nobody could be given.
-    pub(crate) fn takes(&self) -> bool {
-        let takes = |op: &Op| matches!(op, Op::Claim(_) | Op::Lock(LockOp::Acquire(_)));
-        self.commits.iter().flat_map(|commit| &commit.ops).any(takes)
+    pub(crate) fn claims(&self) -> bool {
+        self.commits.iter().flat_map(|commit| &commit.ops).any(|op| matches!(op, Op::Claim(_)))
     }
 }
 

@@ -7,5 +7,4 @@ mod files;
 mod harness;
 mod journal;
 mod judges;
-mod locks;
 mod trouble;

@@ -7,7 +7,6 @@ use hashbrown::HashMap;
 use super::{Engine, change::Change, undo::Undo};
 use crate::{
     id::JobId,
-    lock::LockReply,
     op::{Commit, Committed, IdempotencyKey, Place, Reason, Rejection, Reply},
     time::Timestamp,
 };
@@ -117,14 +116,11 @@ impl Engine {
         }
     }
 
-    /// Keeps the answer of a commit under its key. An empty claim, or an acquire that has to wait, is not kept: it is
-    /// tried anew.
+    /// Keeps the answer of a commit under its key. An empty claim is not kept: it is tried anew.
     pub(super) fn keep_answer(&mut self, commit: &Commit, replies: &[Reply]) {
         let Some(key) = commit.key else { return };
-        match replies {
-            [Reply::Claimed(grants)] if grants.is_empty() => return,
-            [Reply::Lock(LockReply::Waiting(_))] => return,
-            _ => {}
+        if matches!(replies, [Reply::Claimed(grants)] if grants.is_empty()) {
+            return;
         }
         let mut replies = replies.to_vec();
         for reply in &mut replies {

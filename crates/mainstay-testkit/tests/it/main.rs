@@ -2,6 +2,5 @@
 
 mod conformance;
 mod harness;
-mod history;
 mod judges;
 mod model;

@@ -15,6 +15,7 @@ mod dead;
 mod drain;
 mod keys;
 mod leases;
+mod limits;
 mod lost;
 mod pages;
 mod process;
