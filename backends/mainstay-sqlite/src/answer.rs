@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use mainstay_core::{
-    Error, JobId, LeaseId,
+    Error,
+    lock::LockReply,
     op::{Committed, Failure, Reply},
 };
 use tokio::sync::oneshot;
 
-use crate::{inbox::Inbox, writer::Message};
+use crate::{
+    inbox::Inbox,
+    writer::{Lost, Message},
+};
 
 /// One answer a commit.
 pub(crate) type Answers = Vec<Result<Committed, Failure>>;
@@ -18,7 +22,7 @@ pub(crate) type Sender = oneshot::Sender<Result<Answer, Error>>;
 /// Answers that give their grants back when they are dropped before they were accepted: the caller was gone.
 pub(crate) struct Answer {
     pub(crate) answers: Answers,
-    /// Which commits had an idempotency key; their callers come again for the same grants. Empty: none.
+    /// Which commits had an idempotency key or a ticket; their callers come again for the same grants. Empty: none.
     keyed: Vec<bool>,
     back_to: Option<Arc<Inbox<Message>>>,
 }
@@ -33,8 +37,10 @@ pub(crate) struct Sealed {
 
 impl Answer {
     pub(crate) fn new(answers: Answers, keyed: Vec<bool>, back_to: &Arc<Inbox<Message>>) -> Answer {
-        let has_grants =
-            replies(&answers).any(|reply| matches!(reply, Reply::Claimed(grants) if !grants.is_empty()));
+        let has_grants = replies(&answers).any(|reply| match reply {
+            Reply::Claimed(grants) => !grants.is_empty(),
+            reply => matches!(reply, Reply::Lock(LockReply::Granted(_))),
+        });
         Answer { answers, keyed, back_to: has_grants.then(|| back_to.clone()) }
     }
 
@@ -56,21 +62,27 @@ fn replies(answers: &Answers) -> impl Iterator<Item = &Reply> {
 impl Drop for Answer {
     fn drop(&mut self) {
         let Some(inbox) = self.back_to.take() else { return };
-        let mut leases: Vec<(JobId, LeaseId)> = Vec::new();
+        let mut lost: Vec<Lost> = Vec::new();
         for (i, committed) in self.answers.iter().enumerate() {
             let Ok(committed) = committed else { continue };
             if self.keyed.get(i).copied().unwrap_or(false) {
                 continue;
             }
             for reply in &committed.replies {
-                if let Reply::Claimed(grants) = reply {
-                    leases.extend(grants.iter().map(|grant| (grant.id, grant.lease)));
+                match reply {
+                    Reply::Claimed(grants) => {
+                        lost.extend(grants.iter().map(|grant| Lost::Job(grant.id, grant.lease)));
+                    }
+                    Reply::Lock(LockReply::Granted(grant)) => {
+                        lost.push(Lost::Lock(grant.name.clone(), grant.lease));
+                    }
+                    _ => {}
                 }
             }
         }
-        if !leases.is_empty() {
+        if !lost.is_empty() {
             // A store that is closed cannot take them back; the leases run out.
-            let _ = inbox.force(Message::GiveBack(leases));
+            let _ = inbox.force(Message::GiveBack(lost));
         }
     }
 }

@@ -26,8 +26,8 @@ use crate::{
     connection,
     fault::{damaged_row, read_error},
     options::Options,
-    row::{Cells, JOB, LiveRow, POLICY},
-    tables::{LIMIT, Mark, limit},
+    row::{Cells, JOB, LOCK_GRANT, LOCK_WAITER, LiveRow, POLICY},
+    tables::Mark,
 };
 
 /// What a file said when it was opened.
@@ -109,12 +109,6 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         engine.load_finished_up_to(row.job_id(0)?);
         Ok(())
     })?;
-    each("limits", &format!("SELECT {LIMIT} FROM limits"), &mut |row| {
-        let (id, key, value) = limit(row)?;
-        known(&queues, &id, row, 0)?;
-        engine.load_limit(id, &key, value);
-        Ok(())
-    })?;
     load_jobs(&mut engine, options, &queues, &policies)?;
     each("uniq", "SELECT queue, key, id, until FROM uniq", &mut |row| {
         let until = row.int_opt(3)?.map(mainstay_core::Timestamp);
@@ -132,6 +126,14 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
     each("access_token", "SELECT name, hash, scopes, created_at FROM access_token", &mut |row| {
         let (name, hash, scopes) = (row.parse(0)?, row.bytes(1)?, row.json(2)?);
         engine.load_access_token(AccessToken { name, hash, scopes, created_at: row.time(3)? });
+        Ok(())
+    })?;
+    each("lock_grant", &format!("SELECT {LOCK_GRANT} FROM lock_grant"), &mut |row| {
+        engine.load_lock_grant(row.lock_grant()?);
+        Ok(())
+    })?;
+    each("lock_waiter", &format!("SELECT {LOCK_WAITER} FROM lock_waiter ORDER BY place"), &mut |row| {
+        engine.load_lock_waiter(row.lock_waiter()?);
         Ok(())
     })?;
     drop(snapshot);

@@ -1,5 +1,7 @@
 //! Rows of the tables as the engine's plain data, and the numbers they are written with.
 
+mod locks;
+
 use std::{path::Path, sync::Arc};
 
 use mainstay_core::{
@@ -8,22 +10,21 @@ use mainstay_core::{
         Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase, PolicyId, QueueId,
         SettledLease,
     },
-    job::{
-        Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobKeys, JobPolicy, JobState, Verb,
-    },
+    job::{Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobPolicy, JobState, Verb},
 };
 use rusqlite::{Row, types::ValueRef};
 
 use crate::fault::{damaged_row, read_error};
+pub(crate) use locks::{LOCK_GRANT, LOCK_WAITER};
 
 /// The columns that [`Cells::live_job`] reads.
 pub(crate) const JOB: &str = "id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, crashes, size, \
      expires_at, unique_key, token, nonce, lease_until, lease_ms, claimed_at, worker, \
-     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, concurrency_key, fairness_key";
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
 /// The columns that [`Cells::finished_job`] reads.
 pub(crate) const FINISHED: &str = "queue, lane, f, id, n, policy, priority, flags, run_at, created_at, attempt, crashes, \
      size, state, reason, finished_at, expires_at, unique_key, \
-     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, concurrency_key, fairness_key";
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
 /// The columns that [`Cells::finished_ref`] reads.
 pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
 /// The columns that [`Cells::policy`] reads.
@@ -159,6 +160,10 @@ impl Cells<'_> {
         }
     }
 
+    pub(crate) fn is_null(&self, i: usize) -> Result<bool, Error> {
+        Ok(matches!(self.get(i)?, ValueRef::Null))
+    }
+
     /// Something that is stored as JSON text.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, i: usize) -> Result<T, Error> {
         serde_json::from_str(self.text(i)?).map_err(|e| self.bad(i, &e.to_string()))
@@ -183,15 +188,9 @@ impl Cells<'_> {
         self.one_of(i, &Lane::ALL)
     }
 
-    /// Expiry and unique key from column `i` on, the other keys from column `k` on.
-    fn extras(&self, i: usize, k: usize) -> Result<Extras, Error> {
-        let text = |i| Ok::<_, Error>(self.text_opt(i)?.map(Arc::from));
-        let keys = JobKeys { concurrency: text(k)?, fairness: text(k + 1)? };
-        Ok(Extras {
-            expires_at: self.int_opt(i)?.map(Timestamp),
-            unique_key: text(i + 1)?,
-            keys: Some(keys).filter(|keys| !keys.is_empty()).map(Arc::new),
-        })
+    fn extras(&self, i: usize) -> Result<Extras, Error> {
+        let expires_at = self.int_opt(i)?.map(Timestamp);
+        Ok(Extras { expires_at, unique_key: self.text_opt(i + 1)?.map(Arc::from) })
     }
 
     fn settled(&self, i: usize) -> Result<Option<SettledLease>, Error> {
@@ -204,7 +203,7 @@ impl Cells<'_> {
     /// A row of [`JOB`].
     pub(crate) fn live_job(&self) -> Result<LiveRow, Error> {
         let flags = self.int(6)?;
-        let extras = self.extras(12, 25)?;
+        let extras = self.extras(12)?;
         let job = LiveJob {
             id: self.job_id(0)?,
             n: self.u64(1)?,
@@ -244,7 +243,7 @@ impl Cells<'_> {
     pub(crate) fn finished_job(&self) -> Result<FinishedJob, Error> {
         let key = FinishedKey { queue: QueueId(self.u32(0)?), lane: self.lane(1)?, f: self.u64(2)? };
         let flags = self.int(7)?;
-        let extras = self.extras(16, 23)?;
+        let extras = self.extras(16)?;
         let job = LiveJob {
             id: self.job_id(3)?,
             n: self.u64(4)?,

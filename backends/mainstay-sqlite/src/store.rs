@@ -217,6 +217,16 @@ impl SqliteStore {
         Ok(Slice { items: queues.into_iter().map(Record::Queue).collect(), next })
     }
 
+    async fn locks(&self, query: &Query, prefix: String, page: &Page) -> Result<Slice, Error> {
+        let after = page.cursor.as_deref().map(|cursor| open_cursor(query, cursor)).transpose()?;
+        let (after, limit) = (after.map(str::to_owned), page.limit as usize);
+        let mut locks = self.ask(|answer| Ask::Locks(prefix, after, limit + 1, answer)).await?;
+        let more = locks.len() > limit;
+        locks.truncate(limit);
+        let next = locks.last().filter(|_| more).map(|last| seal_cursor(query, last.name.as_str()));
+        Ok(Slice { items: locks.into_iter().map(|lock| Record::Lock(Box::new(lock))).collect(), next })
+    }
+
     /// Ends the threads; the backup first, which would keep the file open.
     fn join(&self) {
         let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -259,6 +269,11 @@ impl Store for SqliteStore {
                 let name = name.clone();
                 Ok(self.ask(|answer| Ask::Queue(name, answer)).await?.map(Record::Queue))
             }
+            Key::Lock(name) => {
+                let name = name.clone();
+                let lock = self.ask(|answer| Ask::Lock(name, answer)).await?;
+                Ok(lock.map(|lock| Record::Lock(Box::new(lock))))
+            }
             Key::Job(_) | Key::AccessToken(_) => {
                 self.read(|answer, lacking| Ok(Read::Get { key: key.clone(), lacking, answer })).await
             }
@@ -268,6 +283,7 @@ impl Store for SqliteStore {
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         match query {
             Query::Queues => self.queues(query, page).await,
+            Query::Locks { prefix } => self.locks(query, prefix.clone().unwrap_or_default(), page).await,
             _ => {
                 let (query, page) = (query.clone(), page.clone());
                 self.read(|answer, lacking| match lacking {

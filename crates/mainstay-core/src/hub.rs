@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
+    hash::Hash,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -13,7 +14,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     id::JobId,
-    name::QueueName,
+    lock::LockInterest,
+    name::{Name, QueueName},
     store::{Interest, Wake},
 };
 
@@ -30,6 +32,8 @@ struct State {
     queues: HashMap<QueueName, Line>,
     finished: HashMap<JobId, BTreeMap<u64, ()>>,
     cancelled: HashMap<JobId, BTreeMap<u64, ()>>,
+    tickets: HashMap<(Name, [u8; 16]), BTreeMap<u64, ()>>,
+    locks: HashMap<Name, BTreeMap<u64, ()>>,
 }
 
 /// The waiters of one queue, oldest first.
@@ -61,6 +65,12 @@ impl Hub {
                 }
                 Interest::CancelRequested(id) => {
                     state.cancelled.entry(*id).or_default().insert(number, ());
+                }
+                Interest::Lock(LockInterest::Granted { name, scope }) => {
+                    state.tickets.entry((name.clone(), *scope)).or_default().insert(number, ());
+                }
+                Interest::Lock(LockInterest::Changed { name, .. }) => {
+                    state.locks.entry(name.clone()).or_default().insert(number, ());
                 }
             }
         }
@@ -101,6 +111,17 @@ impl Hub {
     pub fn cancel_requested(&self, id: JobId) {
         let mut state = self.lock();
         let waiters = state.cancelled.remove(&id).unwrap_or_default();
+        state.wake_all(waiters);
+    }
+
+    /// A lock has other holders than before: wakes all who watch it, and who waits with the ticket that it was handed
+    /// to.
+    pub fn lock_changed(&self, name: &Name, handed_to: Option<[u8; 16]>) {
+        let mut state = self.lock();
+        let mut waiters = state.locks.remove(name).unwrap_or_default();
+        if let Some(scope) = handed_to {
+            waiters.append(&mut state.tickets.remove(&(name.clone(), scope)).unwrap_or_default());
+        }
         state.wake_all(waiters);
     }
 
@@ -177,6 +198,12 @@ impl Drop for Waiting {
                 }
                 Interest::Finished(id) => leave(&mut state.finished, id, self.number),
                 Interest::CancelRequested(id) => leave(&mut state.cancelled, id, self.number),
+                Interest::Lock(LockInterest::Granted { name, scope }) => {
+                    leave(&mut state.tickets, &(name.clone(), *scope), self.number);
+                }
+                Interest::Lock(LockInterest::Changed { name, .. }) => {
+                    leave(&mut state.locks, name, self.number);
+                }
             }
         }
         drop(guard);
@@ -184,11 +211,11 @@ impl Drop for Waiting {
     }
 }
 
-fn leave(lines: &mut HashMap<JobId, BTreeMap<u64, ()>>, id: &JobId, number: u64) {
-    if let Some(line) = lines.get_mut(id) {
+fn leave<K: Eq + Hash>(lines: &mut HashMap<K, BTreeMap<u64, ()>>, key: &K, number: u64) {
+    if let Some(line) = lines.get_mut(key) {
         line.remove(&number);
         if line.is_empty() {
-            lines.remove(id);
+            lines.remove(key);
         }
     }
 }

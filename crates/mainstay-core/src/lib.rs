@@ -2,7 +2,7 @@
 //!
 //! Read the modules in this order:
 //!
-//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`queue`], [`access`];
+//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`queue`], [`lock`], [`topic`], [`event`], [`access`];
 //! 2. what can be asked of a store and what it answers: [`op`], [`store`], [`error`];
 //! 3. the rules: [`rules`] are pure transition functions over one job, [`engine`] is the deterministic state
 //!    machine built from them. It is the memory store, the heart of the embedded store, and the executable
@@ -22,10 +22,12 @@ pub mod access;
 pub mod clock;
 pub mod engine;
 pub mod error;
+pub mod event;
 pub mod hub;
 pub mod id;
 pub mod job;
 pub mod lease;
+pub mod lock;
 pub mod memory;
 pub mod name;
 pub mod op;
@@ -33,11 +35,13 @@ pub mod queue;
 pub mod rules;
 pub mod store;
 pub mod time;
+pub mod topic;
 
 pub use error::{Applied, Error, ErrorKind};
 pub use id::JobId;
 pub use lease::{LeaseId, Token};
 pub use memory::MemoryStore;
-pub use name::{QueueName, WorkerName};
+pub use name::{GroupName, QueueName, WorkerName};
 pub use store::Store;
 pub use time::{Now, StoreTime, Timestamp};
+pub use topic::{TopicFilter, TopicName};

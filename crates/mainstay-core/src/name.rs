@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub type QueueName = Name;
 /// The name a worker gives itself.
 pub type WorkerName = Name;
+/// The name of a consumer group.
+pub type GroupName = Name;
 
 /// A name of a queue, lock, group, schedule or worker: `[A-Za-z0-9][A-Za-z0-9._:-]{0,127}`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,6 +20,12 @@ pub struct Name(Arc<str>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidName(String);
+
+impl InvalidName {
+    pub(crate) fn of(why: String) -> InvalidName {
+        InvalidName(why)
+    }
+}
 
 impl Name {
     /// Checks `text` and makes it a name.

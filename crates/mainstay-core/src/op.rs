@@ -8,7 +8,8 @@ use crate::{
     access::{AccessToken, AuditRecord},
     id::JobId,
     job::{Grant, JobState, Json, NewJob, Outcome},
-    lease::LeaseId,
+    lease::{LeaseId, Token},
+    lock::{LockOp, LockReply, LockWaiting},
     name::{Name, QueueName, WorkerName},
     queue::QueueConfig,
     time::Timestamp,
@@ -52,6 +53,13 @@ pub enum Require {
         id: JobId,
         /// Its lease.
         lease: LeaseId,
+    },
+    /// A live holder of the lock has this fencing token.
+    Lock {
+        /// Which lock.
+        name: Name,
+        /// The token.
+        token: Token,
     },
 }
 
@@ -139,6 +147,8 @@ pub enum Op {
     },
     /// Writes a line of the audit trail. → [`Reply::Done`]
     Audit(AuditRecord),
+    /// Changes a lock. → [`Reply::Lock`]
+    Lock(LockOp),
 }
 
 /// How jobs are taken.
@@ -215,6 +225,8 @@ pub enum Reply {
     Count(u64),
     /// Done.
     Done,
+    /// To [`Op::Lock`].
+    Lock(LockReply),
 }
 
 /// The answer to an enqueue.
@@ -323,6 +335,24 @@ pub enum Reason {
     /// The caller's id belongs to a job of another queue.
     #[error("a job with this id exists in queue `{0}`")]
     IdInOtherQueue(QueueName),
+    /// Somebody else holds the lock, or waits for it already.
+    #[error("lock `{}` is held by `{}`", .0.name, .0.holder)]
+    LockHeld(Box<LockWaiting>),
+    /// The grant of the lock ran out, was released, or was taken away.
+    #[error(
+        "the lock is not held with this lease or token any more: it ran out, was released, or was broken"
+    )]
+    LockLost,
+    /// A bound of all locks, or of one lock, is reached.
+    #[error("lock `{lock}`: there are {limit} {what} already, the most there can be")]
+    LocksFull {
+        /// Which lock was asked for.
+        lock: Name,
+        /// Of what: `waiters`, `grants`.
+        what: &'static str,
+        /// How many.
+        limit: u64,
+    },
     /// A bound of the op itself is broken.
     #[error("{field}: {detail}")]
     Invalid {

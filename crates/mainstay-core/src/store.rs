@@ -10,6 +10,7 @@ use crate::{
     error::Error,
     id::JobId,
     job::{JobRecord, JobState},
+    lock::{LockInterest, LockRecord},
     name::{Name, QueueName},
     op::{Commit, Committed, Failure},
     queue::QueueRecord,
@@ -150,6 +151,8 @@ pub enum Key {
     Queue(QueueName),
     /// An access token.
     AccessToken(Name),
+    /// A lock that is held; a free one is not there.
+    Lock(Name),
 }
 
 /// What to read many of.
@@ -165,6 +168,11 @@ pub enum Query {
     AccessTokens,
     /// Audit records, newest first.
     Audit,
+    /// Locks that are held, by name.
+    Locks {
+        /// Whose name begins so.
+        prefix: Option<String>,
+    },
 }
 
 /// Which jobs. Every part that is given must fit.
@@ -211,6 +219,8 @@ pub enum Record {
     AccessToken(AccessToken),
     /// An audit record.
     Audit(AuditRecord),
+    /// A lock that is held.
+    Lock(Box<LockRecord>),
 }
 
 /// Binds the position in a list to its query, so that a cursor cannot be used with another.
@@ -256,6 +266,8 @@ pub enum Interest {
     Finished(JobId),
     /// The job's cancellation was asked for, or it has finished, or there is none.
     CancelRequested(JobId),
+    /// Something about a lock.
+    Lock(LockInterest),
 }
 
 /// Why a wait ended. Keep it until you have looked again.

@@ -6,6 +6,8 @@
 //! 2. [`model`]: random sequences of operations, on the store and on the reference at once, with invariants checked
 //!    after every step; a failure is shrunk to the shortest sequence that still fails.
 //!
+//! And a third for what clients saw of a server: [`history`] says whether what they were told of locks can be true.
+//!
 //! Read on with [`clock`] (time only moves when the test says so), [`harness`] (how a store is opened) and
 //! [`world`] (a store with short names for what tests do).
 //!
@@ -40,6 +42,7 @@ pub mod conformance;
 #[cfg(feature = "sqlite-faults")]
 pub mod faults;
 pub mod harness;
+pub mod history;
 pub mod model;
 pub mod world;
 

@@ -1,5 +1,7 @@
 //! A store under test, with short names for what tests do to it.
 
+pub mod locks;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

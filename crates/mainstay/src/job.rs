@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
     id::JobId,
-    job::{Backoff, JobBody, JobKeys, JobPolicy, NewJob, Unique, When},
+    job::{Backoff, JobBody, JobPolicy, NewJob, Unique, When},
     name::QueueName,
     time::Timestamp,
 };
@@ -51,7 +51,6 @@ pub struct JobBuilder {
     expires: Option<When>,
     policy: JobPolicy,
     unique: Option<Unique>,
-    keys: JobKeys,
     tags: Vec<Arc<str>>,
 }
 
@@ -67,7 +66,6 @@ impl JobBuilder {
             expires: None,
             policy: J::policy(),
             unique: None,
-            keys: JobKeys::default(),
             tags: Vec::new(),
         }
     }
@@ -132,20 +130,6 @@ impl JobBuilder {
         self
     }
 
-    /// Jobs of the queue with this key, 1 to 256 bytes, run one at a time, or as many as the queue's
-    /// `key_concurrency` says. Order within a key is that of the queue; one that waits for its back-off does not hold
-    /// the others up.
-    pub fn concurrency_key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.keys.concurrency = Some(key.into());
-        self
-    }
-
-    /// Whose turn it counts for, 1 to 256 bytes, in a queue with [`fairness`](mainstay_core::queue::QueueConfig).
-    pub fn fairness_key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.keys.fairness = Some(key.into());
-        self
-    }
-
     /// A word to find it by.
     pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
         self.tags.push(tag.into());
@@ -189,7 +173,6 @@ impl IntoNewJob for JobBuilder {
             expires: self.expires,
             policy: self.policy,
             unique: self.unique,
-            keys: self.keys,
         })
     }
 }
@@ -230,6 +213,20 @@ impl JobError {
     /// The work is not wanted any more: the job ends cancelled.
     pub fn cancel() -> JobError {
         JobError(Ending::Cancel)
+    }
+
+    /// A failure of a kind that the chassis knows.
+    pub(crate) fn failed(kind: &str, message: impl Into<String>) -> JobError {
+        JobError(Ending::Retry { kind: Some(kind.to_owned()), message: message.into(), after: None })
+    }
+
+    /// What it says.
+    pub(crate) fn to_message(&self) -> String {
+        match &self.0 {
+            Ending::Retry { message, .. } | Ending::Permanent { message } => message.clone(),
+            Ending::Snooze(_) => "not now".to_owned(),
+            Ending::Cancel => "not wanted any more".to_owned(),
+        }
     }
 }
 

@@ -38,6 +38,7 @@
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus and StatsD out.
 //! - `testing` (feature): virtual time, scripts for dependencies, log and metric capture, fixtures and a fault proxy for
 //!   tests.
+//! - [`event`]: events as a program sees them. [`bus`]: the event bus of a process.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`admission`]: how much runs at once: as much as the server can do.
@@ -56,11 +57,13 @@ pub mod admission;
 mod app;
 #[cfg(feature = "http")]
 pub mod auth;
+pub mod bus;
 pub mod client;
 mod clock;
 pub mod config;
 pub mod context;
 mod error;
+pub mod event;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
@@ -89,11 +92,13 @@ pub mod workers;
 
 pub use app::{App, Boot, Component, Ended, IntoResult, Overstayer, Pool, PoolStatus, Restart};
 pub use app::{OnReload, Reload, Reloaded, Starting, StartingPool};
+pub use bus::Bus;
 pub use client::{Client, CommitBuilder, StoreError};
 pub use clock::SystemClock;
 pub use config::Secret;
 pub use context::Context;
 pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, EventContext};
 pub use health::Weight;
 pub use job::{Job, JobBuilder, JobError};
 pub use mainstay_core as core;

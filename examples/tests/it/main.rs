@@ -20,6 +20,12 @@ const EXPECTED: &[(&str, &str)] = &[
          All items processed\n",
     ),
     (
+        "event_bus",
+        "user.created handler 1: alice\n\
+         user.created handler 2: alice\n\
+         order.placed handler: order_99\n",
+    ),
+    (
         "graceful_shutdown",
         "Server running\n\
          Shutdown initiated\n\

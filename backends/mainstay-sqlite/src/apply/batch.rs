@@ -8,8 +8,8 @@ use mainstay_core::{
     JobId, Timestamp,
     access::{AccessToken, AuditRecord},
     engine::change::{
-        Change, Counters, Extras, FinishedJob, FinishedKey, LimitChange, LimitKey, LiveJob, LiveLease,
-        PolicyId, QueueId, SettledLease,
+        Change, Counters, Extras, FinishedJob, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId,
+        SettledLease,
     },
     job::{FailureRecord, JobBody, JobPolicy, Json},
     name::Name,
@@ -17,6 +17,7 @@ use mainstay_core::{
     queue::QueueConfig,
 };
 
+use super::locks::Locks;
 use crate::{behind::Handed, row::LiveRow};
 
 /// Rows to be written, each by its primary key.
@@ -38,12 +39,12 @@ pub(crate) struct Batch {
     pub(crate) queues: BTreeMap<QueueId, Option<Queue>>,
     pub(crate) policies: BTreeMap<PolicyId, JobPolicy>,
     pub(crate) uniques: HashMap<(QueueId, Arc<str>), Option<Hold>>,
-    pub(crate) limits: BTreeMap<(QueueId, LimitKey), Option<u64>>,
     pub(crate) keyed: BTreeMap<u64, Keyed>,
     pub(crate) keyed_forgotten: Option<u64>,
     pub(crate) access: BTreeMap<Name, Option<AccessToken>>,
     pub(crate) audit: BTreeMap<u64, AuditRecord>,
     pub(crate) audit_forgotten: Option<u64>,
+    pub(crate) locks: Locks,
 }
 
 /// Who holds a unique key, and until when if not until the job has finished.
@@ -149,9 +150,6 @@ impl Batch {
                 self.uniques.insert((queue, key), Some((id, until)));
             }
             Change::UniqueRemoved { queue, key } => drop(self.uniques.insert((queue, key), None)),
-            Change::Limit(LimitChange { queue, key, value }) => {
-                self.limits.insert((queue, key), value);
-            }
             Change::Keyed { k, key, at, replies } => {
                 self.keyed.insert(k, Keyed { key, at, replies });
             }
@@ -166,6 +164,7 @@ impl Batch {
                 self.audit = self.audit.split_off(&(up_to + 1));
                 self.audit_forgotten = Some(up_to);
             }
+            Change::Lock(change) => self.locks.change(change),
             // Seen to by the caller.
             Change::JobPut { .. }
             | Change::JobUpdated { .. }

@@ -1,6 +1,7 @@
 //! The tables' thread: takes what is in the journal and brings it into the tables, many groups in one transaction.
 
 mod batch;
+mod locks;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,6 +21,7 @@ use crate::{
 };
 pub(crate) use batch::{Batch, Live};
 pub(crate) use batch::{Job, Notes, Row, pieces};
+pub(crate) use locks::{Grant, Locks};
 
 /// The life of the thread. The connection comes back when it has ended; an error: what is in the journal is not all
 /// in the tables.

@@ -5,19 +5,19 @@ use std::{str::FromStr, sync::Arc};
 use mainstay_core::{
     JobId, LeaseId, StoreTime, Timestamp, Token,
     engine::change::{
-        Change, Counters, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LimitChange, LimitKey,
-        LiveJob, LiveLease, Phase, PolicyId, QueueId, SettledLease,
+        Change, Counters, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase,
+        PolicyId, QueueId, SettledLease,
     },
-    job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy, Json},
+    job::{Backoff, FailureRecord, JobBody, JobFailure, JobPolicy, Json},
     op::IdempotencyKey,
 };
 
-use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, HAS_KEYS, RETRYING, tag};
+use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, RETRYING, tag};
 use crate::row::{JITTERS, REASONS, STATES, VERBS};
 
 /// What makes no sense.
 pub(crate) type Nonsense = &'static str;
-type Result<T> = std::result::Result<T, Nonsense>;
+pub(super) type Result<T> = std::result::Result<T, Nonsense>;
 
 /// The content of a record: its counters, and its changes in order.
 pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
@@ -31,7 +31,7 @@ pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
 }
 
 /// What has not been read yet.
-struct Bytes<'b>(&'b [u8]);
+pub(super) struct Bytes<'b>(&'b [u8]);
 
 impl<'b> Bytes<'b> {
     fn counters(&mut self) -> Result<Counters> {
@@ -43,19 +43,19 @@ impl<'b> Bytes<'b> {
     fn change(&mut self) -> Result<Change> {
         Ok(match self.u8()? {
             tag::JOB_PUT => {
-                let (job, extras) = self.job_with_extras()?;
-                let settled = self.opt(Self::settled)?;
+                let job = self.live_job()?;
+                let (extras, settled) = (self.extras(&job)?, self.opt(Self::settled)?);
                 let body = self.opt(Self::body)?.map(Arc::new);
                 Change::JobPut { job, extras, settled, body }
             }
             tag::JOB_UPDATED => {
-                let (job, _) = self.live_job()?;
+                let job = self.live_job()?;
                 let (lease, settled) = (self.opt(Self::lease)?, self.opt(Self::settled)?);
                 Change::JobUpdated { job, lease, settled }
             }
             tag::JOB_FINISHED => {
-                let key = self.key()?;
-                let (job, extras) = self.job_with_extras()?;
+                let (key, job) = (self.key()?, self.live_job()?);
+                let extras = self.extras(&job)?;
                 let state = self.one_of(&STATES)?;
                 let reason = match self.u8()? {
                     u8::MAX => None,
@@ -98,9 +98,6 @@ impl<'b> Bytes<'b> {
                 Change::Unique { queue, key, id: self.job_id()?, until: self.opt(Self::time)? }
             }
             tag::UNIQUE_REMOVED => Change::UniqueRemoved { queue: QueueId(self.u32()?), key: self.shared()? },
-            tag::LIMIT_HANDED => self.limit(|bytes| Ok(LimitKey::Handed(StoreTime(bytes.u64()?))))?,
-            tag::LIMIT_TURN => self.limit(|bytes| Ok(LimitKey::Turn(bytes.opt(Self::shared)?)))?,
-            tag::LIMIT_NOW => self.limit(|_| Ok(LimitKey::Now))?,
             tag::KEYED => {
                 let k = self.u64()?;
                 let key = IdempotencyKey { scope: self.array()?, fingerprint: self.array()? };
@@ -112,12 +109,12 @@ impl<'b> Bytes<'b> {
             tag::ACCESS_TOKEN_REMOVED => Change::AccessTokenRemoved(self.parse()?),
             tag::AUDIT => Change::Audit { number: self.u64()?, record: self.json()? },
             tag::AUDIT_FORGOTTEN => Change::AuditForgotten { up_to: self.u64()? },
+            40..=49 => Change::Lock(self.lock_change(tag)?),
             _ => return Err("an unknown kind of change"),
         })
     }
 
-    /// A job, and whether keys follow its extras.
-    fn live_job(&mut self) -> Result<(LiveJob, bool)> {
+    fn live_job(&mut self) -> Result<LiveJob> {
         let (id, n) = (self.job_id()?, self.u64()?);
         let (run_at, created_at) = (self.time()?, self.time()?);
         let (queue, policy) = (QueueId(self.u32()?), PolicyId(self.u32()?));
@@ -128,7 +125,7 @@ impl<'b> Bytes<'b> {
             return Err("a priority that is none");
         }
         let has = |bit: u8| flags & bit != 0;
-        let job = LiveJob {
+        Ok(LiveJob {
             id,
             n,
             run_at,
@@ -143,26 +140,14 @@ impl<'b> Bytes<'b> {
             retrying: has(RETRYING),
             cancel_requested: has(CANCEL_REQUESTED),
             has_extras: has(HAS_EXTRAS),
-        };
-        Ok((job, has(HAS_KEYS)))
+        })
     }
 
-    fn job_with_extras(&mut self) -> Result<(LiveJob, Extras)> {
-        let (job, has_keys) = self.live_job()?;
-        let mut extras = Extras::default();
-        if job.has_extras {
-            (extras.expires_at, extras.unique_key) = (self.opt(Self::time)?, self.opt(Self::shared)?);
+    fn extras(&mut self, job: &LiveJob) -> Result<Extras> {
+        if !job.has_extras {
+            return Ok(Extras::default());
         }
-        if has_keys {
-            let (concurrency, fairness) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
-            extras.keys = Some(Arc::new(JobKeys { concurrency, fairness }));
-        }
-        Ok((job, extras))
-    }
-
-    fn limit(&mut self, key: impl FnOnce(&mut Self) -> Result<LimitKey>) -> Result<Change> {
-        let (queue, key) = (QueueId(self.u32()?), key(self)?);
-        Ok(Change::Limit(LimitChange { queue, key, value: self.opt(Self::u64)? }))
+        Ok(Extras { expires_at: self.opt(Self::time)?, unique_key: self.opt(Self::shared)? })
     }
 
     fn lease(&mut self) -> Result<LiveLease> {
@@ -212,7 +197,7 @@ impl<'b> Bytes<'b> {
         all.get(usize::from(self.u8()?)).copied().ok_or("an unknown number")
     }
 
-    fn opt<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
+    pub(super) fn opt<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<Option<T>> {
         match self.u8()? {
             0 => Ok(None),
             1 => read(self).map(Some),
@@ -220,7 +205,7 @@ impl<'b> Bytes<'b> {
         }
     }
 
-    fn time(&mut self) -> Result<Timestamp> {
+    pub(super) fn time(&mut self) -> Result<Timestamp> {
         Ok(Timestamp(self.u64()? as i64))
     }
 
@@ -228,7 +213,7 @@ impl<'b> Bytes<'b> {
         self.text().map(Arc::from)
     }
 
-    fn parse<T: FromStr>(&mut self) -> Result<T> {
+    pub(super) fn parse<T: FromStr>(&mut self) -> Result<T> {
         self.text()?.parse().map_err(|_| "a name that is none")
     }
 
@@ -237,24 +222,24 @@ impl<'b> Bytes<'b> {
         serde_json::from_slice(self.take(length)?).map_err(|_| "JSON that does not fit")
     }
 
-    fn text(&mut self) -> Result<&'b str> {
+    pub(super) fn text(&mut self) -> Result<&'b str> {
         let length = self.u32()? as usize;
         std::str::from_utf8(self.take(length)?).map_err(|_| "text that is not UTF-8")
     }
 
-    fn u8(&mut self) -> Result<u8> {
+    pub(super) fn u8(&mut self) -> Result<u8> {
         self.array().map(|[byte]| byte)
     }
 
-    fn u32(&mut self) -> Result<u32> {
+    pub(super) fn u32(&mut self) -> Result<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64> {
+    pub(super) fn u64(&mut self) -> Result<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.take(N)?.try_into().map_err(|_| "too short")
     }
 

@@ -8,10 +8,8 @@ use std::sync::Arc;
 
 use mainstay_core::{
     LeaseId, StoreTime, Timestamp,
-    engine::change::{
-        Change, Counters, Extras, FinishedKey, LimitChange, LimitKey, LiveJob, LiveLease, SettledLease,
-    },
-    job::{Backoff, JobBody, JobKeys, JobPolicy},
+    engine::change::{Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, SettledLease},
+    job::{Backoff, JobBody, JobPolicy},
 };
 
 use crate::row::{jitter_number, reason_number, state_number, verb_number};
@@ -38,17 +36,12 @@ pub(super) mod tag {
     pub(in super::super) const ACCESS_TOKEN_REMOVED: u8 = 18;
     pub(in super::super) const AUDIT: u8 = 19;
     pub(in super::super) const AUDIT_FORGOTTEN: u8 = 20;
-    pub(in super::super) const LIMIT_HANDED: u8 = 90;
-    pub(in super::super) const LIMIT_TURN: u8 = 91;
-    pub(in super::super) const LIMIT_NOW: u8 = 92;
 }
 
 /// Bits of a job's flags beside its phase, which takes the lowest two.
 pub(super) const RETRYING: u8 = 4;
 pub(super) const CANCEL_REQUESTED: u8 = 8;
 pub(super) const HAS_EXTRAS: u8 = 16;
-/// With [`HAS_EXTRAS`]: the concurrency and fairness keys follow those. Only where extras are written.
-pub(super) const HAS_KEYS: u8 = 32;
 
 /// The counters of a group.
 pub(crate) fn counters(out: &mut Vec<u8>, counters: &Counters) {
@@ -63,20 +56,22 @@ pub(crate) fn change(out: &mut Vec<u8>, change: &Change) {
     match change {
         Change::JobPut { job, extras, settled, body } => {
             out.push(tag::JOB_PUT);
-            job_with_extras(out, job, extras);
+            live_job(out, job);
+            put_extras(out, job.has_extras, extras);
             opt(out, settled.as_ref(), put_settled);
             opt(out, body.as_deref(), put_body);
         }
         Change::JobUpdated { job, lease, settled } => {
             out.push(tag::JOB_UPDATED);
-            live_job(out, job, 0);
+            live_job(out, job);
             opt(out, lease.as_ref(), put_lease);
             opt(out, settled.as_ref(), put_settled);
         }
         Change::JobFinished(finished) => {
             out.push(tag::JOB_FINISHED);
             key(out, &finished.key);
-            job_with_extras(out, &finished.job, &finished.extras);
+            live_job(out, &finished.job);
+            put_extras(out, finished.job.has_extras, &finished.extras);
             out.push(state_number(finished.state) as u8);
             out.push(finished.reason.map_or(u8::MAX, |reason| reason_number(reason) as u8));
             time(out, finished.finished_at);
@@ -152,7 +147,6 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             u32(out, queue.0);
             text(out, key);
         }
-        Change::Limit(change) => limit(out, change),
         Change::Keyed { k, key, at, replies } => {
             out.push(tag::KEYED);
             u64(out, *k);
@@ -182,6 +176,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             out.push(tag::AUDIT_FORGOTTEN);
             u64(out, *up_to);
         }
+        Change::Lock(change) => super::locks::put(out, change),
         // Written by the caller.
         Change::JobPut { .. }
         | Change::JobUpdated { .. }
@@ -192,7 +187,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
     }
 }
 
-fn live_job(out: &mut Vec<u8>, job: &LiveJob, more_flags: u8) {
+fn live_job(out: &mut Vec<u8>, job: &LiveJob) {
     out.extend(job.id.as_bytes());
     u64(out, job.n);
     time(out, job.run_at);
@@ -201,41 +196,18 @@ fn live_job(out: &mut Vec<u8>, job: &LiveJob, more_flags: u8) {
         u32(out, number);
     }
     let flag = |is: bool, bit: u8| if is { bit } else { 0 };
-    let flags = more_flags
-        | flag(job.retrying, RETRYING)
+    let flags = flag(job.retrying, RETRYING)
         | flag(job.cancel_requested, CANCEL_REQUESTED)
         | flag(job.has_extras, HAS_EXTRAS);
     out.extend([job.priority, job.phase as u8 | flags]);
 }
 
-/// The job's flags say whether there are any.
-fn job_with_extras(out: &mut Vec<u8>, job: &LiveJob, extras: &Extras) {
-    let keys = extras.keys.as_deref().filter(|_| job.has_extras);
-    live_job(out, job, if keys.is_some() { HAS_KEYS } else { 0 });
-    if job.has_extras {
+/// Nothing if the job's flags say that there are none.
+fn put_extras(out: &mut Vec<u8>, has: bool, extras: &Extras) {
+    if has {
         time_opt(out, extras.expires_at);
         text_opt(out, extras.unique_key.as_ref());
     }
-    if let Some(JobKeys { concurrency, fairness }) = keys {
-        text_opt(out, concurrency.as_ref());
-        text_opt(out, fairness.as_ref());
-    }
-}
-
-fn limit(out: &mut Vec<u8>, change: &LimitChange) {
-    let LimitChange { queue, key, value } = change;
-    out.push(match key {
-        LimitKey::Handed(_) => tag::LIMIT_HANDED,
-        LimitKey::Turn(_) => tag::LIMIT_TURN,
-        LimitKey::Now => tag::LIMIT_NOW,
-    });
-    u32(out, queue.0);
-    match key {
-        LimitKey::Handed(at) => u64(out, at.0),
-        LimitKey::Turn(key) => text_opt(out, key.as_ref()),
-        LimitKey::Now => {}
-    }
-    number_opt(out, *value);
 }
 
 fn put_lease(out: &mut Vec<u8>, lease: &LiveLease) {
@@ -287,18 +259,18 @@ fn lease_id(out: &mut Vec<u8>, id: &LeaseId) {
     u64(out, id.nonce);
 }
 
-fn opt<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
+pub(super) fn opt<T: ?Sized>(out: &mut Vec<u8>, value: Option<&T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
     out.push(u8::from(value.is_some()));
     if let Some(value) = value {
         put(out, value);
     }
 }
 
-fn u32(out: &mut Vec<u8>, number: u32) {
+pub(super) fn u32(out: &mut Vec<u8>, number: u32) {
     out.extend(number.to_le_bytes());
 }
 
-fn u64(out: &mut Vec<u8>, number: u64) {
+pub(super) fn u64(out: &mut Vec<u8>, number: u64) {
     out.extend(number.to_le_bytes());
 }
 
@@ -314,7 +286,7 @@ fn time_opt(out: &mut Vec<u8>, at: Option<Timestamp>) {
     number_opt(out, at.map(|at| at.0 as u64));
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     u32(out, text.len() as u32);
     out.extend(text.as_bytes());
 }

@@ -8,6 +8,7 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod files;
+pub(crate) mod locks;
 pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod segment;

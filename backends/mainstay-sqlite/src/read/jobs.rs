@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use mainstay_core::{
     Error, JobId, QueueName,
     engine::change::{FinishedJob, LiveJob, PolicyId, QueueId},
-    job::{FAILURES_KEPT, FailureRecord, JobBody, JobKeys, JobPolicy, JobRecord, Json},
+    job::{FAILURES_KEPT, FailureRecord, JobBody, JobPolicy, JobRecord, Json},
     op::Reply,
     time::Now,
 };
@@ -102,7 +102,6 @@ impl<'c> Jobs<'c> {
         let Some(record) = self.record(&live.job, now)? else { return Ok(None) };
         let lease = live.lease.filter(|lease| lease.until > now.store);
         Ok(Some(JobRecord {
-            keys: live.extras.job_keys(),
             expires_at: live.extras.expires_at,
             unique_key: live.extras.unique_key,
             token: lease.as_ref().map(|lease| lease.id.token),
@@ -121,7 +120,6 @@ impl<'c> Jobs<'c> {
         let Some(record) = self.record(&finished.job, now)? else { return Ok(None) };
         Ok(Some(JobRecord {
             state: finished.state,
-            keys: finished.extras.job_keys(),
             expires_at: finished.extras.expires_at,
             unique_key: finished.extras.unique_key,
             finished_at: Some(finished.finished_at),
@@ -148,7 +146,6 @@ impl<'c> Jobs<'c> {
             created_at: job.created_at,
             expires_at: None,
             unique_key: None,
-            keys: JobKeys::default(),
             token: None,
             lease_expires_at: None,
             worker: None,

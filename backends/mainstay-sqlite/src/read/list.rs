@@ -21,7 +21,7 @@ use crate::{
 /// A page looks at no more rows than this, so that a rare match costs many short pages, not one long snapshot.
 const SCAN_LIMIT: usize = 10_000;
 
-/// A page of anything but queues, which the engine knows best.
+/// A page of anything but queues and locks, which the engine knows best.
 pub(super) fn list(
     conn: &Connection,
     jobs: &mut Jobs<'_>,
@@ -46,7 +46,9 @@ pub(super) fn list(
             let end = after.map(parse::<u64>).transpose()?;
             list_audit(conn, jobs.path, end, &mut pages)?;
         }
-        Query::Queues => return Err(Error::new(ErrorKind::Invalid, "queues are listed by the writer")),
+        Query::Queues | Query::Locks { .. } => {
+            return Err(Error::new(ErrorKind::Invalid, "queues and locks are listed by the writer"));
+        }
     }
     Ok(pages.slice)
 }

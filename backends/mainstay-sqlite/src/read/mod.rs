@@ -108,7 +108,9 @@ impl Reader<'_> {
                 }
                 Ok(list::find_token(self.conn, self.path, name.as_str())?.map(Record::AccessToken))
             }
-            Key::Queue(_) => Err(Error::new(ErrorKind::Invalid, "queues are read by the writer")),
+            Key::Queue(_) | Key::Lock(_) => {
+                Err(Error::new(ErrorKind::Invalid, "queues and locks are read by the writer"))
+            }
         }
     }
 

@@ -1,12 +1,13 @@
--- What a job is counted by when it is handed out.
-ALTER TABLE job ADD COLUMN concurrency_key TEXT;
-ALTER TABLE job ADD COLUMN fairness_key TEXT;
-ALTER TABLE finished ADD COLUMN concurrency_key TEXT;
-ALTER TABLE finished ADD COLUMN fairness_key TEXT;
+-- Grants of locks. mode: 0 exclusive, 1 shared, 2 semaphore of so many permits. until: on the store's clock; nothing:
+-- handed to a waiter. ms: the last granted time. ticket: the 32 bytes by which an acquire that comes again is known.
+CREATE TABLE lock_grant (
+  token INTEGER PRIMARY KEY, name TEXT NOT NULL, nonce INTEGER NOT NULL, owner TEXT NOT NULL,
+  mode INTEGER NOT NULL, permits INTEGER NOT NULL, until INTEGER, acquired_at INTEGER NOT NULL,
+  ttl_ms INTEGER NOT NULL, ms INTEGER NOT NULL, delay_ms INTEGER NOT NULL, ticket BLOB
+);
 
--- What a queue with a rate or fairness remembers of what it has handed out. kind: 0 hand-outs that count for the rate
--- until per_ms after `key`, an instant on the store's clock; 1 when the next turn of the fairness key `key` begins
--- (empty: of the jobs without one); 2 the queue's virtual time (`key` is empty).
-CREATE TABLE limits (
-  queue INTEGER NOT NULL, kind INTEGER NOT NULL, key NOT NULL, value INTEGER NOT NULL, PRIMARY KEY (queue, kind, key)
-) WITHOUT ROWID;
+-- Waiters that keep their place, in the order of the line.
+CREATE TABLE lock_waiter (
+  place INTEGER PRIMARY KEY, name TEXT NOT NULL, owner TEXT NOT NULL, mode INTEGER NOT NULL, permits INTEGER NOT NULL,
+  ttl_ms INTEGER NOT NULL, delay_ms INTEGER NOT NULL, ticket BLOB NOT NULL, since INTEGER NOT NULL
+);

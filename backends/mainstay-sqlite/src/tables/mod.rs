@@ -1,6 +1,6 @@
 //! The tables: where the journal's groups end up, a batch in a transaction.
 
-mod limits;
+mod locks;
 mod statements;
 mod write;
 
@@ -14,7 +14,6 @@ use crate::{
     fault::{Fault, Result, damaged_row, foreign_writer, read_error},
     row::bits,
 };
-pub(crate) use limits::{LIMIT, limit};
 use statements::Statements;
 
 /// The writing connection.

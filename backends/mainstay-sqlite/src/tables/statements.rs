@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::limits::Limits;
+use super::locks::LockStatements;
 use crate::row::{FINISHED, JOB};
 
 pub(super) struct Statements<'c> {
@@ -36,14 +36,14 @@ pub(super) struct Statements<'c> {
     pub(super) access_token_removed: Statement<'c>,
     pub(super) audit: Statement<'c>,
     pub(super) audit_forgotten: Statement<'c>,
-    pub(super) limits: Limits<'c>,
+    pub(super) locks: LockStatements<'c>,
 }
 
 /// A piece of a lane.
 const RANGE: &str = "queue = ?1 AND lane = ?2 AND f BETWEEN ?3 AND ?4";
 /// One for each column of [`JOB`].
 const JOB_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-     ?23, ?24, ?25, ?26, ?27";
+     ?23, ?24, ?25";
 
 impl<'c> Statements<'c> {
     pub(super) fn prepare(conn: &'c Connection) -> rusqlite::Result<Statements<'c>> {
@@ -86,7 +86,7 @@ impl<'c> Statements<'c> {
             job_deleted: p("DELETE FROM job WHERE id = ?1")?,
             finished_put: p(&format!(
                 "INSERT INTO finished ({FINISHED}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-                 ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
+                 ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
             ))?,
             finished_deleted: p("DELETE FROM finished WHERE queue = ?1 AND lane = ?2 AND f = ?3")?,
             body_put: p(
@@ -115,7 +115,7 @@ impl<'c> Statements<'c> {
                 "INSERT INTO audit (number, at, actor, action, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?,
             audit_forgotten: p("DELETE FROM audit WHERE number <= ?1")?,
-            limits: Limits::prepare(conn)?,
+            locks: LockStatements::prepare(conn)?,
         })
     }
 }

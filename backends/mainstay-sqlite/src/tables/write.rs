@@ -18,7 +18,7 @@ use crate::{
 const WORTH_A_RANGE: usize = 8;
 
 /// A row that should be there and is not.
-type Missing = Option<String>;
+pub(super) type Missing = Option<String>;
 
 impl Statements<'_> {
     pub(super) fn write(&mut self, batch: &Batch) -> Result<Missing> {
@@ -30,8 +30,7 @@ impl Statements<'_> {
         }
         self.bodies(batch)?;
         self.rest(batch)?;
-        self.limits.write(batch)?;
-        Ok(None)
+        self.locks.write(&batch.locks)
     }
 
     fn jobs(&mut self, batch: &Batch) -> Result<Missing> {
@@ -56,8 +55,7 @@ impl Statements<'_> {
             return self.put_plain(job);
         }
         let (l, s) = (LeaseCells::new(lease.as_ref()), SettledCells::new(settled));
-        let Extras { expires_at, unique_key, keys } = extras;
-        let keys = keys.as_deref();
+        let Extras { expires_at, unique_key } = extras;
         let statement = if replaces { &mut self.job_replaced } else { &mut self.job_put };
         statement.execute(params![
             job.id.as_bytes(),
@@ -85,8 +83,6 @@ impl Statements<'_> {
             s.verb,
             s.state,
             s.run_at,
-            keys.and_then(|keys| keys.concurrency.as_deref()),
-            keys.and_then(|keys| keys.fairness.as_deref()),
         ])
     }
 
@@ -193,7 +189,7 @@ impl Statements<'_> {
 
     fn finish(&mut self, finished: &FinishedJob) -> Result<()> {
         let FinishedJob { key, job, extras, state, reason, finished_at, settled } = finished;
-        let (s, keys) = (SettledCells::new(settled), extras.keys.as_deref());
+        let s = SettledCells::new(settled);
         self.finished_put.execute(params![
             key.queue.0,
             key.lane as u8,
@@ -218,8 +214,6 @@ impl Statements<'_> {
             s.verb,
             s.state,
             s.run_at,
-            keys.and_then(|keys| keys.concurrency.as_deref()),
-            keys.and_then(|keys| keys.fairness.as_deref()),
         ])?;
         Ok(())
     }

@@ -3,16 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use mainstay_core::{
-    Error, ErrorKind, JobId, LeaseId,
+    Error, ErrorKind, JobId,
     engine::change::Change,
     job::Outcome,
+    lock::LockOp,
+    name::Name,
     op::{Commit, Failure, Op, Reply, Settle},
     store::{Budget, Maintained},
     time::Now,
 };
 use tokio::sync::oneshot;
 
-use super::{Ask, LOOK_AGAIN_MS, Message, Submission, Writer, room::growth};
+use super::{Ask, LOOK_AGAIN_MS, Lost, Message, Submission, Writer, room::growth};
 use crate::{
     answer::{Answer, Answers, Sealed},
     cache::BodyCache,
@@ -34,11 +36,13 @@ pub(super) struct Group {
     maintained: Vec<(oneshot::Sender<std::result::Result<Maintained, Error>>, Maintained)>,
     pub(super) asks: Vec<Ask>,
     /// Grants that went back with this group; if it does not happen, they still have to.
-    pub(super) given_back: Vec<Vec<(JobId, LeaseId)>>,
+    pub(super) given_back: Vec<Vec<Lost>>,
     /// Jobs that have finished or are gone; kept only while somebody waits for anything.
     pub(super) finished: Vec<JobId>,
     /// Jobs whose cancellation was asked for; likewise.
     pub(super) cancelled: Vec<JobId>,
+    /// Locks with other holders than before, and the tickets they were handed to; likewise.
+    pub(super) locks: Vec<(Name, Option<[u8; 16]>)>,
     watched: bool,
     /// This group is the one that syncs (only with [`Durability::Interval`]).
     pub(super) sync_is_due: bool,
@@ -67,6 +71,7 @@ impl Group {
         self.given_back.clear();
         self.finished.clear();
         self.cancelled.clear();
+        self.locks.clear();
         self.changes.clear();
         (self.commits, self.growth, self.sync_is_due, self.no_room) = (0, 0, false, false);
     }
@@ -147,8 +152,8 @@ impl Writer<'_> {
     }
 
     fn apply(&mut self, submission: Submission, now: Now) -> Result<()> {
-        // Nobody would get what is claimed.
-        if submission.sender.is_closed() && submission.claims() {
+        // Nobody would get what is granted.
+        if submission.sender.is_closed() && submission.takes() {
             return Ok(());
         }
         if now.store > submission.deadline {
@@ -157,8 +162,8 @@ impl Writer<'_> {
             return Ok(());
         }
         let commits = &submission.commits;
-        let keyed = if commits.iter().any(|commit| commit.key.is_some()) {
-            commits.iter().map(|commit| commit.key.is_some()).collect()
+        let keyed = if commits.iter().any(comes_again) {
+            commits.iter().map(comes_again).collect()
         } else {
             Vec::new()
         };
@@ -186,10 +191,16 @@ impl Writer<'_> {
     }
 
     /// Grants that did not arrive go back without spending an attempt.
-    fn give_back(&mut self, leases: Vec<(JobId, LeaseId)>, now: Now) -> Result<()> {
-        for (id, lease) in leases {
-            let settle = Settle { id, lease, outcome: Outcome::Release { delay_ms: 0 }, repeat_is_ok: true };
-            let commit = Commit::of(Op::Settle(settle), self.shared.clock.entropy());
+    fn give_back(&mut self, lost: Vec<Lost>, now: Now) -> Result<()> {
+        for grant in lost {
+            let op = match grant {
+                Lost::Job(id, lease) => {
+                    let outcome = Outcome::Release { delay_ms: 0 };
+                    Op::Settle(Settle { id, lease, outcome, repeat_is_ok: true })
+                }
+                Lost::Lock(name, lease) => Op::Lock(LockOp::Release { name, lease }),
+            };
+            let commit = Commit::of(op, self.shared.clock.entropy());
             // Refused if the lease has ended otherwise: then there is nothing to give back.
             let given = self.engine.apply(&commit, now, &mut self.archive).map_err(of_archive)?;
             self.note_changes();
@@ -246,6 +257,10 @@ impl Writer<'_> {
                         self.group.finished.push(*id);
                     }
                 }
+                Change::Lock(change) if self.group.watched => {
+                    let concerns = change.concerns().map(|(name, to)| (name.clone(), to));
+                    self.group.locks.extend(concerns);
+                }
                 _ => {}
             }
         }
@@ -301,6 +316,12 @@ fn complete(cache: &BodyCache, reply: &mut Reply) -> Option<u64> {
         }
         _ => None,
     }
+}
+
+/// Its caller comes again for the same grants, so they are not given back.
+fn comes_again(commit: &Commit) -> bool {
+    let ticketed = |op: &Op| matches!(op, Op::Lock(LockOp::Acquire(acquire)) if acquire.ticket.is_some());
+    commit.key.is_some() || commit.ops.iter().any(ticketed)
 }
 
 /// The archive reads the same file; what it says of a damaged one is as bad as if a write had said it.

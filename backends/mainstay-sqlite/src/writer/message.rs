@@ -3,6 +3,8 @@
 use mainstay_core::{
     Error, JobId, LeaseId, QueueName, StoreTime,
     job::Outcome,
+    lock::{LockOp, LockRecord},
+    name::Name,
     op::{Commit, Op},
     queue::QueueRecord,
     store::{Batch, Budget, Interest, Maintained},
@@ -16,13 +18,22 @@ pub(crate) enum Message {
     /// Commits to be applied.
     Submit(Submission),
     /// Grants that did not reach their callers.
-    GiveBack(Vec<(JobId, LeaseId)>),
+    GiveBack(Vec<Lost>),
     /// Housekeeping on request.
     Maintain(Budget, oneshot::Sender<Result<Maintained, Error>>),
     /// A question that only the engine can answer exactly. It is answered after the group.
     Ask(Ask),
     /// Another thread has found that the store cannot be trusted any more.
     Failed(Error),
+}
+
+/// A grant that did not reach its caller.
+#[derive(Clone)]
+pub(crate) enum Lost {
+    /// Of a job.
+    Job(JobId, LeaseId),
+    /// Of a lock.
+    Lock(Name, LeaseId),
 }
 
 /// Commits with where their caller waits.
@@ -41,6 +52,10 @@ pub(crate) enum Ask {
     Queue(QueueName, oneshot::Sender<Option<QueueRecord>>),
     /// Up to so many queues after a name.
     Queues(Option<String>, usize, oneshot::Sender<Vec<QueueRecord>>),
+    /// A lock.
+    Lock(Name, oneshot::Sender<Option<LockRecord>>),
+    /// Up to so many locks whose name begins so, after a name.
+    Locks(String, Option<String>, usize, oneshot::Sender<Vec<LockRecord>>),
     /// Whether one of these has happened already.
     HasHappened(Vec<Interest>, oneshot::Sender<bool>),
     /// Nothing; only whether the writer is alive.
@@ -48,8 +63,10 @@ pub(crate) enum Ask {
 }
 
 impl Submission {
-    pub(crate) fn claims(&self) -> bool {
-        self.commits.iter().flat_map(|commit| &commit.ops).any(|op| matches!(op, Op::Claim(_)))
+    /// It takes something that nobody could be given.
+    pub(crate) fn takes(&self) -> bool {
+        let takes = |op: &Op| matches!(op, Op::Claim(_) | Op::Lock(LockOp::Acquire(_)));
+        self.commits.iter().flat_map(|commit| &commit.ops).any(takes)
     }
 }
 

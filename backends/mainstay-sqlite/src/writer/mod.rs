@@ -36,7 +36,7 @@ use crate::{
 };
 use alarm::Alarm;
 use group::Group;
-pub(crate) use message::{Ask, Message, SMALL, Submission, weight};
+pub(crate) use message::{Ask, Lost, Message, SMALL, Submission, weight};
 
 /// A group takes in no more ops than this, unless the first batch alone has more.
 const GROUP_OPS: usize = 10_000;
@@ -230,6 +230,9 @@ impl<'c> Writer<'c> {
         for id in self.group.cancelled.drain(..) {
             hub.cancel_requested(id);
         }
+        for (name, handed_to) in self.group.locks.drain(..) {
+            hub.lock_changed(&name, handed_to);
+        }
         self.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
         self.answer();
         self.answer_asks(now);
@@ -248,6 +251,10 @@ impl<'c> Writer<'c> {
             Ask::Queues(after, limit, answer) => {
                 drop(answer.send(self.engine.queues(after.as_deref(), limit, now)));
             }
+            Ask::Lock(name, answer) => drop(answer.send(self.engine.lock(name.as_str(), now))),
+            Ask::Locks(prefix, after, limit, answer) => {
+                drop(answer.send(self.engine.locks(&prefix, after.as_deref(), limit, now)));
+            }
             Ask::HasHappened(interests, answer) => {
                 let _ = answer.send(interests.iter().any(|interest| self.has_happened(interest)));
             }
@@ -261,6 +268,7 @@ impl<'c> Writer<'c> {
             Interest::Queue(_) => false,
             Interest::Finished(id) => job(*id).is_none(),
             Interest::CancelRequested(id) => job(*id).is_none_or(|job| job.cancel_requested),
+            Interest::Lock(interest) => self.engine.lock_has_happened(interest),
         }
     }
 
@@ -310,7 +318,7 @@ impl<'c> Writer<'c> {
         } else {
             None
         };
-        let next = [due, self.engine.next_opening(), tidy].into_iter().flatten().min()?;
+        let next = [due, tidy].into_iter().flatten().min()?;
         Some(next.min(now.store.plus_ms(LOOK_AGAIN_MS)))
     }
 

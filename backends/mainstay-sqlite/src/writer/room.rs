@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use mainstay_core::{Error, ErrorKind, engine::change::Change};
+use mainstay_core::{
+    Error, ErrorKind,
+    engine::{change::Change, locks::change::LockChange},
+};
 
 use super::Writer;
 use crate::{
@@ -63,6 +66,7 @@ pub(super) fn growth(change: &Change) -> u64 {
         }
         Change::Keyed { replies, .. } => replies.len() * ROW_BYTES as usize,
         Change::Audit { record, .. } => record.detail.len(),
+        Change::Lock(LockChange::Granted(_) | LockChange::Queued(_)) => 0,
         Change::Queue { .. } | Change::Policy { .. } | Change::Unique { .. } | Change::AccessToken(_) => 0,
         _ => return 0,
     } as u64;

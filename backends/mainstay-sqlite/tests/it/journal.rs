@@ -5,6 +5,7 @@ use std::fs;
 use mainstay_core::{ErrorKind, Store, clock::Clock, store::Key};
 use mainstay_sqlite::{Options, SqliteStore};
 use mainstay_testkit::faults::{Disk, Survival};
+use rusqlite::Connection;
 
 use crate::harness::{Jobs, Place, Tell, close, figure, on};
 
@@ -208,17 +209,7 @@ async fn a_store_of_the_format_before_the_journal_is_brought_forward() {
     let mut jobs = Jobs::default();
     let id = store.enqueue(&mut jobs, "\"old\"").await;
     close(&store).await;
-    let version = || place.shell().query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0)).unwrap();
-    let newest = version();
-    // What later formats have added, the last first; format 1 has none of it.
-    place
-        .shell()
-        .execute_batch(
-            "DROP TABLE limits; ALTER TABLE job DROP COLUMN concurrency_key; ALTER TABLE job DROP COLUMN fairness_key;
-             ALTER TABLE finished DROP COLUMN concurrency_key; ALTER TABLE finished DROP COLUMN fairness_key;
-             ALTER TABLE meta DROP COLUMN lsn; ALTER TABLE meta DROP COLUMN epoch; PRAGMA user_version = 1;",
-        )
-        .unwrap();
+    back_to_format_1(&place.shell());
     let store = place.open_store();
     assert!(store.get(&Key::Job(id)).await.unwrap().is_some());
     store.enqueue(&mut jobs, "\"new\"").await;
@@ -226,5 +217,42 @@ async fn a_store_of_the_format_before_the_journal_is_brought_forward() {
     let store = place.open_store();
     assert_eq!(store.available().await, 2);
     close(&store).await;
-    assert_eq!(version(), newest);
+    let version: i64 = Connection::open(place.path())
+        .unwrap()
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .unwrap();
+    assert!(version > 1);
+}
+
+/// Takes away whatever later formats have added.
+fn back_to_format_1(conn: &Connection) {
+    let old = Connection::open_in_memory().unwrap();
+    old.execute_batch(include_str!("../../src/schema/0001.sql")).unwrap();
+    let names = |conn: &Connection, sql: &str| -> Vec<String> {
+        let mut statement = conn.prepare(sql).unwrap();
+        let names = statement.query_map([], |row| row.get(0)).unwrap();
+        names.map(Result::unwrap).collect()
+    };
+    let of_kind = |conn: &Connection, kind: &str| {
+        names(conn, &format!("SELECT name FROM sqlite_schema WHERE type = '{kind}' AND sql IS NOT NULL"))
+    };
+    let columns = |conn: &Connection, table: &str| {
+        names(conn, &format!("SELECT name FROM pragma_table_info('{table}')"))
+    };
+    for kind in ["view", "index", "table"] {
+        let kept = if kind == "view" { vec![] } else { of_kind(&old, kind) };
+        for name in of_kind(conn, kind).iter().filter(|name| !kept.contains(name)) {
+            conn.execute_batch(&format!("DROP {kind} {name}")).unwrap();
+        }
+    }
+    for table in of_kind(&old, "table") {
+        let kept = columns(&old, &table);
+        for column in columns(conn, &table).iter().filter(|column| !kept.contains(column)) {
+            conn.execute_batch(&format!("ALTER TABLE {table} DROP COLUMN {column}")).unwrap();
+        }
+    }
+    for view in names(&old, "SELECT sql FROM sqlite_schema WHERE type = 'view'") {
+        conn.execute_batch(&view).unwrap();
+    }
+    conn.execute_batch("PRAGMA user_version = 1").unwrap();
 }

@@ -7,4 +7,5 @@ mod files;
 mod harness;
 mod journal;
 mod judges;
+mod locks;
 mod trouble;

@@ -65,13 +65,11 @@ pub struct NewJob {
     /// At most one job of the queue with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique: Option<Unique>,
-    /// Bounds how many jobs of the queue with this key run at once. 1 to 256 bytes.
+    /// Bounds how many jobs with this key run at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub concurrency_key: Option<String>,
-    /// Whose turn the job counts for in a queue with fairness. 1 to 256 bytes.
+    /// Whose turn the job counts for in a queue with fairness.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub fairness_key: Option<String>,
     /// Jobs to wait for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -140,6 +138,12 @@ impl NewJob {
         }
         if job.after_failure.is_some_and(|word| word != AfterFailure::Wait) {
             cx.needs(&at.key("after_failure"), "after_failure");
+        }
+        if job.concurrency_key.is_some() {
+            cx.needs(&at.key("concurrency_key"), "concurrency_key");
+        }
+        if job.fairness_key.is_some() {
+            cx.needs(&at.key("fairness_key"), "fairness_key");
         }
         Some(job)
     }

@@ -10,7 +10,7 @@ use crate::{
     id::JobId,
     job::{JobState, NewJob, Unique},
     op::{Enqueued, Reason, Reply},
-    queue::{Overflow, QueueConfig},
+    queue::Overflow,
     time::Timestamp,
 };
 
@@ -20,7 +20,6 @@ impl Engine {
             let detail = "is a number from 0 to 9".into();
             return Err(Reason::Invalid { field: "priority", detail }.into());
         }
-        Engine::check_keys(&new.keys)?;
         // A made id is new, but for one that was handed over twice. The unfinished are looked through for nothing, and
         // one above all that have finished cannot be among them.
         let may_be_known =
@@ -41,7 +40,6 @@ impl Engine {
         let extras = Extras {
             expires_at: new.expires.map(|when| when.from(wall)),
             unique_key: new.unique.as_ref().map(|unique| unique.key.clone()),
-            keys: self.shared_keys(queue, new.keys.clone()),
         };
         self.counters.n += 1;
         let job = LiveJob {
@@ -133,10 +131,10 @@ impl Engine {
     }
 
     fn make_room(&mut self, queue: QueueId, archive: &mut dyn Archive) -> Result<(), Refusal> {
-        let QueueConfig { max_depth, overflow, .. } = self.queue_ref(queue).config;
-        let Some(max_depth) = max_depth else { return Ok(()) };
+        let config = self.queue_ref(queue).config;
+        let Some(max_depth) = config.max_depth else { return Ok(()) };
         while self.queue_ref(queue).depth() >= max_depth {
-            let oldest = match overflow {
+            let oldest = match config.overflow {
                 Overflow::DropOldest => self.queue_ref(queue).oldest(),
                 Overflow::Reject => None,
             };

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::{Engine, change::Change, undo::Undo};
 use crate::{
     id::JobId,
+    lock::LockReply,
     op::{Commit, Committed, IdempotencyKey, Place, Reason, Rejection, Reply},
     time::Timestamp,
 };
@@ -116,11 +117,14 @@ impl Engine {
         }
     }
 
-    /// Keeps the answer of a commit under its key. An empty claim is not kept: it is tried anew.
+    /// Keeps the answer of a commit under its key. An empty claim, or an acquire that has to wait, is not kept: it is
+    /// tried anew.
     pub(super) fn keep_answer(&mut self, commit: &Commit, replies: &[Reply]) {
         let Some(key) = commit.key else { return };
-        if matches!(replies, [Reply::Claimed(grants)] if grants.is_empty()) {
-            return;
+        match replies {
+            [Reply::Claimed(grants)] if grants.is_empty() => return,
+            [Reply::Lock(LockReply::Waiting(_))] => return,
+            _ => {}
         }
         let mut replies = replies.to_vec();
         for reply in &mut replies {

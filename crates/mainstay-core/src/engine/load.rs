@@ -1,5 +1,5 @@
-//! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, limits,
-//! jobs, unique keys, kept answers, access tokens, and [`Engine::finish_load`] at the end.
+//! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, jobs,
+//! unique keys, kept answers, access tokens, locks, and [`Engine::finish_load`] at the end.
 
 use std::sync::Arc;
 
@@ -73,13 +73,11 @@ impl Engine {
     pub fn load_job(
         &mut self,
         job: LiveJob,
-        mut extras: Extras,
+        extras: Extras,
         lease: Option<LiveLease>,
         settled: Option<SettledLease>,
     ) {
         if job.has_extras {
-            extras.keys =
-                extras.keys.and_then(|keys| self.shared_keys(job.queue, Arc::unwrap_or_clone(keys)));
             self.extras.insert(job.id, extras);
         }
         if lease.is_some() || settled.is_some() {
@@ -123,6 +121,7 @@ impl Engine {
                 self.changes.push(Change::JobUpdated { job, lease: Some(live), settled });
             }
         }
+        self.finish_load_of_locks();
         self.over_retention += 1;
         self.tick(now);
     }

@@ -15,12 +15,13 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether [`Engine::maintain`] has something to do that should not wait: leases that ran out, jobs that
-    /// expired, keys that came free.
+    /// Whether [`Engine::maintain`] has something to do that should not wait: leases and locks that ran
+    /// out, jobs that expired, keys that came free.
     pub fn maintenance_is_due(&self, now: Now) -> bool {
         self.lease_ends.first().is_some_and(|(at, _)| *at <= now.store)
             || self.expiries.first().is_some_and(|(at, _)| *at <= now.wall)
             || self.unique_ends.first().is_some_and(|(at, ..)| *at <= now.wall)
+            || self.locks.next_end().is_some_and(|at| at <= now.store)
     }
 
     /// How many finished jobs are above their queue's count, roughly; trim when it is worth a look (500, say), and
@@ -29,8 +30,8 @@ impl Engine {
         self.over_retention
     }
 
-    /// Turns leases that ran out into crashes and expired jobs into dead letters, and forgets what retention says,
-    /// at most `budget.rows` rows. Its changes belong to the current group.
+    /// Turns leases that ran out into crashes and expired jobs into dead letters, hands on locks whose time is over,
+    /// and forgets what retention says, at most `budget.rows` rows. Its changes belong to the current group.
     ///
     /// # Errors
     /// The archive's. What was done before stands.
@@ -64,12 +65,8 @@ impl Engine {
             self.set_unique(queue, &key, None);
             left -= 1;
         }
+        left -= self.lapse_locks(left);
         left -= self.forget_keyed(left);
-        for at in 0..self.queues.len() {
-            if left > 0 && self.queues[at].is_some() {
-                left -= self.forget_turns(QueueId(at as u32), left as usize) as u32;
-            }
-        }
         self.trim(left, archive, &mut done)?;
         done.more |= self.maintenance_is_due(now) || self.keyed_is_due();
         Ok(done)

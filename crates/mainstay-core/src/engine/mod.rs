@@ -20,8 +20,8 @@ mod enqueue;
 mod finished;
 mod jobs;
 mod keyed;
-mod limits;
 mod load;
+pub mod locks;
 mod maintain;
 mod policies;
 mod queues;
@@ -40,6 +40,7 @@ use change::{
 };
 use jobs::Jobs;
 use keyed::Keyed;
+use locks::Locks;
 use policies::Policies;
 use queues::{Hold, Queue};
 use undo::Undo;
@@ -79,6 +80,7 @@ pub struct Engine {
     policies: Policies,
     keyed: Keyed,
     access: BTreeMap<Name, AccessToken>,
+    locks: Locks,
     /// When live leases run out.
     lease_ends: BTreeSet<(StoreTime, JobId)>,
     /// When jobs that wait expire.
@@ -87,8 +89,6 @@ pub struct Engine {
     unique_ends: BTreeSet<(Timestamp, QueueId, Arc<str>)>,
     /// When the next job of a queue becomes due.
     due_timers: BTreeSet<(Timestamp, QueueId)>,
-    /// When the rate of a queue lets more through.
-    openings: BTreeSet<(StoreTime, QueueId)>,
     /// Where retention looks next.
     trim_next: usize,
     /// Finished jobs above their queue's count since retention last looked.
@@ -200,12 +200,13 @@ impl Engine {
             Op::RequeueDead { queue, ids } => self.requeue_dead(queue, ids, archive),
             Op::DeleteDead { queue, ids } => self.delete_dead(queue, ids, archive),
             Op::Purge { queue, limit } => Ok(self.purge(queue, *limit)?),
-            Op::PutQueue { queue, config } => Ok(self.put_queue(queue, config)?),
+            Op::PutQueue { queue, config } => Ok(self.put_queue(queue, *config)),
             Op::SetPaused { queue, paused } => Ok(self.set_paused(queue, *paused)?),
             Op::DeleteQueue { queue } => Ok(self.delete_queue(queue)?),
             Op::PutAccessToken(token) => Ok(self.put_access_token(token)?),
             Op::RevokeAccessToken { name } => Ok(self.revoke_access_token(name)?),
             Op::Audit(record) => Ok(self.audit(record)),
+            Op::Lock(op) => Ok(Reply::Lock(self.lock_op(op, entropy)?)),
         }
     }
 
@@ -213,6 +214,8 @@ impl Engine {
         match require {
             Require::Job { id, lease } if self.live_lease(*id, *lease).is_some() => Ok(()),
             Require::Job { .. } => Err(Reason::LeaseLost),
+            Require::Lock { name, token } if self.holds_lock(name, *token) => Ok(()),
+            Require::Lock { .. } => Err(Reason::LockLost),
         }
     }
 
@@ -245,13 +248,7 @@ impl Engine {
             if let Some(queue) = self.queues[id.0 as usize].as_mut() {
                 queue.dirty = false;
                 if !queue.dropped {
-                    let (claimable, opens) = queue.claimable(self.now.store);
-                    if let Some(at) = queue.opens {
-                        self.openings.remove(&(at, id));
-                    }
-                    queue.opens = opens;
-                    self.openings.extend(opens.map(|at| (at, id)));
-                    tell(&queue.name, claimable);
+                    tell(&queue.name, queue.claimable());
                 }
             }
         }
@@ -268,7 +265,6 @@ impl Engine {
                 self.arm(id);
             }
         }
-        self.open_rates();
     }
 
     /// When [`Engine::tick`] will next find something due, on the wall clock.
@@ -276,9 +272,10 @@ impl Engine {
         self.due_timers.first().map(|(at, _)| *at)
     }
 
-    /// When the next live lease runs out, on the store's clock.
+    /// When the next lease of a job, grant of a lock or waiter's time runs out, on the store's clock.
     pub fn next_lease_end(&self) -> Option<StoreTime> {
-        self.lease_ends.first().map(|(at, _)| *at)
+        let of_jobs = self.lease_ends.first().map(|(at, _)| *at);
+        [of_jobs, self.locks.next_end()].into_iter().flatten().min()
     }
 
     /// When the next waiting job expires, on the wall clock.
@@ -414,12 +411,10 @@ impl Engine {
             let Some(job) = job else { continue };
             let queue = self.queues[job.queue.0 as usize].as_mut().expect("a queue outlives its jobs");
             let was_dirty = queue.dirty;
-            let extras = if job.has_extras { self.extras.get(&id) } else { None };
-            let keys = extras.and_then(|extras| extras.keys.as_ref());
             if comes {
-                queue.index(job, keys)
+                queue.index(job)
             } else {
-                queue.unindex(job, keys)
+                queue.unindex(job)
             }
             if queue.dirty && !was_dirty {
                 self.dirty.push(job.queue);
@@ -536,13 +531,8 @@ impl Engine {
 
     fn changed_queue(&mut self, id: QueueId) {
         let Queue { name, config, paused, dropped, .. } = self.queue_ref(id);
-        let change = Change::Queue {
-            id,
-            name: name.clone(),
-            config: config.clone(),
-            paused: *paused,
-            dropped: *dropped,
-        };
+        let change =
+            Change::Queue { id, name: name.clone(), config: *config, paused: *paused, dropped: *dropped };
         self.changes.push(change);
     }
 

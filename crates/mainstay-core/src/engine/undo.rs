@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{
     Engine, Leases,
-    change::{Extras, Lane, LimitKey, LiveJob, QueueId},
+    change::{Extras, Lane, LiveJob, QueueId},
     keyed::Answer,
+    locks::LockUndo,
     queues::Hold,
 };
 use crate::{access::AccessToken, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig};
@@ -24,7 +25,7 @@ pub(super) enum Undo {
     KeyedAdded,
     KeyedForgotten(Answer),
     Access(Name, Option<AccessToken>),
-    Limit(QueueId, LimitKey, Option<u64>),
+    Lock(LockUndo),
 }
 
 impl Engine {
@@ -50,8 +51,7 @@ impl Engine {
                 Undo::Queue(id, config, paused, dropped) => {
                     let queue = self.queue_mut(id);
                     let was_dropped = queue.dropped;
-                    queue.configure(config);
-                    (queue.paused, queue.dropped) = (paused, dropped);
+                    (queue.config, queue.paused, queue.dropped) = (config, paused, dropped);
                     (queue.dirty, queue.trim_at) = (true, [None; 3]);
                     let name = queue.name.clone();
                     if was_dropped && !dropped {
@@ -68,11 +68,11 @@ impl Engine {
                 Undo::PolicyAdded(policy) => self.policies.take_back(&policy),
                 Undo::KeyedAdded => self.keyed.take_back(),
                 Undo::KeyedForgotten(answer) => self.keyed.put_back(answer),
-                Undo::Limit(queue, key, before) => drop(self.queue_mut(queue).swap_limit(&key, before)),
                 Undo::Access(name, before) => match before {
                     Some(token) => drop(self.access.insert(name, token)),
                     None => drop(self.access.remove(&name)),
                 },
+                Undo::Lock(step) => self.undo_lock(step),
             }
         }
     }

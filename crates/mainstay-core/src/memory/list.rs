@@ -56,6 +56,12 @@ pub(super) fn list(
             let rows = tokens.map(|token| (token.name.to_string(), token.clone()));
             Ok(scan(query, limit, rows, |token| Some(Record::AccessToken(token))))
         }
+        Query::Locks { prefix } => {
+            let prefix = prefix.as_deref().unwrap_or_default();
+            let locks = engine.locks(prefix, after, limit + 1, now).into_iter();
+            let rows = locks.map(|lock| (lock.name.to_string(), lock));
+            Ok(scan(query, limit, rows, |lock| Some(Record::Lock(Box::new(lock)))))
+        }
         Query::Audit => {
             let end = after.map(parse::<u64>).transpose()?.unwrap_or(u64::MAX);
             let rows = tables.audit.range(..end).rev().map(|(number, record)| (number.to_string(), record));

@@ -86,7 +86,7 @@ impl MemoryStore {
         let engine = &inner.engine;
         let on_wall = [engine.next_due(), engine.next_expiry()].into_iter().flatten().min();
         let on_wall = on_wall.map(|at| now.store.plus_ms(at.ms_since(now.wall)));
-        let next = [on_wall, engine.next_lease_end(), engine.next_opening()].into_iter().flatten().min();
+        let next = [on_wall, engine.next_lease_end()].into_iter().flatten().min();
         Ok(next.unwrap_or(StoreTime(u64::MAX)).min(now.store.plus_ms(LOOK_AGAIN_MS)))
     }
 
@@ -157,6 +157,7 @@ impl Store for MemoryStore {
             Key::AccessToken(name) => {
                 inner.engine.access_token(name.as_str()).cloned().map(Record::AccessToken)
             }
+            Key::Lock(name) => inner.engine.lock(name.as_str(), now).map(|lock| Record::Lock(Box::new(lock))),
         })
     }
 
@@ -206,7 +207,7 @@ impl Store for MemoryStore {
 }
 
 impl Inner {
-    /// Brings the tables up to what the engine changed, and tells who waits for a job.
+    /// Brings the tables up to what the engine changed, and tells who waits.
     fn write(&mut self, hub: &Hub) {
         self.engine.take_changes(&mut self.changes);
         for change in self.changes.drain(..) {
@@ -221,16 +222,22 @@ impl Inner {
             Interest::Queue(_) => false,
             Interest::Finished(id) => job(id).is_none(),
             Interest::CancelRequested(id) => job(id).is_none_or(|job| job.cancel_requested),
+            Interest::Lock(interest) => self.engine.lock_has_happened(interest),
         }
     }
 }
 
-/// Tells who waits for a job. Call when the change is durable.
+/// Tells who waits for a job or a lock. Call when the change is durable.
 pub fn tell(hub: &Hub, change: &Change) {
     match change {
         Change::JobFinished(finished) => hub.finished(finished.job.id),
         Change::JobRemoved { id, .. } => hub.finished(*id),
         Change::JobUpdated { job, .. } if job.cancel_requested => hub.cancel_requested(job.id),
+        Change::Lock(change) => {
+            if let Some((name, handed_to)) = change.concerns() {
+                hub.lock_changed(name, handed_to);
+            }
+        }
         _ => {}
     }
 }

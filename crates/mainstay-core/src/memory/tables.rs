@@ -13,7 +13,7 @@ use crate::{
     },
     error::Error,
     id::JobId,
-    job::{FAILURES_KEPT, FailureRecord, JobBody, JobKeys, JobRecord, Json},
+    job::{FAILURES_KEPT, FailureRecord, JobBody, JobRecord, Json},
     time::Now,
 };
 
@@ -67,11 +67,11 @@ impl Tables {
             | Change::JobUpdated { .. }
             | Change::Unique { .. }
             | Change::UniqueRemoved { .. }
-            | Change::Limit(_)
             | Change::Keyed { .. }
             | Change::KeyedForgotten { .. }
             | Change::AccessToken(_)
-            | Change::AccessTokenRemoved(_) => {}
+            | Change::AccessTokenRemoved(_)
+            | Change::Lock(_) => {}
         }
     }
 
@@ -93,7 +93,6 @@ impl Tables {
             let live = lease.filter(|lease| lease.until > now.store);
             return Some(JobRecord {
                 expires_at: extras.expires_at,
-                keys: extras.job_keys(),
                 unique_key: extras.unique_key,
                 token: live.as_ref().map(|lease| lease.id.token),
                 lease_expires_at: live.as_ref().map(|lease| now.wall_at(lease.until)),
@@ -106,7 +105,6 @@ impl Tables {
             state: finished.state,
             expires_at: finished.extras.expires_at,
             unique_key: finished.extras.unique_key.clone(),
-            keys: finished.extras.job_keys(),
             finished_at: Some(finished.finished_at),
             reason: finished.reason,
             ..self.record(engine, &finished.job, now)?
@@ -130,7 +128,6 @@ impl Tables {
             created_at: job.created_at,
             expires_at: None,
             unique_key: None,
-            keys: JobKeys::default(),
             token: None,
             lease_expires_at: None,
             worker: None,

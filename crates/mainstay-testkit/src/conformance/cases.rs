@@ -215,60 +215,82 @@ macro_rules! __seam_cases {
                 a_wait_ends_when_its_time_is_up
                 waiting_takes_nothing
             }
-            places {
-                no_more_jobs_of_a_queue_run_than_it_has_places
-                a_key_has_one_place_unless_its_queue_says_otherwise
-                jobs_of_other_keys_pass_a_busy_one
-                within_a_key_jobs_keep_their_order
-                a_key_is_a_word_of_its_queue_alone
-                a_place_comes_free_exactly_once_however_its_job_ends
-                a_stale_worker_frees_no_place
-                all_workers_share_the_places_of_a_queue
-                a_job_that_waits_for_its_back_off_does_not_hold_its_key
-                a_job_that_is_not_due_does_not_hold_its_key
-                a_lower_bound_hands_out_nothing_until_enough_have_ended
-                a_place_that_comes_free_wakes_one_waiter
-                more_places_wake_as_many_waiters
-                a_deleted_or_cancelled_job_makes_way_for_the_next_of_its_key
-                an_expired_job_of_a_key_is_never_handed_out
-                jobs_with_keys_are_counted_purged_and_dropped_like_others
-                a_refused_commit_gives_its_places_back
-                the_keys_of_a_job_are_shown
-                keys_and_limits_out_of_bounds_are_refused_by_name
-                many_busy_keys_hide_nothing
-            }
-            rates {
-                a_queue_hands_out_no_more_than_its_rate
-                no_span_sees_more_than_the_rate_wherever_it_begins
-                a_waiter_is_woken_when_the_rate_allows_more
-                a_job_that_was_given_back_has_counted
-                another_queue_of_the_claim_goes_on
-                a_new_rate_counts_what_was_handed_out_under_the_old
-                a_refused_commit_uses_no_rate
-                a_step_of_the_wall_clock_changes_no_rate
-            }
-            turns {
-                a_small_tenant_is_not_starved_by_a_large_one
-                tenants_take_turns
-                shares_are_by_weight
-                within_a_tenant_the_order_is_that_of_the_queue
-                jobs_without_a_key_take_turns_as_one
-                a_tenant_that_paused_does_not_catch_up
-                a_tenant_with_one_job_at_a_time_gets_its_share_and_no_more
-                fairness_may_come_and_go_with_a_backlog
-                a_tenant_whose_keys_are_busy_does_not_hold_others_up
-                fairness_places_rates_and_time_hold_together
-                a_refused_commit_takes_no_turn
-                a_low_priority_is_not_starved_where_jobs_age
-                without_ageing_a_priority_is_absolute
-                the_limits_of_a_queue_are_shown
-            }
             access {
                 access_tokens_are_kept_and_listed_by_name
                 the_name_of_an_access_token_is_taken_once
                 a_revoked_access_token_is_gone
                 the_audit_trail_is_read_newest_first
                 an_audit_line_stands_or_falls_with_its_commit
+            }
+            locks {
+                a_free_lock_is_granted_at_once
+                a_held_lock_is_refused_and_says_who_has_it
+                a_lock_is_not_reentrant
+                a_released_lock_is_free
+                a_release_that_is_repeated_does_not_free_the_next_holders_lock
+                a_token_without_its_nonce_opens_no_lock
+                locks_of_other_names_are_other_locks
+                readers_share_a_lock
+                a_writer_excludes_all_others
+                a_semaphore_admits_as_many_as_it_has_permits
+                another_number_of_permits_is_a_conflict_while_it_is_held
+                other_modes_wait_for_a_semaphore
+                every_grant_of_a_lock_has_a_higher_token
+                what_is_out_of_range_is_refused_and_names_its_field
+                a_broken_lock_is_lost_and_free
+                the_next_token_after_a_break_is_higher
+                a_token_guards_a_commit
+                the_end_of_a_lock_belongs_to_its_commit
+                a_refused_commit_leaves_no_trace_of_a_lock
+                locks_are_listed_by_name_and_prefix
+            }
+            lock_leases {
+                a_lock_lives_its_whole_time
+                a_lock_that_ran_out_is_lost_even_if_nobody_took_over
+                a_stale_holder_cannot_do_anything_after_a_takeover
+                a_renewed_lock_lives_on
+                a_renewal_without_a_time_takes_the_acquires
+                a_renewal_never_shortens
+                a_lock_may_live_for_a_millisecond
+                a_step_of_the_wall_clock_neither_kills_nor_prolongs_a_lock
+                the_delay_after_an_expiry_keeps_others_out
+                there_is_no_delay_after_a_release_or_a_break
+                a_check_knows_who_holds_and_who_held
+            }
+            lock_line {
+                waiters_are_served_in_the_order_they_came
+                a_release_hands_over_in_the_same_commit
+                a_reader_behind_a_waiting_writer_waits
+                those_in_front_who_fit_together_are_granted_together
+                a_semaphore_hands_on_each_permit
+                nobody_overtakes_one_who_waits
+                a_hand_over_wakes_the_one_it_is_for
+                one_who_does_not_wait_is_not_waited_for
+                an_expiry_hands_over
+                who_watches_a_lock_hears_of_every_new_holder
+                a_dead_waiter_is_skipped
+                a_waiter_that_comes_again_in_time_keeps_its_place
+                the_last_look_leaves_the_line
+                those_behind_a_waiter_that_leaves_pass
+                those_behind_a_waiter_that_dies_pass
+                a_grant_that_nobody_collects_goes_to_the_next
+                the_time_of_a_handed_over_grant_begins_when_it_is_collected
+                one_who_gives_up_gives_back_what_it_was_handed
+            }
+            lock_tickets {
+                a_ticket_sent_again_gets_the_same_grant
+                a_ticket_whose_grant_has_ended_is_an_ordinary_acquire
+                the_same_ticket_with_another_body_is_a_mistake
+                a_ticket_is_the_business_of_its_lock
+                a_ticket_without_a_wait_gets_a_place_too
+                a_ticket_keeps_its_place_for_ten_seconds
+                a_poller_that_waits_longer_than_a_minute_keeps_its_place
+                an_absent_ticket_is_passed_over_and_keeps_its_place
+                an_absent_ticket_keeps_nobody_from_a_free_lock
+                a_ticket_without_a_connection_may_return
+                a_ticket_collects_what_it_was_handed_when_its_connection_broke
+                a_commit_that_has_to_wait_is_not_kept_under_a_key
+                the_line_of_a_lock_is_bounded
             }
             closing {
                 a_closed_store_answers_closed
@@ -299,11 +321,14 @@ macro_rules! __durable_cases {
                 retention_goes_on_after_a_restart
                 a_refused_commit_left_nothing_behind_for_the_next_start
             }
-            limits_restart {
-                places_are_taken_over_a_restart
-                a_rate_counts_over_a_restart
-                turns_go_on_after_a_restart
-                keys_survive_a_restart
+            lock_restart {
+                a_lock_survives_a_restart_with_its_full_time
+                a_lock_that_was_lost_stays_lost_after_a_restart
+                tokens_of_locks_grow_over_a_restart
+                places_are_kept_over_a_restart
+                a_ticket_collects_its_grant_after_a_restart
+                a_grant_that_was_collected_unseen_lives_on_after_a_restart
+                the_delay_after_an_expiry_survives_a_restart
             }
         }
     };

@@ -1,23 +1,23 @@
 //! Who appears in a sequence, and what its steps mean in terms of them: the same words for both sides, but for the
 //! leases, of which each side has its own.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use mainstay_core::{
     JobId, LeaseId, QueueName, Timestamp, Token,
     access::{AccessToken, AuditRecord},
     id::JobIds,
-    job::{Backoff, JobBody, JobFailure, JobKeys, JobPolicy, NewJob, Outcome, Retry, Unique, When},
+    job::{Backoff, JobBody, JobFailure, JobPolicy, NewJob, Outcome, Retry, Unique, When},
     op::{Claim, Commit, IdempotencyKey, Op, Require, Settle},
-    queue::{Fairness, Overflow, QueueConfig, Rate, Retention},
+    queue::{Overflow, QueueConfig, Retention},
     rules::mix,
     store::{DeadFilter, JobFilter, Query},
 };
 
-use super::step::{Asked, Config, Do, Due, How, Look, Pick, Work};
+use super::{
+    locks::Grants,
+    step::{Asked, Config, Do, Due, How, Look, Pick, Work},
+};
 use crate::{clock::START, world::name};
 
 /// One grant, as each side named it.
@@ -41,12 +41,21 @@ pub(super) struct Cast {
     pub jobs: Vec<JobId>,
     /// Every grant, in that order.
     pub leases: Vec<Granted>,
+    /// Every grant of a lock.
+    pub grants: Grants,
     draws: u64,
 }
 
 impl Cast {
     pub(super) fn new() -> Cast {
-        Cast { ids: JobIds::default(), known_ids: known_ids(), jobs: vec![], leases: vec![], draws: 0 }
+        Cast {
+            ids: JobIds::default(),
+            known_ids: known_ids(),
+            jobs: vec![],
+            leases: vec![],
+            grants: Grants::default(),
+            draws: 0,
+        }
     }
 
     /// The same commit for both sides: they differ in the leases they know.
@@ -59,7 +68,13 @@ impl Cast {
         });
         let ops: Vec<(Op, Op)> = asked.ops.iter().map(|op| self.op(now, op)).collect();
         let require = |side| asked.require.iter().map(|pick| self.require(*pick, side)).collect();
-        let (require_tested, require_reference) = (require(Side::Tested), require(Side::Reference));
+        let (mut require_tested, mut require_reference): (Vec<_>, Vec<_>) =
+            (require(Side::Tested), require(Side::Reference));
+        if let Some(pick) = asked.require_lock {
+            let (tested, reference) = self.grants.require(pick);
+            require_tested.push(tested);
+            require_reference.push(reference);
+        }
         let (tested, reference) = ops.into_iter().unzip();
         (
             Commit { key, require: require_tested, ops: tested, entropy },
@@ -132,6 +147,7 @@ impl Cast {
                 subject: n.to_string(),
                 detail: String::new(),
             })),
+            Do::Lock(op) => self.grants.op(op),
         }
     }
 
@@ -166,10 +182,6 @@ impl Cast {
                 retain_ms: work.retain_ms,
             },
             unique: work.unique.map(|(key, for_ms)| Unique { key: format!("u{key}").into(), for_ms }),
-            keys: JobKeys {
-                concurrency: work.concurrency_key.map(|key| format!("c{key}").into()),
-                fairness: work.fairness_key.map(|key| format!("f{key}").into()),
-            },
         }
     }
 
@@ -236,15 +248,6 @@ fn queue_config(config: Config) -> QueueConfig {
             completed_count: config.completed_count,
             dead_ms: config.dead_ms,
         },
-        concurrency: config.limits.concurrency,
-        key_concurrency: config.limits.key_concurrency,
-        rate: config.limits.rate.map(|(per_ms, count)| Rate { per_ms, count }),
-        fairness: config.limits.fairness.map(|weighted| {
-            let weights = [("f0".into(), 3_000), ("f1".into(), 700)];
-            let weights: BTreeMap<_, _> = weights.into_iter().filter(|_| weighted).collect();
-            Fairness { weights: weights.into() }
-        }),
-        ageing_ms: config.limits.ageing_ms,
     }
 }
 
@@ -265,5 +268,6 @@ pub(super) fn query(look: &Look) -> (Query, u32) {
             (Query::Dead(filter), *limit)
         }
         Look::Queues { limit } => (Query::Queues, *limit),
+        Look::Locks { prefix, limit } => (Query::Locks { prefix: prefix.then(|| "l:".to_owned()) }, *limit),
     }
 }

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_core::{
-    QueueName, Timestamp,
+    JobId, QueueName, Timestamp,
     job::{JobRecord, JobState},
+    lock::LockRecord,
+    op::{Claim, Reply},
     queue::{Depth, QueueRecord},
     store::{JobFilter, Query, Record},
 };
@@ -18,6 +20,7 @@ pub(super) struct View {
     /// Newest first.
     pub jobs: Vec<JobRecord>,
     pub queues: BTreeMap<QueueName, QueueRecord>,
+    pub locks: Vec<LockRecord>,
 }
 
 impl View {
@@ -27,7 +30,8 @@ impl View {
             other => panic!("a list of queues held {other:?}"),
         };
         let queues = world.list_by(&Query::Queues, 1_000).await.into_iter().map(queue).collect();
-        View { now: world.now(), jobs: world.jobs(JobFilter::default()).await, queues }
+        let locks = world.locks(None, 1_000).await;
+        View { now: world.now(), jobs: world.jobs(JobFilter::default()).await, queues, locks }
     }
 }
 
@@ -97,4 +101,40 @@ fn counts_are_right(view: &View, queue: &QueueRecord) -> Outcomes {
         return Err(format!("queue {}'s oldest job is {age:?} ms old, not {shown:?}", queue.name));
     }
     Ok(())
+}
+
+/// A claim takes exactly what the lists before it said was runnable, in the order of the contract.
+pub(super) fn claim_was_right(before: &View, claim: &Claim, reply: &Reply) -> Outcomes {
+    let Reply::Claimed(grants) = reply else { return Err(format!("a claim was answered with {reply:?}")) };
+    let expected = runnable(before, claim);
+    let granted: Vec<JobId> = grants.iter().map(|grant| grant.id).collect();
+    if granted == expected {
+        return Ok(());
+    }
+    Err(format!("{granted:?} were handed out; by the lists it was {expected:?}'s turn"))
+}
+
+fn runnable(view: &View, claim: &Claim) -> Vec<JobId> {
+    let mut taken = vec![];
+    let mut bytes = 0;
+    for name in &claim.queues {
+        if view.queues.get(name).is_none_or(|queue| queue.paused) {
+            continue;
+        }
+        let due = |job: &&JobRecord| {
+            let alive = job.expires_at.is_none_or(|at| at > view.now);
+            job.queue == *name && job.state == JobState::Available && alive && !taken.contains(&job.id)
+        };
+        let mut due: Vec<_> = view.jobs.iter().filter(due).collect();
+        due.sort_by_key(|job| (job.priority, job.run_at, job.id));
+        for job in due {
+            bytes += job.body.size() as u64;
+            let full = taken.len() as u64 >= u64::from(claim.max);
+            if full || bytes > claim.max_bytes && !taken.is_empty() {
+                return taken;
+            }
+            taken.push(job.id);
+        }
+    }
+    taken
 }

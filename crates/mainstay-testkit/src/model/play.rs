@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mainstay_core::{
     LeaseId, Store, Token,
-    clock::Clock,
     job::JobRecord,
+    lock::LockOp,
     memory::MemoryStore,
     op::{Committed, Op, Rejection, Reply},
     store::{DeadFilter, JobFilter, Query, Record, TokenOrder},
@@ -14,8 +14,8 @@ use mainstay_core::{
 use super::{
     cast::{Cast, Granted, query, queue_name},
     check::{self, View},
-    limits::{self, Ledger},
-    step::{Asked, Do, Look, Step},
+    locks::{self, DoLock, LOCKS, TICKETS, release_was_right},
+    step::{Asked, Do, Look, Step, alone},
 };
 use crate::{clock::ManualClock, harness::Harness, world::World};
 
@@ -31,8 +31,7 @@ const FULL_LOOK_EVERY: usize = 16;
 pub(super) async fn play(world: &mut World, steps: &[Step]) -> Outcomes {
     let clock = world.harness().clock().clone();
     let reference = World::open(Box::new(Reference(clock))).await;
-    let ledger = Ledger::default();
-    let mut play = Play { reference, cast: Cast::new(), ledger, last_token: Token(0), restarted: false };
+    let mut play = Play { reference, cast: Cast::new(), last_token: Token(0), restarted: false };
     for (n, step) in steps.iter().enumerate() {
         let at = |what: String| format!("step {n}, {step:?}: {what}");
         play.step(world, step).await.map_err(at)?;
@@ -59,7 +58,6 @@ impl Harness for Reference {
 struct Play {
     reference: World,
     cast: Cast,
-    ledger: Ledger,
     last_token: Token,
     /// Token numbers and body numbers are the store's own business since.
     restarted: bool,
@@ -88,9 +86,7 @@ impl Play {
         }
         self.maintain(world).await;
         let view = View::of(world).await;
-        let configures = |asked: &Asked| asked.ops.iter().any(|op| matches!(op, Do::Configure { .. }));
-        let same_limits = !matches!(step, Step::Submit(commits) if commits.iter().any(configures));
-        self.ledger.never_exceeded(&view, same_limits)?;
+        self.cast.grants.hold(&view.locks, view.now)?;
         check::invariants(&view)
     }
 
@@ -99,6 +95,16 @@ impl Play {
             [Asked { key: None, ops, .. }] if matches!(ops[..], [Do::Claim { .. }]) => {
                 Some(View::of(world).await)
             }
+            _ => None,
+        };
+        let released = match commits {
+            [Asked { key: None, require_lock: None, require: None, ops }] => match &ops[..] {
+                [Do::Lock(DoLock::Release { .. })] => {
+                    self.maintain(world).await;
+                    Some(world.locks(None, 1_000).await)
+                }
+                _ => None,
+            },
             _ => None,
         };
         let (mut tested, mut reference) = (vec![], vec![]);
@@ -111,14 +117,22 @@ impl Play {
             Some(Op::Claim(claim)) => Some(claim.clone()),
             _ => None,
         });
-        let (asked, now) = (tested.clone(), world.clock().now().store);
+        let release = tested.first().and_then(|commit| match commit.ops.first() {
+            Some(Op::Lock(LockOp::Release { name, lease })) => Some((name.clone(), lease.token)),
+            _ => None,
+        });
         let answers = world.submit(tested).await;
         let expected = self.reference.submit(reference).await;
         self.compare_answers(&answers, &expected)?;
         if let (Some(view), Some(claim), [Ok(done)]) = (runnable, claim, &answers[..]) {
-            limits::claim_was_right(&view, &self.ledger, &claim, &done.replies[0], now)?;
+            check::claim_was_right(&view, &claim, &done.replies[0])?;
         }
-        self.ledger.note(&asked, &answers, now)?;
+        if let (Some(before), Some((name, token)), [Ok(_)]) = (released, release, &answers[..]) {
+            let before = before.iter().find(|lock| lock.name == name);
+            let before = before.ok_or_else(|| format!("{name} was released, but was not held"))?;
+            let after = world.show_lock(name.as_str()).await;
+            release_was_right(before, token, after.as_ref())?;
+        }
         self.note_grants(world, &answers, &expected)
     }
 
@@ -142,6 +156,7 @@ impl Play {
         for (answer, expected) in answers.iter().zip(expected) {
             let (Ok(answer), Ok(expected)) = (answer, expected) else { continue };
             for (reply, expected) in answer.replies.iter().zip(&expected.replies) {
+                self.cast.grants.note(reply, expected);
                 let (Reply::Claimed(grants), Reply::Claimed(expected)) = (reply, expected) else { continue };
                 for (grant, expected) in grants.iter().zip(expected) {
                     if answer.repeated {
@@ -185,6 +200,7 @@ impl Play {
         self.compare_lists(world, &Query::Queues, 1_000).await?;
         self.compare_lists(world, &Query::AccessTokens, 1_000).await?;
         self.compare_lists(world, &Query::Audit, 1_000).await?;
+        self.compare_lists(world, &Query::Locks { prefix: None }, 1).await?;
         for queue in 0..3 {
             let dead = DeadFilter { queue: queue_name(queue), kind: None, error_type: None };
             self.compare_lists(world, &Query::Dead(dead), 3).await?;
@@ -200,6 +216,10 @@ impl Play {
     fn plain_record(&self, record: Record) -> Record {
         match record {
             Record::Job(job) => Record::Job(Box::new(self.plain_job(*job))),
+            Record::Lock(mut lock) if self.restarted => {
+                lock.holders.iter_mut().for_each(|holder| holder.token = Token(0));
+                Record::Lock(lock)
+            }
             other => other,
         }
     }
@@ -225,10 +245,39 @@ impl Play {
             let expected = self.reference.try_op(extend(granted.reference)).await;
             same("an extend before a restart", &tested, &expected)?;
         }
+        self.quiet_locks(world).await?;
         world.reopen().await;
         self.restarted = true;
-        self.ledger.restarted(&View::of(world).await);
         self.look_at_everything(world).await
+    }
+
+    /// A restart makes every ticket absent, drops those that would not come again, counts every grant as collected,
+    /// and gives it its last time again. So all that is done just before, on both sides.
+    async fn quiet_locks(&mut self, world: &World) -> Outcomes {
+        for (lock, ticket, body) in (0..LOCKS)
+            .flat_map(|lock| (0..TICKETS).map(move |ticket| (lock, ticket)))
+            .flat_map(|(lock, ticket)| (0..2).map(move |body| (lock, ticket, body)))
+        {
+            let last_look = DoLock::Acquire {
+                lock,
+                mode: 0,
+                ttl_ms: 5_000,
+                delay_ms: 0,
+                ticket: Some(ticket),
+                body,
+                wait_ms: 0,
+                keep: false,
+            };
+            self.submit_alone(world, last_look).await?;
+        }
+        for grant in self.cast.grants.picks() {
+            self.submit_alone(world, DoLock::Renew { grant, ttl_ms: Some(20_000) }).await?;
+        }
+        Ok(())
+    }
+
+    async fn submit_alone(&mut self, world: &World, op: DoLock) -> Outcomes {
+        Box::pin(self.submit(world, &[alone(Do::Lock(op))])).await
     }
 }
 
@@ -240,6 +289,7 @@ fn forget_numbers(reply: &mut Reply) {
             grant.n = 0;
             grant.lease = LeaseId { token: Token(0), nonce: 0 };
         }),
+        Reply::Lock(reply) => locks::forget_numbers(reply),
         _ => {}
     }
 }

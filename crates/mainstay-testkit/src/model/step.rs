@@ -3,6 +3,8 @@
 use mainstay_core::job::{Jitter, JobState};
 use proptest::{collection::vec, option, prelude::*};
 
+use super::locks;
+
 /// Something happens.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -24,6 +26,8 @@ pub(super) struct Asked {
     /// Scope and fingerprint.
     pub key: Option<(u8, u8)>,
     pub require: Option<Pick>,
+    /// The token of one of the grants of locks so far is to be live.
+    pub require_lock: Option<Pick>,
     pub ops: Vec<Do>,
 }
 
@@ -49,6 +53,7 @@ pub(super) enum Do {
     Grant { token: u8 },
     Revoke { token: u8 },
     Audit(u8),
+    Lock(locks::DoLock),
 }
 
 #[derive(Clone, Debug)]
@@ -60,8 +65,6 @@ pub(super) struct Work {
     pub due: Due,
     pub expires_in: Option<u64>,
     pub unique: Option<(u8, Option<u64>)>,
-    pub concurrency_key: Option<u8>,
-    pub fairness_key: Option<u8>,
     pub max_attempts: u32,
     pub max_crashes: Option<u32>,
     pub jitter: Jitter,
@@ -97,19 +100,6 @@ pub(super) struct Config {
     pub completed_ms: u64,
     pub completed_count: u64,
     pub dead_ms: u64,
-    pub limits: Limits,
-}
-
-/// What bounds and orders the hand-out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    pub concurrency: Option<u32>,
-    pub key_concurrency: Option<u32>,
-    /// `per_ms` and `count`.
-    pub rate: Option<(u64, u64)>,
-    /// With weights or without.
-    pub fairness: Option<bool>,
-    pub ageing_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +107,7 @@ pub(super) enum Look {
     Jobs { queue: Option<u8>, state: Option<JobState>, kind: Option<u8>, tag: Option<u8>, limit: u32 },
     Dead { queue: u8, kind: Option<u8>, boom: Option<bool>, limit: u32 },
     Queues { limit: u32 },
+    Locks { prefix: bool, limit: u32 },
 }
 
 /// Sequences of one to `most` steps.
@@ -124,55 +115,9 @@ pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Step>> {
     vec(step(), 1..=most)
 }
 
-/// The same, of a world in which many jobs crowd before few places.
-pub(super) fn crowds(most: usize) -> impl Strategy<Value = Vec<Step>> {
-    let one = |op| Step::Submit(vec![Asked { key: None, require: None, ops: vec![op] }]);
-    let configured = || {
-        (0..3_u8, limits()).prop_map(move |(queue, limits)| {
-            let config = Config {
-                max_depth: None,
-                drop_oldest: false,
-                max_crashes: None,
-                completed_ms: 86_400_000,
-                completed_count: 1_000_000,
-                dead_ms: 86_400_000,
-                limits,
-            };
-            one(Do::Configure { queue: queue.min(1), config })
-        })
-    };
-    let job = (work(), 0..3_u8).prop_map(|(work, queue)| Work {
-        queue: queue.min(1),
-        known_id: None,
-        unique: None,
-        expires_in: work.expires_in.filter(|ms| ms % 2 == 0),
-        ..work
-    });
-    let jobs = vec(job.prop_map(|work| Do::Enqueue(Box::new(work))), 1..5);
-    let jobs = jobs.prop_map(|ops| Step::Submit(vec![Asked { key: None, require: None, ops }]));
-    let claim = (prop::bool::ANY, 1..6_u32, lease()).prop_map(move |(both, max, lease_ms)| {
-        let queues = if both { vec![0, 1] } else { vec![0] };
-        one(Do::Claim { queues, max, max_bytes: 1 << 20, lease_ms, worker: None })
-    });
-    let settle = (pick(), how()).prop_map(move |(lease, how)| one(Do::Settle { lease, how, once: false }));
-    let step = prop_oneof![
-        20 => jobs,
-        30 => claim,
-        25 => settle,
-        12 => prop_oneof![4 => 1..400_u64, 1 => time()].prop_map(Step::Advance),
-        4 => configured(),
-        8 => vec(asked(), 1..4).prop_map(Step::Submit),
-        3 => pick().prop_map(move |pick| one(Do::Cancel(pick))),
-        1 => (-5_000_i64..5_000).prop_map(Step::SetWall),
-        1 => Just(Step::Restart),
-    ];
-    (vec(configured(), 2), vec(step, 1..=most))
-        .prop_map(|(first, then)| first.into_iter().chain(then).collect())
-}
-
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        40 => op().prop_map(|op| Step::Submit(vec![Asked { key: None, require: None, ops: vec![op] }])),
+        40 => op().prop_map(|op| Step::Submit(vec![alone(op)])),
         8 => vec(asked(), 1..4).prop_map(Step::Submit),
         12 => time().prop_map(Step::Advance),
         1 => prop_oneof![-40_000_i64..40_000, -200_000_000_i64..200_000_000].prop_map(Step::SetWall),
@@ -181,11 +126,18 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A commit of one op.
+pub(super) fn alone(op: Do) -> Asked {
+    Asked { key: None, require: None, require_lock: None, ops: vec![op] }
+}
+
 fn asked() -> impl Strategy<Value = Asked> {
     let key = option::weighted(0.4, (0..3_u8, prop_oneof![9 => Just(0_u8), 1 => Just(1)]));
-    (key, option::weighted(0.2, pick()), vec(op(), 1..5)).prop_map(|(key, require, ops)| Asked {
+    let requires = (option::weighted(0.2, pick()), option::weighted(0.1, pick()));
+    (key, requires, vec(op(), 1..5)).prop_map(|(key, (require, require_lock), ops)| Asked {
         key,
         require,
+        require_lock,
         ops,
     })
 }
@@ -211,12 +163,13 @@ fn op() -> impl Strategy<Value = Do> {
         2 => (queue(), vec(pick(), 0..4)).prop_map(|(queue, jobs)| Do::RequeueDead { queue, jobs }),
         1 => (queue(), vec(pick(), 0..4)).prop_map(|(queue, jobs)| Do::DeleteDead { queue, jobs }),
         1 => (queue(), 1..4_u32).prop_map(|(queue, limit)| Do::Purge { queue, limit }),
-        4 => (queue(), config()).prop_map(|(queue, config)| Do::Configure { queue, config }),
+        3 => (queue(), config()).prop_map(|(queue, config)| Do::Configure { queue, config }),
         3 => (queue(), prop::bool::weighted(0.4)).prop_map(|(queue, paused)| Do::Pause { queue, paused }),
         2 => queue().prop_map(|queue| Do::DeleteQueue { queue }),
         1 => (0..3_u8).prop_map(|token| Do::Grant { token }),
         1 => (0..3_u8).prop_map(|token| Do::Revoke { token }),
         1 => any::<u8>().prop_map(Do::Audit),
+        30 => locks::op().prop_map(Do::Lock),
     ]
 }
 
@@ -238,8 +191,7 @@ fn work() -> impl Strategy<Value = Work> {
         option::weighted(0.15, time()),
     );
     let body = (0..2_u8, option::of(0..2_u8), 0..60_usize);
-    let keys = (option::weighted(0.5, 0..3_u8), option::weighted(0.5, 0..3_u8));
-    (where_and_when, limits, body, keys).prop_map(|(a, b, c, keys)| Work {
+    (where_and_when, limits, body).prop_map(|(a, b, c)| Work {
         queue: a.0,
         known_id: a.1,
         priority: a.2,
@@ -254,8 +206,6 @@ fn work() -> impl Strategy<Value = Work> {
         kind: c.0,
         tag: c.1,
         payload: c.2,
-        concurrency_key: keys.0,
-        fairness_key: keys.1,
     })
 }
 
@@ -279,35 +229,9 @@ fn config() -> impl Strategy<Value = Config> {
         ms(),
         prop_oneof![2 => Just(1_000_000_u64), 1 => 0..4_u64],
         ms(),
-        limits(),
     )
-        .prop_map(
-            |(max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms, limits)| Config {
-                max_depth,
-                drop_oldest,
-                max_crashes,
-                completed_ms,
-                completed_count,
-                dead_ms,
-                limits,
-            },
-        )
-}
-
-fn limits() -> impl Strategy<Value = Limits> {
-    (
-        option::weighted(0.4, 1..4_u32),
-        option::weighted(0.5, 1..3_u32),
-        option::weighted(0.25, (1..3_000_u64, 1..4_u64)),
-        option::weighted(0.4, any::<bool>()),
-        option::weighted(0.3, 1..5_000_u64),
-    )
-        .prop_map(|(concurrency, key_concurrency, rate, fairness, ageing_ms)| Limits {
-            concurrency,
-            key_concurrency,
-            rate,
-            fairness,
-            ageing_ms,
+        .prop_map(|(max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms)| {
+            Config { max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms }
         })
 }
 
@@ -321,14 +245,15 @@ fn look() -> impl Strategy<Value = Look> {
         .prop_map(|(queue, state, kind, tag, limit)| Look::Jobs { queue, state, kind, tag, limit });
     let dead = (queue(), option::of(0..2_u8), option::of(any::<bool>()), limit())
         .prop_map(|(queue, kind, boom, limit)| Look::Dead { queue, kind, boom, limit });
-    prop_oneof![4 => jobs, 2 => dead, 1 => limit().prop_map(|limit| Look::Queues { limit })]
+    let locks = (any::<bool>(), limit()).prop_map(|(prefix, limit)| Look::Locks { prefix, limit });
+    prop_oneof![4 => jobs, 2 => dead, 1 => limit().prop_map(|limit| Look::Queues { limit }), 1 => locks]
 }
 
 fn queue() -> impl Strategy<Value = u8> {
     0..3_u8
 }
 
-fn pick() -> impl Strategy<Value = Pick> {
+pub(super) fn pick() -> impl Strategy<Value = Pick> {
     prop_oneof![4 => 0..4_usize, 1 => 0..80_usize].prop_map(Pick)
 }
 
@@ -337,6 +262,6 @@ fn lease() -> impl Strategy<Value = u64> {
     prop_oneof![1 => 1..1_000_u64, 3 => 1_000..30_000_u64]
 }
 
-fn time() -> impl Strategy<Value = u64> {
+pub(super) fn time() -> impl Strategy<Value = u64> {
     prop_oneof![2 => 0..50_u64, 3 => 50..5_000_u64, 2 => 5_000..40_000_u64, 1 => Just(90_000_000_u64)]
 }

@@ -2,5 +2,6 @@
 
 mod conformance;
 mod harness;
+mod history;
 mod judges;
 mod model;

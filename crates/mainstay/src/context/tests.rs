@@ -437,3 +437,57 @@ mod http_headers {
         assert_eq!(theirs.criticality(), Criticality::Sheddable);
     }
 }
+
+#[test]
+fn an_event_carries_the_context_of_its_publisher_in_extension_attributes() {
+    use mainstay_core::{TopicName, event::Event};
+    let context = Context::new()
+        .with_request_id(RequestId::parse("req-7").unwrap())
+        .with_trace_state(TraceState::parse("vendor=1").unwrap())
+        .with_criticality(Criticality::Sheddable)
+        .with_time_limit(crate::secs(1))
+        .with_field("tenant", "acme")
+        .with_field("cents", 5);
+    let mut event = Event::new("1", &TopicName::new("orders").unwrap(), "{}");
+    event.extensions = context.extensions();
+    assert_eq!(event.problems(), []);
+    assert_eq!(&**event.extension("requestid").unwrap(), "\"req-7\"");
+    let delivery = Context::of_event(&event);
+    assert_eq!(delivery.request_id(), context.request_id());
+    let (trace, theirs) = (delivery.trace().unwrap(), context.trace().unwrap());
+    assert_eq!((trace.trace_id, trace.parent_id), (theirs.trace_id, Some(theirs.span_id)));
+    assert_eq!(delivery.trace_state().as_str(), Some("vendor=1"));
+    assert_eq!(delivery.criticality(), Criticality::Sheddable);
+    assert_eq!(delivery.deadline(), None);
+    let mut fields = Vec::new();
+    delivery.each_field(&mut |name, value| fields.push((name.to_owned(), value.clone())));
+    assert_eq!(fields, [("cents".to_owned(), 5_u64.into()), ("tenant".to_owned(), "acme".into())]);
+}
+
+#[test]
+fn an_event_without_a_context_or_with_a_forged_one_still_has_one() {
+    use mainstay_core::{TopicName, event::Event};
+    let mut event = Event::new("1", &TopicName::new("orders").unwrap(), "{}");
+    assert!(Context::of_event(&event).request_id().is_some());
+    let forged =
+        [("traceparent", "\"nonsense\""), ("requestid", "\"a\\nb\""), ("mainstaycontext", "\"[1]\"")];
+    event.extensions = forged.map(|(name, value)| (name.into(), value.into())).into();
+    let context = Context::of_event(&event);
+    assert!(context.trace().is_some());
+    assert_ne!(context.request_id().unwrap().as_str(), "a\nb");
+}
+
+#[test]
+fn what_is_carried_on_holds_on_to_nothing_and_knows_everything_but_the_deadline() {
+    let origin = Context::new().with_field("tenant", "acme");
+    let request = origin.clone().with_time_limit(crate::secs(1)).with_attempt(3);
+    let on = request.carried_on();
+    assert!(on.0.as_ref().is_some_and(|inner| inner.origin.is_empty()));
+    assert_eq!((on.request_id(), on.trace()), (request.request_id(), request.trace()));
+    assert_eq!((on.deadline(), on.attempt()), (None, 1));
+    on.set("card", "visa");
+    let mut fields = Vec::new();
+    on.each_field(&mut |name, _| fields.push(name.to_owned()));
+    assert_eq!(fields, ["tenant", "card"]);
+    origin.each_field(&mut |name, _| assert_eq!(name, "tenant"));
+}

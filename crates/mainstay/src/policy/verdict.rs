@@ -145,6 +145,7 @@ impl Classified for mainstay_core::Error {
 impl Classified for JobError {
     fn verdict(&self) -> Verdict {
         match self.0 {
+            Ending::Retry { after: Some(after), .. } => Verdict::RetryAfter(after),
             Ending::Retry { .. } => Verdict::Retry,
             Ending::Permanent { .. } => Verdict::Permanent,
             Ending::Snooze(_) | Ending::Cancel => Verdict::Ignored,

@@ -240,6 +240,16 @@ pub(super) const CATALOG: &[Entry] = &[
     entry("mainstay.statsd.packets", Counter, Count, "", "Packets sent to StatsD"),
     entry("mainstay.statsd.dropped", Counter, Count, "", "Packets that StatsD did not take"),
     entry("mainstay.job.duration", Histogram, Seconds, "kind, outcome", "Duration of job attempts"),
+    entry(
+        "mainstay.event.duration",
+        Histogram,
+        Seconds,
+        "subscriber, outcome",
+        "Duration of attempts at deliveries of events",
+    ),
+    entry("mainstay.bus.published", Counter, Count, "topic", "Events published on a bus of the process"),
+    entry("mainstay.bus.dropped", Counter, Count, "subscriber", "Events that a subscription had no room for"),
+    entry("mainstay.bus.dead", Counter, Count, "subscriber", "Events that a subscription gave up on"),
     entry("mainstay.workers.claim_errors", Counter, Count, "", "Claims the store did not answer"),
     entry(
         "mainstay.workers.leases_lost",

@@ -24,6 +24,7 @@ pub use context::JobContext;
 use handler::Handler;
 use mainstay_core::name::{QueueName, WorkerName};
 pub(crate) use part::WorkersPart;
+pub(crate) use run::guard;
 use serde::Serialize;
 use tower::{Layer, Service, util::BoxCloneSyncService};
 
@@ -210,6 +211,13 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
 /// How many jobs run at once; made from a number or a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency(usize);
+
+impl Concurrency {
+    /// At most so many, at least 1.
+    pub(crate) fn most(self) -> usize {
+        self.0.max(1)
+    }
+}
 
 impl From<usize> for Concurrency {
     fn from(jobs: usize) -> Self {

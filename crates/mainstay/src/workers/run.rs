@@ -271,7 +271,7 @@ fn attempt_context(grant: &Grant, kind: &str) -> Context {
 }
 
 /// One attempt under a policy. Trying again is the job's own business, so the policy never does.
-async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
+pub(crate) async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
     target: &Target,
     attempt: impl FnOnce() -> Fut,
 ) -> Result<T, JobError> {

@@ -1,6 +1,7 @@
 //! Behaviour of the chassis on real sockets and real processes.
 
 mod admin;
+mod bus;
 mod call_site;
 mod components;
 mod config;

@@ -28,7 +28,10 @@ pub(crate) fn code(reason: &Reason) -> Code {
         Reason::LeaseLost => Code::LeaseLost,
         Reason::AlreadySettled => Code::AlreadySettled,
         Reason::StateConflict(_) => Code::StateConflict,
-        Reason::QueueFull { .. } => Code::QueueFull,
+        // A line of waiters is a bounded queue as well.
+        Reason::QueueFull { .. } | Reason::LocksFull { .. } => Code::QueueFull,
+        Reason::LockHeld(_) => Code::LockHeld,
+        Reason::LockLost => Code::LockLost,
         Reason::IdempotencyMismatch => Code::IdempotencyMismatch,
         Reason::IdInOtherQueue(_) | Reason::Invalid { .. } => Code::ValidationFailed,
     }

@@ -5,15 +5,15 @@
 //! 3. `cell` measures one: `drive` is the closed loop of callers, the same for every subject;
 //! 4. the subjects: `raw` (the limit of the disk), `store` (in process), `single` and `batch` (over HTTP, with
 //!    `server` and `wire`);
-//! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server; `fair` how long a small
-//!    tenant waits behind a large one;
-//! 6. `latency`, `machine` and `report` count, look at the machine, and tell.
+//! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server;
+//! 6. `fanout` measures the event bus of a process, beside others;
+//! 7. `latency`, `machine` and `report` count, look at the machine, and tell.
 
 mod args;
 mod batch;
 mod cell;
 mod drive;
-mod fair;
+mod fanout;
 mod fill;
 mod latency;
 mod machine;
@@ -31,12 +31,13 @@ mod wire;
 
 use std::{fmt, process::ExitCode};
 
-pub use args::{BenchArgs, JobsArgs};
+pub use args::{BenchArgs, BusArgs, JobsArgs};
 
 /// Measures, and prints a table, or with `json` one JSON document. Exit code 1: something could not be measured.
 pub fn run(args: BenchArgs, json: bool) -> ExitCode {
     let done = match args {
         BenchArgs::Jobs(args) => run::jobs(&args, json),
+        BenchArgs::Bus(args) => bus(&args, json),
         BenchArgs::Cell { spec } => cell::run(&spec),
     };
     match done {
@@ -46,6 +47,11 @@ pub fn run(args: BenchArgs, json: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn bus(args: &BusArgs, json: bool) -> Result<()> {
+    let found = fanout::measure(args.rounds.max(1), args::seconds(args.cell_seconds))?;
+    report::say(&if json { found.document().to_string() } else { found.text() })
 }
 
 /// Why something could not be measured.

@@ -54,7 +54,11 @@ impl Report {
 
 /// Prints the report.
 pub(super) fn print(report: &Report, json: bool) -> Result<()> {
-    let text = if json { document(report).to_string() } else { text(report) };
+    say(&if json { document(report).to_string() } else { text(report) })
+}
+
+/// Prints an answer.
+pub(super) fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(Error::doing("cannot write the report"))
 }
@@ -155,13 +159,6 @@ fn once_lines(once: &Once) -> Vec<String> {
             number(median_of(&once.servers, |server| Some(server.memory?.rss as f64 / 1e6)), 1),
         ));
     }
-    if let Some(fair) = once.fair {
-        lines.push(format!(
-            "fairness: {} jobs of a small tenant behind {} of a large one, 64 callers that drain {:.0} jobs/s: the first \
-             was handed out after {:.1} ms, the last after {:.1} ms",
-            fair.small, fair.large, fair.drained_per_second, fair.first_ms, fair.last_ms,
-        ));
-    }
     lines
 }
 
@@ -170,22 +167,9 @@ fn bytes_per_waiting_job(once: &Once) -> Option<f64> {
     (once.backlog > 0).then(|| full.anon.saturating_sub(empty.anon) as f64 / once.backlog as f64)
 }
 
-/// With jobs waiting, against none; with keys, against none.
+/// With jobs waiting, against none.
 fn ratio_lines(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
-    for (place, _) in report.cells.iter().filter(|(place, _)| place.variant == Variant::Keys) {
-        let with = report.cycles(Variant::Keys, place.callers, place.backlog);
-        let without = report.cycles(Variant::Store, place.callers, place.backlog);
-        if let Some((with, without)) = with.zip(without) {
-            lines.push(format!(
-                "{} keys with a place each, {} callers, {} waiting: {:.2} of the cycles without keys",
-                Variant::Keys.keys(),
-                place.callers,
-                place.backlog,
-                with / without,
-            ));
-        }
-    }
     for (place, _) in report.cells.iter().filter(|(place, _)| place.backlog > 0) {
         let with = report.cycles(place.variant, place.callers, place.backlog);
         let without = report.cycles(place.variant, place.callers, 0);
@@ -228,12 +212,11 @@ fn document(report: &Report) -> Value {
         "waiting_job_bytes": bytes_per_waiting_job(once),
         "restart": { "waiting": once.backlog, "cold": once.cold, "warm": once.warm, "empty": once.empty },
         "empty_server": once.servers,
-        "fairness": once.fair,
         "failures": report.failures,
     })
 }
 
-fn median<T>(all: &[T], value: impl Fn(&T) -> f64) -> f64 {
+pub(super) fn median<T>(all: &[T], value: impl Fn(&T) -> f64) -> f64 {
     median_of(all, |one| Some(value(one))).unwrap_or(0.0)
 }
 
@@ -257,7 +240,7 @@ fn ms(value: f64) -> String {
 }
 
 /// A Markdown table, its columns as wide as they need to be; the first to the left, the others to the right.
-fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(rows: impl Iterator<Item = [String; N]>) -> String {
     let rows: Vec<[String; N]> = rows.collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(|column| width(column).max(2));

@@ -1,22 +1,14 @@
 //! The embedded store in this very process, through the seam every store has.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use mainstay::{
     Client,
     core::{
         JobId, QueueName,
-        job::{Grant, JobBody, JobState, NewJob, Outcome},
+        job::{JobBody, JobState, NewJob, Outcome},
         op::{Claim, Commit, Op, Reply, Settle},
         queue::{QueueConfig, Retention},
-        store::Interest,
     },
 };
 
@@ -30,8 +22,6 @@ use super::{
 pub(super) const KIND: &str = "bench";
 /// Long enough that none runs out in a cell.
 pub(super) const LEASE_MS: u64 = 600_000;
-/// How long a place may take to come free.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a store may take to close.
 const CLOSE: Duration = Duration::from_secs(30);
 
@@ -39,9 +29,6 @@ pub(super) struct InProcess {
     client: Client,
     queues: Vec<QueueName>,
     payload_bytes: usize,
-    keys: u64,
-    /// Jobs that were given a key.
-    keyed: AtomicU64,
 }
 
 /// One caller: its queue, its source of payloads, and the last job it completed.
@@ -96,14 +83,9 @@ pub(super) async fn make_queues(client: &Client, queues: &[QueueName], keep_fini
         ..QueueConfig::default()
     };
     for queue in queues {
-        client.put_queue(queue.clone(), config.clone()).await.map_err(Error::doing("cannot make a queue"))?;
+        client.put_queue(queue.clone(), config).await.map_err(Error::doing("cannot make a queue"))?;
     }
     Ok(())
-}
-
-/// The concurrency key of the `n`-th job, of so many; 0: none.
-pub(super) fn key(keys: u64, n: u64) -> Option<Arc<str>> {
-    (keys > 0).then(|| format!("key-{}", n % keys).into())
 }
 
 /// A job with a payload that does not compress.
@@ -121,9 +103,7 @@ pub(super) fn new_job(
 
 impl InProcess {
     pub(super) fn new(client: Client, spec: &Spec) -> Result<Arc<InProcess>> {
-        let (queues, keyed) = (queues(spec.queues)?, AtomicU64::new(client.entropy() % spec.keys.max(1)));
-        let (payload_bytes, keys) = (spec.payload_bytes, spec.keys);
-        Ok(Arc::new(InProcess { client, queues, payload_bytes, keys, keyed }))
+        Ok(Arc::new(InProcess { client, queues: queues(spec.queues)?, payload_bytes: spec.payload_bytes }))
     }
 
     async fn op(&self, op: Op) -> Result<Reply> {
@@ -135,24 +115,7 @@ impl InProcess {
         committed.replies.pop().ok_or_else(|| Error::new("the store answered nothing"))
     }
 
-    /// Only where jobs have keys may there be none to claim for a moment: when all that wait have the key of one that
-    /// runs.
-    async fn claim(&self, queue: &QueueName) -> Result<Grant> {
-        loop {
-            if let Some(grant) = self.try_claim(queue).await? {
-                return Ok(grant);
-            }
-            if self.keys == 0 {
-                return Err(Error::new("a job was lost: there was none to claim"));
-            }
-            let wait = self.client.store().wait(&[Interest::Queue(queue.clone())], PATIENCE).await;
-            if !wait.map_err(Error::doing("the store refused"))?.is_woken() {
-                return Err(Error::new("a job was lost: there was none to claim"));
-            }
-        }
-    }
-
-    async fn try_claim(&self, queue: &QueueName) -> Result<Option<Grant>> {
+    async fn claim(&self, queue: &QueueName) -> Result<mainstay::core::job::Grant> {
         let claim = Claim {
             queues: vec![queue.clone()],
             max: 1,
@@ -161,8 +124,10 @@ impl InProcess {
             worker: None,
         };
         match self.op(Op::Claim(claim)).await? {
-            Reply::Claimed(mut grants) if grants.iter().all(|grant| grant.body.is_some()) => Ok(grants.pop()),
-            _ => Err(Error::new("a claim was answered with something else")),
+            Reply::Claimed(mut grants) if grants.len() == 1 && grants[0].body.is_some() => {
+                Ok(grants.remove(0))
+            }
+            _ => Err(Error::new("a job was lost: there was none to claim")),
         }
     }
 }
@@ -181,10 +146,7 @@ impl Subject for InProcess {
 
     async fn cycle(&self, caller: &mut Caller, lap: &Lap) -> Result<u64> {
         let Caller { queue, random, text, last } = caller;
-        let mut job = new_job(&self.client, queue, random, self.payload_bytes, text);
-        if self.keys > 0 {
-            job.keys.concurrency = key(self.keys, self.keyed.fetch_add(1, Ordering::Relaxed));
-        }
+        let job = new_job(&self.client, queue, random, self.payload_bytes, text);
         lap.step(0, self.op(Op::Enqueue(Box::new(job)))).await?;
         let grant = lap.step(1, self.claim(queue)).await?;
         let outcome = Outcome::Complete { result: None };

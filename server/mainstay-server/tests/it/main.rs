@@ -15,7 +15,6 @@ mod dead;
 mod drain;
 mod keys;
 mod leases;
-mod limits;
 mod lost;
 mod pages;
 mod process;

@@ -49,8 +49,6 @@ fn text(job: &JobView, now: Timestamp) -> String {
         ("expires", shown(job.expires_at)),
         ("time limit", job.timeout_ms.map(span).unwrap_or_default()),
         ("unique key", job.unique.as_ref().map(|unique| unique.key.clone()).unwrap_or_default()),
-        ("concurrency", job.concurrency_key.clone().unwrap_or_default()),
-        ("fairness", job.fairness_key.clone().unwrap_or_default()),
         ("tags", job.tags.join(", ")),
         ("worker", job.worker.clone().unwrap_or_default()),
         ("lease ends", shown(job.lease_expires_at)),

@@ -1,0 +1,178 @@
+//! Tickets: an acquire that is sent again is the same acquire.
+
+use mainstay_core::{
+    lock::{Acquire, LockReply, MAX_WAITERS, PLACE_KEPT_MS, Ticket},
+    op::{Op, Reason},
+};
+
+use crate::world::{
+    LEASE_MS, World,
+    locks::{ask, poll, ticket, wait, withdraw_op},
+};
+
+pub(super) async fn a_ticket_sent_again_gets_the_same_grant(w: &mut World) {
+    let first = w.lock(poll(ask("l", "a"))).await;
+    w.advance(10);
+    assert_eq!(w.lock(poll(ask("l", "a"))).await, first);
+    w.held(ask("l", "a")).await;
+    assert_eq!(w.holders("l").await, ["a"]);
+    w.unlock(&first).await;
+}
+
+pub(super) async fn a_ticket_whose_grant_has_ended_is_an_ordinary_acquire(w: &mut World) {
+    let first = w.lock(poll(ask("l", "a"))).await;
+    w.unlock(&first).await;
+    let second = w.lock(poll(ask("l", "a"))).await;
+    assert!(second.token() > first.token());
+    w.advance(LEASE_MS);
+    let third = w.lock(poll(ask("l", "a"))).await;
+    assert!(third.token() > second.token());
+    w.advance(LEASE_MS);
+    w.lock(ask("l", "b")).await;
+    assert_eq!(w.queue_up(poll(ask("l", "a"))).await.position, Some(1));
+}
+
+pub(super) async fn the_same_ticket_with_another_body_is_a_mistake(w: &mut World) {
+    let other =
+        |ask: Acquire| Acquire { ticket: ask.ticket.map(|t| Ticket { fingerprint: [2; 16], ..t }), ..ask };
+    let held = w.lock(poll(ask("l", "a"))).await;
+    w.queue_up(poll(ask("l", "b"))).await;
+    for owner in ["a", "b"] {
+        assert_eq!(w.try_lock(other(poll(ask("l", owner)))).await, Err(Reason::IdempotencyMismatch));
+    }
+    w.unlock(&held).await;
+    w.lock(poll(ask("l", "b"))).await;
+    w.queue_up(other(poll(ask("l", "a")))).await;
+}
+
+pub(super) async fn a_ticket_is_the_business_of_its_lock(w: &mut World) {
+    let here = w.lock(poll(ask("here", "a"))).await;
+    let there = w.lock(poll(ask("there", "a"))).await;
+    assert_ne!(here.token(), there.token());
+}
+
+pub(super) async fn a_ticket_without_a_wait_gets_a_place_too(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    let waiting = w.queue_up(poll(ask("l", "b"))).await;
+    assert_eq!((waiting.position, waiting.waiters), (Some(1), 1));
+    assert_eq!(w.held(ask("l", "c")).await.waiters, 1, "it counts while it keeps its place");
+    let shown = w.show_lock("l").await.expect("held").waiters.remove(0);
+    assert_eq!((shown.position, shown.present, shown.since), (1, false, w.now()));
+    w.unlock(&held).await;
+    w.lock(poll(ask("l", "b"))).await;
+}
+
+pub(super) async fn a_ticket_keeps_its_place_for_ten_seconds(w: &mut World) {
+    w.lock(Acquire { ttl_ms: 100_000, ..ask("l", "a") }).await;
+    w.queue_up(poll(ask("l", "b"))).await;
+    w.queue_up(wait(ask("l", "c"))).await;
+    w.advance(PLACE_KEPT_MS - 1);
+    assert_eq!(w.queue_up(poll(ask("l", "b"))).await.position, Some(1));
+    w.advance(PLACE_KEPT_MS);
+    assert_eq!(w.line("l").await, ["c"]);
+    assert_eq!(w.queue_up(poll(ask("l", "b"))).await.position, Some(2), "it starts again");
+}
+
+pub(super) async fn a_poller_that_waits_longer_than_a_minute_keeps_its_place(w: &mut World) {
+    let held = w.lock(Acquire { ttl_ms: 1_000_000, ..ask("l", "a") }).await;
+    let long_poll = || Acquire { wait_ms: 60_000, ..poll(ask("l", "b")) };
+    w.queue_up(long_poll()).await;
+    w.queue_up(wait(ask("l", "c"))).await;
+    for _ in 0..5 {
+        // Its request ends after a minute, and it needs some seconds to come again.
+        w.advance(60_000 + PLACE_KEPT_MS - 1);
+        assert_eq!(w.queue_up(long_poll()).await.position, Some(1));
+    }
+    w.queue_up(wait(ask("l", "c"))).await;
+    w.unlock(&held).await;
+    assert_eq!(w.holders("l").await, ["b"]);
+}
+
+pub(super) async fn an_absent_ticket_is_passed_over_and_keeps_its_place(w: &mut World) {
+    let held = w.lock(Acquire { ttl_ms: 100_000, ..ask("l", "a") }).await;
+    w.queue_up(poll(ask("l", "b"))).await;
+    w.queue_up(wait(ask("l", "c"))).await;
+    w.queue_up(wait(ask("l", "d"))).await;
+    w.unlock(&held).await;
+    assert_eq!((w.holders("l").await, w.line("l").await), (vec!["c".into()], vec!["b".into(), "d".into()]));
+    let held = w.lock(wait(ask("l", "c"))).await;
+    assert_eq!(w.queue_up(wait(ask("l", "b"))).await.position, Some(1));
+    w.unlock(&held).await;
+    assert_eq!(w.holders("l").await, ["b"], "it is there now");
+}
+
+pub(super) async fn an_absent_ticket_keeps_nobody_from_a_free_lock(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(poll(ask("l", "b"))).await;
+    w.unlock(&held).await;
+    assert_eq!(w.show_lock("l").await, None, "it is free");
+    let passing = w.lock(ask("l", "c")).await;
+    assert_eq!(w.line("l").await, ["b"]);
+    w.unlock(&passing).await;
+    w.lock(poll(ask("l", "b"))).await;
+}
+
+pub(super) async fn a_ticket_without_a_connection_may_return(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    let b = Acquire { wait_ms: 60_000, ..poll(ask("l", "b")) };
+    w.queue_up(b.clone()).await;
+    w.op(withdraw_op(&b, true)).await;
+    w.advance(PLACE_KEPT_MS - 1);
+    assert_eq!(w.line("l").await, ["b"]);
+    assert_eq!(w.queue_up(b.clone()).await.position, Some(1));
+    w.op(withdraw_op(&b, true)).await;
+    w.op(withdraw_op(&b, true)).await;
+    w.advance(PLACE_KEPT_MS);
+    assert_eq!(w.line("l").await, [""; 0]);
+    // One that would not come again leaves at once.
+    w.queue_up(wait(ask("l", "c"))).await;
+    w.op(withdraw_op(&wait(ask("l", "c")), true)).await;
+    assert_eq!(w.line("l").await, [""; 0]);
+    w.unlock(&held).await;
+}
+
+pub(super) async fn a_ticket_collects_what_it_was_handed_when_its_connection_broke(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    let b = Acquire { wait_ms: 60_000, ..poll(ask("l", "b")) };
+    w.queue_up(b.clone()).await;
+    w.unlock(&held).await;
+    w.op(withdraw_op(&b, true)).await;
+    w.advance(9_999);
+    let grant = w.lock(b.clone()).await;
+    assert_eq!(grant.expires_at, w.now().plus_ms(LEASE_MS));
+    w.op(withdraw_op(&b, true)).await;
+    assert_eq!(w.lock(b).await, grant, "the answer may have been lost, its time runs all the same");
+}
+
+pub(super) async fn a_commit_that_has_to_wait_is_not_kept_under_a_key(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    let key = Some(ticket("commit"));
+    let commit = |w: &World| {
+        let acquire = Op::Lock(mainstay_core::lock::LockOp::Acquire(Box::new(wait(ask("l", "b")))));
+        mainstay_core::op::Commit { key, ..w.ops([acquire]) }
+    };
+    assert!(!w.commit(commit(w)).await.expect("it waits").repeated);
+    w.unlock(&held).await;
+    let done = w.commit(commit(w)).await.expect("it is granted");
+    assert!(matches!(&done.replies[..], [mainstay_core::op::Reply::Lock(LockReply::Granted(_))]));
+    assert!(w.commit(commit(w)).await.expect("again").repeated);
+}
+
+pub(super) async fn the_line_of_a_lock_is_bounded(w: &mut World) {
+    w.lock(ask("l", "a")).await;
+    let acquire = |n: usize| {
+        let ask = Acquire { ticket: Some(ticket(&format!("{n:016}"))), ..wait(ask("l", "w")) };
+        Op::Lock(mainstay_core::lock::LockOp::Acquire(Box::new(ask)))
+    };
+    let commit = w.ops((0..MAX_WAITERS).map(acquire));
+    w.commit(commit).await.expect("as many as there may be");
+    match w.refused(acquire(MAX_WAITERS)).await {
+        Reason::LocksFull { what, limit, .. } => assert_eq!((what, limit), ("waiters", 10_000)),
+        other => panic!("{other:?}"),
+    }
+    w.op(acquire(7)).await;
+    w.held(ask("l", "a try")).await;
+    let shown = w.show_lock("l").await.expect("held");
+    assert_eq!((shown.waiters.len(), shown.waiting), (1_000, MAX_WAITERS as u64));
+    w.lock(ask("other", "a")).await;
+}

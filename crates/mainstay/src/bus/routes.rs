@@ -1,0 +1,124 @@
+//! Who gets what.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use mainstay_core::topic::{FilterSet, TopicFilter, TopicName};
+use metrics::Counter;
+
+use super::{PublishError, outlet::Outlet};
+
+/// So many topics have their subscriptions at hand; with more than that they are looked up anew from time to time.
+const CACHED: usize = 10_000;
+
+#[derive(Default)]
+pub(super) struct Routes(RwLock<Table>);
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    closed: bool,
+    filters: FilterSet<u64>,
+    outlets: HashMap<u64, Arc<Outlet>>,
+    /// What the filters say, by topic.
+    cache: HashMap<TopicName, Arc<Route>>,
+}
+
+/// The subscriptions of a topic, in the order of their subscribing.
+pub(super) struct Route {
+    pub topic: TopicName,
+    pub outlets: Vec<Arc<Outlet>>,
+    pub published: Counter,
+}
+
+impl Routes {
+    /// # Errors
+    /// A topic that is none.
+    pub fn route(&self, topic: &str) -> Result<Arc<Route>, PublishError> {
+        if let Some(route) = self.read().cache.get(topic) {
+            return Ok(route.clone());
+        }
+        let name = TopicName::new(topic)
+            .map_err(|error| PublishError::Invalid(format!("topic `{topic}`: {error}")))?;
+        let mut table = self.write();
+        let mut ids = Vec::new();
+        table.filters.matches(&name, |id| ids.push(*id));
+        ids.sort_unstable();
+        let outlets = ids.iter().filter_map(|id| table.outlets.get(id).cloned()).collect();
+        let published = metrics::counter!("mainstay.bus.published", "topic" => topic.to_owned());
+        let route = Arc::new(Route { topic: name.clone(), outlets, published });
+        if table.cache.len() >= CACHED {
+            table.cache.clear();
+        }
+        table.cache.insert(name, route.clone());
+        Ok(route)
+    }
+
+    /// # Errors
+    /// A bus that is closed.
+    pub fn add<T>(
+        &self,
+        filter: &TopicFilter,
+        open: impl FnOnce(u64) -> (Arc<Outlet>, T),
+    ) -> Result<(Arc<Outlet>, T), PublishError> {
+        let mut table = self.write();
+        if table.closed {
+            return Err(PublishError::Closed);
+        }
+        let id = table.next;
+        table.next += 1;
+        let (outlet, other) = open(id);
+        table.filters.insert(filter, id);
+        table.outlets.insert(id, outlet.clone());
+        table.cache.retain(|topic, _| !filter.matches(topic));
+        Ok((outlet, other))
+    }
+
+    /// Ends a subscription: nothing new comes into its queue. Whether there was one.
+    pub fn remove(&self, id: u64) -> bool {
+        let mut table = self.write();
+        let Some(outlet) = table.outlets.remove(&id) else { return false };
+        table.filters.remove(&outlet.filter, &id);
+        table.cache.retain(|_, route| route.outlets.iter().all(|other| other.id != id));
+        drop(table);
+        // Whoever is publishing right now may still hold it.
+        outlet.queue.close();
+        true
+    }
+
+    /// Ends all, and takes no new ones.
+    pub fn close(&self) {
+        let mut table = self.write();
+        table.closed = true;
+        table.filters = FilterSet::default();
+        table.cache.clear();
+        let outlets = std::mem::take(&mut table.outlets);
+        drop(table);
+        outlets.values().for_each(|outlet| outlet.queue.close());
+    }
+
+    pub fn outlet(&self, id: u64) -> Option<Arc<Outlet>> {
+        self.read().outlets.get(&id).cloned()
+    }
+
+    /// In the order of their subscribing.
+    pub fn outlets(&self) -> Vec<Arc<Outlet>> {
+        let mut all: Vec<_> = self.read().outlets.values().cloned().collect();
+        all.sort_unstable_by_key(|outlet| outlet.id);
+        all
+    }
+
+    pub fn len(&self) -> usize {
+        self.read().outlets.len()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,56 @@
+//! An event on its way into the log.
+
+use mainstay_core::{
+    TopicName,
+    event::{Event as Stored, EventData, Publish},
+};
+
+use super::{
+    Event, EventBuilder,
+    envelope::{new_id, now},
+};
+use crate::{client::StoreError, context::Context};
+
+/// What can be published into the log: an [`Event`], or one with other attributes ([`Event::with`]).
+pub trait IntoPublish {
+    /// The event as a store takes it, with the current [`Context`], but for its deadline, as extension attributes.
+    ///
+    /// # Errors
+    /// A topic or an attribute that is not valid, named.
+    fn into_publish(self) -> Result<Publish, StoreError>;
+}
+
+impl<E: Event> IntoPublish for &E {
+    fn into_publish(self) -> Result<Publish, StoreError> {
+        EventBuilder::new(self).into_publish()
+    }
+}
+
+impl IntoPublish for EventBuilder {
+    fn into_publish(self) -> Result<Publish, StoreError> {
+        let topic = TopicName::new(&self.topic)
+            .map_err(|error| StoreError::invalid("topic", format!("`{}`: {error}", self.topic)))?;
+        let data = self.data.written().map_err(|error| StoreError::invalid("data", error))?;
+        let (own, id) = match self.id {
+            Some(id) => (true, id),
+            None => (false, new_id(now())),
+        };
+        let event = Stored {
+            id,
+            source: (*self.source).into(),
+            kind: (*self.kind).into(),
+            subject: self.subject,
+            time: None,
+            partition_key: self.key,
+            content_type: None,
+            data_schema: None,
+            extensions: Context::peek(Context::extensions),
+            data: EventData::Json(data),
+        };
+        if let Some(problem) = event.problems().into_iter().next() {
+            let detail = format!("`{}` {}", problem.attribute, problem.detail);
+            return Err(StoreError::invalid("event", detail));
+        }
+        Ok(if own { Publish::new(topic, event) } else { Publish::with_fresh_id(topic, event) })
+    }
+}
