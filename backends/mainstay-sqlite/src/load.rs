@@ -16,7 +16,7 @@ use mainstay_core::{
     access::AccessToken,
     engine::{
         Engine,
-        change::{Counters, PolicyId, QueueId},
+        change::{Counters, Phase, PolicyId, QueueId},
     },
     op::IdempotencyKey,
 };
@@ -110,6 +110,19 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         Ok(())
     })?;
     load_jobs(&mut engine, options, &queues, &policies)?;
+    each("edge", "SELECT waiter, subject, failure FROM edge", &mut |row| {
+        let waiter = row.job_id(0)?;
+        // A job that has finished may be waited for, if it is dead.
+        if engine.job(waiter).is_none_or(|(job, ..)| job.phase != Phase::Blocked) {
+            return Err(row.bad(0, "is of a job that does not wait"));
+        }
+        engine.load_edge(waiter, row.job_id(1)?, row.after_failure(2)?);
+        Ok(())
+    })?;
+    each("ended", "SELECT id, how FROM ended", &mut |row| {
+        engine.load_ended(row.job_id(0)?, row.ending(1)?);
+        Ok(())
+    })?;
     each("uniq", "SELECT queue, key, id, until FROM uniq", &mut |row| {
         let until = row.int_opt(3)?.map(mainstay_core::Timestamp);
         let id = QueueId(row.u32(0)?);

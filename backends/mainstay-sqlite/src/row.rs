@@ -6,9 +6,10 @@ use std::{path::Path, sync::Arc};
 
 use mainstay_core::{
     Error, JobId, LeaseId, StoreTime, Timestamp, Token, WorkerName,
+    after::{AfterFailure, WaitsFor},
     engine::change::{
-        Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase, PolicyId, QueueId,
-        SettledLease,
+        Ending, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase, PolicyId,
+        QueueId, SettledLease,
     },
     job::{Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobPolicy, JobState, Verb},
 };
@@ -31,7 +32,7 @@ pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
 pub(crate) const POLICY: &str =
     "id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, timeout_ms, retain_ms";
 /// The columns that [`Cells::body`] reads.
-pub(crate) const BODY: &str = "kind, tags, traceparent, meta, payload";
+pub(crate) const BODY: &str = "kind, tags, traceparent, meta, payload, waits_for, after_failure";
 /// The columns that [`Cells::failure`] reads.
 pub(crate) const FAILURE: &str = "attempt, at, type, message, backtrace";
 
@@ -305,7 +306,28 @@ impl Cells<'_> {
             traceparent: text(2)?,
             meta: text(3)?,
             payload: self.text(4)?.into(),
+            after: self.waits_for(5)?,
         })
+    }
+
+    fn waits_for(&self, i: usize) -> Result<Option<WaitsFor>, Error> {
+        let ids = match self.get(i)? {
+            ValueRef::Null => return Ok(None),
+            ValueRef::Blob(bytes) => bytes.as_chunks::<16>(),
+            other => return Err(self.bad(i, &format!("holds {}, not a blob", other.data_type()))),
+        };
+        let (ids, []) = ids else { return Err(self.bad(i, "is not made of ids of 16 bytes")) };
+        let ids = ids.iter().map(|id| JobId::from_bytes(*id)).collect::<Result<Vec<_>, _>>();
+        let jobs = ids.map_err(|e| self.bad(i, &e.to_string()))?.into();
+        Ok(Some(WaitsFor { jobs, failure: self.after_failure(i + 1)? }))
+    }
+
+    pub(crate) fn after_failure(&self, i: usize) -> Result<AfterFailure, Error> {
+        self.one_of(i, &AfterFailure::ALL)
+    }
+
+    pub(crate) fn ending(&self, i: usize) -> Result<Ending, Error> {
+        self.one_of(i, &Ending::ALL)
     }
 
     /// Tags as [`tags_text`] wrote them.

@@ -14,8 +14,12 @@ pub(crate) const APPLICATION_ID: i32 = 0x4d6e_5374;
 pub(crate) const VERSION: i32 = STEPS.len() as i32;
 
 /// Step `n` brings a file from format `n` to `n + 1`. A step that was released never changes.
-const STEPS: &[&str] =
-    &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
+];
 
 /// Makes the tables of a new file, brings an older file forward, and refuses what is not ours or too new.
 pub(crate) fn migrate(conn: &Connection, path: &Path) -> Result<(), Error> {

@@ -31,7 +31,7 @@ pub struct Limits {
     pub claim: u32,
     /// Queues one claim may name. Defaults to 100.
     pub claim_queues: usize,
-    /// Jobs one may wait for. Defaults to 1,000.
+    /// Jobs one may wait for. Defaults to 10,000, and no store takes more.
     pub after: usize,
     /// The shortest lease, in milliseconds. Defaults to 1 s.
     pub lease_min_ms: u64,
@@ -60,7 +60,7 @@ impl Default for Limits {
             commit: 1_000,
             claim: 1_000,
             claim_queues: 100,
-            after: 1_000,
+            after: 10_000,
             lease_min_ms: 1_000,
             lease_max_ms: 24 * 3_600 * 1_000,
             wait_max_ms: 60_000,

@@ -23,8 +23,10 @@ pub struct JobId([u8; 16]);
 pub struct InvalidJobId;
 
 impl JobId {
-    /// Above every id.
-    pub(crate) const MAX: JobId = JobId([0xff; 16]);
+    /// Above every id: the end of a range, never of a job.
+    pub const MAX: JobId = JobId([0xff; 16]);
+    /// Below every id: the begin of a range, never of a job.
+    pub const MIN: JobId = JobId([0; 16]);
 
     /// Reads an id in the hyphenated form; other versions than 7 are refused.
     pub fn parse(text: &str) -> Result<JobId, InvalidJobId> {

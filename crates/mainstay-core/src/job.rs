@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    after::{After, AfterFailure, WaitsFor},
     id::JobId,
     lease::{LeaseId, Token},
     name::{QueueName, WorkerName},
@@ -18,7 +19,7 @@ use crate::{
 pub enum JobState {
     /// `run_at` lies in the future.
     Scheduled,
-    /// Waits for other jobs. (No job gets here yet; dependencies are a later addition.)
+    /// Waits for other jobs.
     Blocked,
     /// Can be claimed.
     Available,
@@ -192,19 +193,30 @@ pub struct JobBody {
     pub tags: Vec<Arc<str>>,
     /// The W3C trace context of the enqueue.
     pub traceparent: Option<Arc<str>>,
+    /// What it waited for. Made by the store from [`NewJob::after`]; whatever a caller puts here is left out.
+    pub after: Option<WaitsFor>,
 }
 
 impl JobBody {
     /// A body with nothing but a kind and a payload.
     pub fn new(kind: &str, payload: &str) -> JobBody {
-        JobBody { kind: kind.into(), payload: payload.into(), meta: None, tags: vec![], traceparent: None }
+        JobBody {
+            kind: kind.into(),
+            payload: payload.into(),
+            meta: None,
+            tags: vec![],
+            traceparent: None,
+            after: None,
+        }
     }
 
     /// The bytes it takes in an answer, roughly; what the size bounds of claims are counted in.
     pub fn size(&self) -> usize {
         let meta = self.meta.as_ref().map_or(0, |m| m.len());
         let tags: usize = self.tags.iter().map(|t| t.len() + 3).sum();
-        self.kind.len() + self.payload.len() + meta + tags + self.traceparent.as_ref().map_or(0, |t| t.len())
+        let after = self.after.as_ref().map_or(0, |after| size_of_val(&*after.jobs));
+        let trace = self.traceparent.as_ref().map_or(0, |t| t.len());
+        self.kind.len() + self.payload.len() + meta + tags + trace + after
     }
 }
 
@@ -229,6 +241,10 @@ pub struct NewJob {
     pub policy: JobPolicy,
     /// Deduplication by key.
     pub unique: Option<Unique>,
+    /// Not before all of these have completed; at most [`crate::after::MAX_AFTER`].
+    pub after: Vec<After>,
+    /// What a dead one among those means. Defaults to [`AfterFailure::Wait`].
+    pub after_failure: AfterFailure,
 }
 
 impl NewJob {
@@ -244,6 +260,8 @@ impl NewJob {
             expires: None,
             policy: JobPolicy::default(),
             unique: None,
+            after: Vec::new(),
+            after_failure: AfterFailure::Wait,
         }
     }
 }
@@ -388,6 +406,8 @@ pub struct JobRecord {
     pub expires_at: Option<Timestamp>,
     /// The key it is unique by.
     pub unique_key: Option<Arc<str>>,
+    /// How many of the jobs it was to wait for ([`JobBody::after`]) it still waits for.
+    pub waiting_for: u32,
     /// The token of the live lease.
     pub token: Option<Token>,
     /// When the live lease runs out, projected to the wall clock.

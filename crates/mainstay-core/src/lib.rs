@@ -2,7 +2,8 @@
 //!
 //! Read the modules in this order:
 //!
-//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`queue`], [`lock`], [`topic`], [`event`], [`access`];
+//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`after`], [`queue`], [`lock`], [`topic`], [`event`],
+//!    [`access`];
 //! 2. what can be asked of a store and what it answers: [`op`], [`store`], [`error`];
 //! 3. the rules: [`rules`] are pure transition functions over one job, [`engine`] is the deterministic state
 //!    machine built from them. It is the memory store, the heart of the embedded store, and the executable
@@ -19,6 +20,7 @@
 //! ```
 
 pub mod access;
+pub mod after;
 pub mod clock;
 pub mod engine;
 pub mod error;

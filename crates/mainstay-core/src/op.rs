@@ -250,6 +250,10 @@ pub struct Enqueued {
     pub created_at: Timestamp,
     /// Nothing was added: id or unique key say it is there already.
     pub deduplicated: bool,
+    /// How close the queue is to refusing jobs, in thousandths: the larger of its depth and of the age of its oldest
+    /// available job, each as a part of its bound. `None`: it has no bound.
+    #[serde(default)]
+    pub pressure: Option<u16>,
 }
 
 /// The answers to a commit, one an op.
@@ -329,6 +333,21 @@ pub enum Reason {
         /// Its bound.
         max_depth: u64,
     },
+    /// The queue's workers are too far behind.
+    #[error(
+        "the oldest available job of queue `{queue}` waits since {age_ms} ms, longer than its max_age_ms of {max_age_ms}"
+    )]
+    QueueBehind {
+        /// Which queue.
+        queue: QueueName,
+        /// How long its oldest available job has been available, in milliseconds.
+        age_ms: u64,
+        /// Its bound.
+        max_age_ms: u64,
+    },
+    /// Entries of a job's `after` that name nothing it could wait for: where each stands, and what is wrong with it.
+    #[error("after: {}", .0.first().map_or("", |(_, detail)| detail))]
+    After(Vec<(u32, &'static str)>),
     /// The same idempotency key came with another body.
     #[error("this Idempotency-Key was used with another body")]
     IdempotencyMismatch,

@@ -39,6 +39,10 @@ pub struct QueueConfig {
     pub max_depth: Option<u64>,
     /// What a full queue does.
     pub overflow: Overflow,
+    /// Refuse jobs while the oldest available one has been available for longer, in milliseconds. `None`: never.
+    /// [`Overflow`] is about the depth alone.
+    #[serde(default)]
+    pub max_age_ms: Option<u64>,
     /// Crashes before a job is dead, unless the job says otherwise. `None`: 3.
     pub max_crashes: Option<u32>,
     /// How long finished jobs stay.

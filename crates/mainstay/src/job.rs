@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
+    after::{After, AfterFailure},
     id::JobId,
     job::{Backoff, JobBody, JobPolicy, NewJob, Unique, When},
     name::QueueName,
@@ -52,6 +53,8 @@ pub struct JobBuilder {
     policy: JobPolicy,
     unique: Option<Unique>,
     tags: Vec<Arc<str>>,
+    after: Vec<After>,
+    after_failure: AfterFailure,
 }
 
 impl JobBuilder {
@@ -67,6 +70,8 @@ impl JobBuilder {
             policy: J::policy(),
             unique: None,
             tags: Vec::new(),
+            after: Vec::new(),
+            after_failure: AfterFailure::Wait,
         }
     }
 
@@ -130,6 +135,22 @@ impl JobBuilder {
         self
     }
 
+    /// Not before this job has completed: one that exists ([`JobId`]), or one that the same commit adds before it
+    /// ([`CommitBuilder::add`](crate::client::CommitBuilder::add)). May be called again, for up to 10,000 jobs.
+    ///
+    /// The job is `blocked` until all of them have completed. One that is cancelled, deleted or forgotten cancels it;
+    /// [`after_failure`](JobBuilder::after_failure) is about one that is dead.
+    pub fn after(mut self, job: impl Into<After>) -> Self {
+        self.after.push(job.into());
+        self
+    }
+
+    /// What it means that a job it waits for is dead. Defaults to [`AfterFailure::Wait`]: the dead one may be requeued.
+    pub fn after_failure(mut self, what: AfterFailure) -> Self {
+        self.after_failure = what;
+        self
+    }
+
     /// A word to find it by.
     pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
         self.tags.push(tag.into());
@@ -173,6 +194,8 @@ impl IntoNewJob for JobBuilder {
             expires: self.expires,
             policy: self.policy,
             unique: self.unique,
+            after: self.after,
+            after_failure: self.after_failure,
         })
     }
 }

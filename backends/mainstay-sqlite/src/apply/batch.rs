@@ -1,15 +1,19 @@
 //! What many groups together do to the tables: the last state of each row. A job that came and went meanwhile leaves
 //! only its history, one that was forgotten too leaves nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 use mainstay_core::{
     JobId, Timestamp,
     access::{AccessToken, AuditRecord},
+    after::AfterFailure,
     engine::change::{
-        Change, Counters, Extras, FinishedJob, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId,
-        SettledLease,
+        AfterChange, Change, Counters, Ending, Extras, FinishedJob, FinishedKey, LiveJob, LiveLease,
+        PolicyId, QueueId, SettledLease,
     },
     job::{FailureRecord, JobBody, JobPolicy, Json},
     name::Name,
@@ -39,6 +43,9 @@ pub(crate) struct Batch {
     pub(crate) queues: BTreeMap<QueueId, Option<Queue>>,
     pub(crate) policies: BTreeMap<PolicyId, JobPolicy>,
     pub(crate) uniques: HashMap<(QueueId, Arc<str>), Option<Hold>>,
+    /// Who waits, for whom.
+    pub(crate) edges: BTreeMap<(JobId, JobId), Row<AfterFailure>>,
+    pub(crate) ended: BTreeMap<(JobId, Ending), Row<()>>,
     pub(crate) keyed: BTreeMap<u64, Keyed>,
     pub(crate) keyed_forgotten: Option<u64>,
     pub(crate) access: BTreeMap<Name, Option<AccessToken>>,
@@ -150,6 +157,7 @@ impl Batch {
                 self.uniques.insert((queue, key), Some((id, until)));
             }
             Change::UniqueRemoved { queue, key } => drop(self.uniques.insert((queue, key), None)),
+            Change::After(change) => self.after(change),
             Change::Keyed { k, key, at, replies } => {
                 self.keyed.insert(k, Keyed { key, at, replies });
             }
@@ -172,6 +180,24 @@ impl Batch {
             | Change::FinishedRevived { .. }
             | Change::JobRemoved { .. }
             | Change::FinishedRemoved(_) => {}
+        }
+    }
+
+    fn after(&mut self, change: AfterChange) {
+        match change {
+            AfterChange::Opened { waiter, on, failure } => {
+                for subject in on {
+                    let row = self.edges.entry((waiter, subject)).or_insert(Row { was: false, now: None });
+                    row.now = Some(failure);
+                }
+            }
+            AfterChange::Closed { waiter, on } => {
+                on.into_iter().for_each(|subject| goes(&mut self.edges, (waiter, subject)));
+            }
+            AfterChange::Ended { id, how } => {
+                self.ended.entry((id, how)).or_insert(Row { was: false, now: None }).now = Some(());
+            }
+            AfterChange::Told { id, how } => goes(&mut self.ended, (id, how)),
         }
     }
 
@@ -199,6 +225,13 @@ impl Batch {
     }
 }
 
+fn goes<K: Ord, T>(rows: &mut BTreeMap<K, Row<T>>, key: K) {
+    match rows.entry(key) {
+        Entry::Occupied(row) if !row.get().was => drop(row.remove()),
+        entry => entry.or_insert(Row { was: true, now: None }).now = None,
+    }
+}
+
 /// A batch as a reader looks at it while the tables lack it.
 impl Batch {
     /// `None`: the tables know; `Some(None)`: it is gone. The extras of one that only changed are in the tables.
@@ -219,6 +252,12 @@ impl Batch {
     /// Whether a finished job of the tables is gone.
     pub(crate) fn is_gone(&self, key: &FinishedKey) -> bool {
         self.finished.get(key).is_some_and(|row| row.now.is_none())
+    }
+
+    /// How many more jobs this one waits for than the tables say.
+    pub(crate) fn more_to_wait_for(&self, waiter: JobId) -> i64 {
+        let rows = self.edges.range((waiter, JobId::MIN)..=(waiter, JobId::MAX)).map(|(_, row)| row);
+        rows.map(|row| i64::from(row.now.is_some()) - i64::from(row.was)).sum()
     }
 
     pub(crate) fn body(&self, n: u64) -> Option<&Arc<JobBody>> {

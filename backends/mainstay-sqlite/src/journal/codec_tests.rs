@@ -3,6 +3,7 @@
 use mainstay_core::{
     JobId, LeaseId, StoreTime, Timestamp, Token,
     access::{AccessToken, AuditRecord, Scope},
+    after::{AfterFailure, WaitsFor},
     engine::{change::*, locks::change::*},
     id::JobIds,
     job::{Backoff, FailureRecord, JobBody, JobFailure, JobPolicy},
@@ -114,6 +115,27 @@ impl Chance {
         FinishedKey { queue: QueueId(self.small()), lane: self.pick(&Lane::ALL), f: self.number() }
     }
 
+    fn ids(&mut self) -> Vec<JobId> {
+        (0..self.below(4)).map(|_| self.id()).collect()
+    }
+
+    fn after(&mut self) -> WaitsFor {
+        WaitsFor { jobs: self.ids().into(), failure: self.pick(&AfterFailure::ALL) }
+    }
+
+    fn after_change(&mut self) -> AfterChange {
+        let (id, how) = (self.id(), self.pick(&Ending::ALL));
+        match self.below(4) {
+            0 => {
+                let on = self.ids();
+                AfterChange::Opened { waiter: id, on, failure: self.pick(&AfterFailure::ALL) }
+            }
+            1 => AfterChange::Closed { waiter: id, on: self.ids() },
+            2 => AfterChange::Ended { id, how },
+            _ => AfterChange::Told { id, how },
+        }
+    }
+
     fn body(&mut self) -> Arc<JobBody> {
         Arc::new(JobBody {
             kind: self.text(),
@@ -121,12 +143,13 @@ impl Chance {
             meta: self.opt(Self::text),
             tags: (0..self.below(4)).map(|_| self.text()).collect(),
             traceparent: self.opt(Self::text),
+            after: self.opt(Self::after),
         })
     }
 
     fn change(&mut self) -> Change {
         let n = self.number();
-        match self.below(21) {
+        match self.below(22) {
             0 => {
                 let (job, extras) = self.job_with_extras();
                 Change::JobPut { job, extras, settled: self.opt(Self::settled), body: self.opt(Self::body) }
@@ -212,6 +235,7 @@ impl Chance {
                 Change::Audit { number: n, record }
             }
             19 => Change::AuditForgotten { up_to: n },
+            20 => Change::After(self.after_change()),
             _ => Change::Lock(self.lock_change(n)),
         }
     }
@@ -286,7 +310,7 @@ proptest! {
 fn every_kind_of_change_is_tried() {
     let kinds: std::collections::BTreeSet<_> =
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
-    assert_eq!(kinds, (1..=20).chain(40..=44).collect());
+    assert_eq!(kinds, (1..=20).chain(40..=44).chain(80..=84).collect());
 }
 
 /// What version 1 looks like, to the byte: a released build must read it for ever.

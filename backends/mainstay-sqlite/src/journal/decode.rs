@@ -12,6 +12,7 @@ use mainstay_core::{
     op::IdempotencyKey,
 };
 
+use super::after;
 use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, RETRYING, tag};
 use crate::row::{JITTERS, REASONS, STATES, VERBS};
 
@@ -42,11 +43,14 @@ impl<'b> Bytes<'b> {
 
     fn change(&mut self) -> Result<Change> {
         Ok(match self.u8()? {
-            tag::JOB_PUT => {
+            put @ (tag::JOB_PUT | after::tag::JOB_PUT_AFTER) => {
                 let job = self.live_job()?;
                 let (extras, settled) = (self.extras(&job)?, self.opt(Self::settled)?);
-                let body = self.opt(Self::body)?.map(Arc::new);
-                Change::JobPut { job, extras, settled, body }
+                let mut body = self.opt(Self::body)?;
+                if put == after::tag::JOB_PUT_AFTER {
+                    body.as_mut().ok_or("a list without its job")?.after = Some(self.after_list()?);
+                }
+                Change::JobPut { job, extras, settled, body: body.map(Arc::new) }
             }
             tag::JOB_UPDATED => {
                 let job = self.live_job()?;
@@ -110,6 +114,7 @@ impl<'b> Bytes<'b> {
             tag::AUDIT => Change::Audit { number: self.u64()?, record: self.json()? },
             tag::AUDIT_FORGOTTEN => Change::AuditForgotten { up_to: self.u64()? },
             40..=49 => Change::Lock(self.lock_change(tag)?),
+            80..=89 => Change::After(self.after_change(tag)?),
             _ => return Err("an unknown kind of change"),
         })
     }
@@ -165,7 +170,7 @@ impl<'b> Bytes<'b> {
     fn body(&mut self) -> Result<JobBody> {
         let (kind, payload, meta) = (self.shared()?, self.shared()?, self.opt(Self::shared)?);
         let tags = (0..self.u32()?).map(|_| self.shared()).collect::<Result<_>>()?;
-        Ok(JobBody { kind, payload, meta, tags, traceparent: self.opt(Self::shared)? })
+        Ok(JobBody { kind, payload, meta, tags, traceparent: self.opt(Self::shared)?, after: None })
     }
 
     fn policy(&mut self) -> Result<JobPolicy> {
@@ -189,7 +194,7 @@ impl<'b> Bytes<'b> {
         Ok(LeaseId { token: Token(self.u64()?), nonce: self.u64()? })
     }
 
-    fn job_id(&mut self) -> Result<JobId> {
+    pub(super) fn job_id(&mut self) -> Result<JobId> {
         JobId::from_bytes(self.array()?).map_err(|_| "an id that is none")
     }
 

@@ -12,6 +12,7 @@ use mainstay_core::{
     job::{Backoff, JobBody, JobPolicy},
 };
 
+use super::after;
 use crate::row::{jitter_number, reason_number, state_number, verb_number};
 
 /// What stands before a change.
@@ -55,11 +56,15 @@ pub(crate) fn counters(out: &mut Vec<u8>, counters: &Counters) {
 pub(crate) fn change(out: &mut Vec<u8>, change: &Change) {
     match change {
         Change::JobPut { job, extras, settled, body } => {
-            out.push(tag::JOB_PUT);
+            let after = body.as_ref().and_then(|body| body.after.as_ref());
+            out.push(if after.is_some() { after::tag::JOB_PUT_AFTER } else { tag::JOB_PUT });
             live_job(out, job);
             put_extras(out, job.has_extras, extras);
             opt(out, settled.as_ref(), put_settled);
             opt(out, body.as_deref(), put_body);
+            if let Some(after) = after {
+                after::put_list(out, after);
+            }
         }
         Change::JobUpdated { job, lease, settled } => {
             out.push(tag::JOB_UPDATED);
@@ -147,6 +152,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             u32(out, queue.0);
             text(out, key);
         }
+        Change::After(change) => after::put(out, change),
         Change::Keyed { k, key, at, replies } => {
             out.push(tag::KEYED);
             u64(out, *k);
@@ -226,6 +232,7 @@ fn put_settled(out: &mut Vec<u8>, settled: &SettledLease) {
     time_opt(out, *run_at);
 }
 
+/// All but what it waits for, which few have.
 fn put_body(out: &mut Vec<u8>, body: &JobBody) {
     text(out, &body.kind);
     text(out, &body.payload);

@@ -5,6 +5,7 @@
 //! over. Opening a store brings the tables up to date from what is left here ([`recover`]); closing it in good order
 //! leaves no journal.
 
+mod after;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod files;

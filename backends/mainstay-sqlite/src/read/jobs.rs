@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use mainstay_core::{
     Error, JobId, QueueName,
-    engine::change::{FinishedJob, LiveJob, PolicyId, QueueId},
+    engine::change::{FinishedJob, LiveJob, Phase, PolicyId, QueueId},
     job::{FAILURES_KEPT, FailureRecord, JobBody, JobPolicy, JobRecord, Json},
     op::Reply,
     time::Now,
@@ -34,6 +34,7 @@ pub(crate) struct Jobs<'c> {
     result: Statement<'c>,
     progress: Statement<'c>,
     failures: Statement<'c>,
+    waits_for: Statement<'c>,
 }
 
 impl<'c> Jobs<'c> {
@@ -52,6 +53,7 @@ impl<'c> Jobs<'c> {
             result: prepare("SELECT result FROM result WHERE n = ?1")?,
             progress: prepare("SELECT progress FROM progress WHERE n = ?1")?,
             failures: prepare(&format!("SELECT {FAILURE} FROM failure WHERE n = ?1 ORDER BY at, attempt"))?,
+            waits_for: prepare("SELECT count(*) FROM edge WHERE waiter = ?1")?,
         })
     }
 
@@ -101,7 +103,9 @@ impl<'c> Jobs<'c> {
     pub(super) fn live_record(&mut self, live: LiveRow, now: Now) -> Result<Option<JobRecord>, Error> {
         let Some(record) = self.record(&live.job, now)? else { return Ok(None) };
         let lease = live.lease.filter(|lease| lease.until > now.store);
+        let waiting_for = if live.job.phase == Phase::Blocked { self.waiting_for(live.job.id)? } else { 0 };
         Ok(Some(JobRecord {
+            waiting_for,
             expires_at: live.extras.expires_at,
             unique_key: live.extras.unique_key,
             token: lease.as_ref().map(|lease| lease.id.token),
@@ -146,6 +150,7 @@ impl<'c> Jobs<'c> {
             created_at: job.created_at,
             expires_at: None,
             unique_key: None,
+            waiting_for: 0,
             token: None,
             lease_expires_at: None,
             worker: None,
@@ -156,6 +161,12 @@ impl<'c> Jobs<'c> {
             finished_at: None,
             reason: None,
         }))
+    }
+
+    fn waiting_for(&mut self, id: JobId) -> Result<u32, Error> {
+        let more = self.lacking.as_ref().map_or(0, |batch| batch.more_to_wait_for(id));
+        let known = one(self.path, "edge", &mut self.waits_for, id.as_bytes(), |row| row.int(0))?;
+        Ok(u32::try_from(known.unwrap_or(0) + more).unwrap_or(0))
     }
 
     fn queue_name(&mut self, id: QueueId) -> Result<Option<QueueName>, Error> {
@@ -262,7 +273,7 @@ fn one<T>(
 mod tests {
     use mainstay_core::{
         ErrorKind, StoreTime, Timestamp,
-        engine::change::{Change, Counters, Extras, Phase},
+        engine::change::{Change, Counters, Extras},
         id::JobIds,
         job::JobFailure,
         queue::QueueConfig,

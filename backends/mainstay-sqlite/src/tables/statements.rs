@@ -22,6 +22,7 @@ pub(super) struct Statements<'c> {
     pub(super) finished_put: Statement<'c>,
     pub(super) finished_deleted: Statement<'c>,
     pub(super) body_put: Statement<'c>,
+    pub(super) body_put_after: Statement<'c>,
     pub(super) forget: [Statement<'c>; 4],
     pub(super) finished_count: Statement<'c>,
     pub(super) finished_range: Statement<'c>,
@@ -30,6 +31,10 @@ pub(super) struct Statements<'c> {
     pub(super) failure: Statement<'c>,
     pub(super) unique: Statement<'c>,
     pub(super) unique_removed: Statement<'c>,
+    pub(super) edge: Statement<'c>,
+    pub(super) edge_closed: Statement<'c>,
+    pub(super) ended: Statement<'c>,
+    pub(super) told: Statement<'c>,
     pub(super) keyed: Statement<'c>,
     pub(super) keyed_forgotten: Statement<'c>,
     pub(super) access_token: Statement<'c>,
@@ -92,6 +97,10 @@ impl<'c> Statements<'c> {
             body_put: p(
                 "INSERT INTO body (n, kind, payload, meta, tags, traceparent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?,
+            body_put_after: p(
+                "INSERT INTO body (n, kind, payload, meta, tags, traceparent, waits_for, after_failure) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
             forget: [
                 p("DELETE FROM body WHERE n BETWEEN ?1 AND ?2")?,
                 p("DELETE FROM result WHERE n BETWEEN ?1 AND ?2")?,
@@ -106,6 +115,10 @@ impl<'c> Statements<'c> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?,
             unique: p("INSERT OR REPLACE INTO uniq (queue, key, id, until) VALUES (?1, ?2, ?3, ?4)")?,
             unique_removed: p("DELETE FROM uniq WHERE queue = ?1 AND key = ?2")?,
+            edge: p("INSERT OR REPLACE INTO edge (waiter, subject, failure) VALUES (?1, ?2, ?3)")?,
+            edge_closed: p("DELETE FROM edge WHERE waiter = ?1 AND subject = ?2")?,
+            ended: p("INSERT OR REPLACE INTO ended (id, how) VALUES (?1, ?2)")?,
+            told: p("DELETE FROM ended WHERE id = ?1 AND how = ?2")?,
             keyed: p("INSERT INTO keyed (k, scope, fingerprint, at, replies) VALUES (?1, ?2, ?3, ?4, ?5)")?,
             keyed_forgotten: p("DELETE FROM keyed WHERE k <= ?1")?,
             access_token: p("INSERT OR REPLACE INTO access_token (name, hash, scopes, created_at) \

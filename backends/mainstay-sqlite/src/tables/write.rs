@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use mainstay_core::{
+    JobId,
+    after::WaitsFor,
     engine::change::{Extras, FinishedJob, FinishedKey, LiveJob, LiveLease, SettledLease},
     job::{FAILURES_KEPT, JobPolicy},
 };
@@ -28,9 +30,33 @@ impl Statements<'_> {
         if let Some(missing) = self.finished(batch)? {
             return Ok(Some(missing));
         }
+        if let Some(missing) = self.after(batch)? {
+            return Ok(Some(missing));
+        }
         self.bodies(batch)?;
         self.rest(batch)?;
         self.locks.write(&batch.locks)
+    }
+
+    /// Who waits for whom.
+    fn after(&mut self, batch: &Batch) -> Result<Missing> {
+        for ((waiter, subject), Row { now, .. }) in &batch.edges {
+            let key = (waiter.as_bytes(), subject.as_bytes());
+            let written = match now {
+                Some(failure) => self.edge.execute(params![key.0, key.1, *failure as u8])?,
+                None => self.edge_closed.execute(params![key.0, key.1])?,
+            };
+            if written != 1 {
+                return Ok(Some(format!("that job {waiter} waits for {subject}")));
+            }
+        }
+        for ((id, how), Row { now, .. }) in &batch.ended {
+            let statement = if now.is_some() { &mut self.ended } else { &mut self.told };
+            if statement.execute(params![id.as_bytes(), *how as u8])? != 1 {
+                return Ok(Some(format!("the end of job {id}")));
+            }
+        }
+        Ok(None)
     }
 
     fn jobs(&mut self, batch: &Batch) -> Result<Missing> {
@@ -227,8 +253,15 @@ impl Statements<'_> {
         for (n, body) in bodies {
             let (tags, meta, trace) =
                 (tags_text(&body.tags), body.meta.as_deref(), body.traceparent.as_deref());
-            let row = params![bits(*n), &*body.kind, &*body.payload, meta, tags, trace];
-            self.body_put.execute(row)?;
+            let (kind, payload) = (&*body.kind, &*body.payload);
+            match &body.after {
+                None => self.body_put.execute(params![bits(*n), kind, payload, meta, tags, trace])?,
+                Some(WaitsFor { jobs, failure }) => {
+                    let jobs = jobs.iter().flat_map(JobId::as_bytes).copied().collect::<Vec<_>>();
+                    let row = params![bits(*n), kind, payload, meta, tags, trace, jobs, *failure as u8];
+                    self.body_put_after.execute(row)?
+                }
+            };
         }
         for (n, Notes { result, progress, failures }) in &batch.notes {
             if let Some(result) = result {

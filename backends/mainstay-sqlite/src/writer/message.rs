@@ -85,7 +85,7 @@ impl Message {
 pub(crate) fn weight(batch: &Batch) -> usize {
     let op = |op: &Op| {
         let bytes = match op {
-            Op::Enqueue(job) => job.body.size(),
+            Op::Enqueue(job) => job.body.size() + size_of_val(&*job.after),
             Op::Settle(settle) => match &settle.outcome {
                 Outcome::Complete { result: Some(result) } => result.len(),
                 Outcome::Fail { error, .. } => {

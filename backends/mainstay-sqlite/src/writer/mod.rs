@@ -314,6 +314,8 @@ impl<'c> Writer<'c> {
         let tidy = if self.housekeeping {
             let expiry = self.engine.next_expiry().map(on_store);
             let tidy = self.tidied.plus_ms(LOOK_AGAIN_MS).max(now.store.plus_ms(1));
+            // A group does no more than a piece of what is due.
+            let tidy = if self.engine.maintenance_is_due(now) { now.store } else { tidy };
             [expiry, self.engine.next_lease_end(), Some(tidy)].into_iter().flatten().min()
         } else {
             None

@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 
 use mainstay_core::{
     Error, ErrorKind,
-    engine::{change::Change, locks::change::LockChange},
+    engine::{
+        change::{AfterChange, Change},
+        locks::change::LockChange,
+    },
 };
 
 use super::Writer;
@@ -16,6 +19,9 @@ use crate::{
 
 /// What a job takes in the file beside its body, in bytes, generously: its row, its places in the indexes.
 const ROW_BYTES: u64 = 512;
+
+/// What it takes that a job waits for another.
+const EDGE_BYTES: usize = 48;
 
 impl Writer<'_> {
     /// Waits until the tables have followed far enough.
@@ -64,6 +70,7 @@ pub(super) fn growth(change: &Change) -> u64 {
             let failure = &record.failure;
             failure.message.len() + failure.backtrace.as_ref().map_or(0, |backtrace| backtrace.len())
         }
+        Change::After(AfterChange::Opened { on, .. }) => on.len() * EDGE_BYTES,
         Change::Keyed { replies, .. } => replies.len() * ROW_BYTES as usize,
         Change::Audit { record, .. } => record.detail.len(),
         Change::Lock(LockChange::Granted(_) | LockChange::Queued(_)) => 0,

@@ -9,6 +9,7 @@ use std::{
 
 use mainstay_core::{
     ErrorKind, Store,
+    after::After,
     op::Op,
     store::{Batch, Interest},
 };
@@ -200,4 +201,29 @@ async fn a_store_tidies_up_by_itself_as_its_clock_goes() {
     assert!(again.lease.token > lost.lease.token);
     let lost = Op::Extend { id: lost.id, lease: lost.lease, extend_ms: 1_000, progress: None };
     assert!(store.try_ops([lost]).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_cascade_larger_than_a_commit_ends_without_anybody_asking() {
+    let place = Place::new();
+    let store = place.try_open(|options| options.housekeeping = true).unwrap();
+    let mut jobs = Jobs::default();
+    let root = store.enqueue(&mut jobs, "1").await;
+    let mut last = root;
+    for _ in 0..3 {
+        let crowd = (0..8_000).map(|_| {
+            let Op::Enqueue(mut job) = jobs.next("1") else { unreachable!() };
+            job.after = vec![After::Job(root)];
+            last = job.id;
+            Op::Enqueue(job)
+        });
+        store.try_ops(crowd.collect::<Vec<_>>()).await.unwrap().unwrap();
+    }
+    let on = [Interest::Finished(last)];
+    let mut waiter = pin!(store.wait(&on, Duration::from_secs(3_600)));
+    assert!(begin(&mut waiter).is_pending());
+    store.try_ops([Op::Cancel { id: root }]).await.unwrap().unwrap();
+    // The clock stands still: nothing but the store's own work ends this.
+    assert!(waiter.await.unwrap().is_woken());
+    close(&store).await;
 }

@@ -71,9 +71,9 @@ pub struct NewJob {
     /// Whose turn the job counts for in a queue with fairness.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fairness_key: Option<String>,
-    /// Jobs to wait for.
+    /// Jobs to wait for, at most 10,000: the job is `blocked` until all of them have completed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 10_000))]
     pub after: Vec<AfterRef>,
     /// What a dead job among those means. Defaults to `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,12 +132,6 @@ impl NewJob {
         }
         if given(f, "expires_at") && given(f, "expires_in_ms") {
             cx.conflict(at, "expires_at", "expires_in_ms");
-        }
-        if !job.after.is_empty() {
-            cx.needs(&at.key("after"), "after");
-        }
-        if job.after_failure.is_some_and(|word| word != AfterFailure::Wait) {
-            cx.needs(&at.key("after_failure"), "after_failure");
         }
         if job.concurrency_key.is_some() {
             cx.needs(&at.key("concurrency_key"), "concurrency_key");
@@ -367,7 +361,7 @@ impl AfterFailure {
 }
 
 /// The answer to an enqueue.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Enqueued {
     /// The job's id; the first job's, when this is a duplicate.
@@ -386,6 +380,11 @@ pub struct Enqueued {
     pub created_at: Timestamp,
     /// Whether an earlier job answers for this one.
     pub deduplicated: bool,
+    /// How close the queue is to refusing jobs, 0 to 1: the larger of its depth as a part of `max_depth` and of
+    /// `oldest_available_age_ms` as a part of `max_age_ms`. Not there if it has neither bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.0, maximum = 1.0))]
+    pub pressure: Option<f64>,
 }
 
 /// Many jobs at once, all or none: `POST /v1/queues/{queue}/jobs/bulk`.
@@ -447,11 +446,15 @@ pub(super) fn check_local<'j>(
 }
 
 /// The answer to a bulk enqueue, in the order of the request.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BulkEnqueued {
     /// One for each job.
     pub results: Vec<BulkResult>,
+    /// How close the queue is to refusing jobs, as for one job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.0, maximum = 1.0))]
+    pub pressure: Option<f64>,
 }
 
 /// What became of one job of a bulk enqueue.

@@ -144,13 +144,16 @@ pub struct JobView {
     /// Whose turn it counts for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fairness_key: Option<String>,
-    /// Jobs it waits for.
+    /// Jobs it waits for, or waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(required = false))]
     pub after: Vec<AfterRef>,
     /// What a dead job among those means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_failure: Option<AfterFailure>,
+    /// While blocked: how many of `after` it still waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<u32>,
     /// Words to find it by.
     pub tags: Vec<String>,
     /// What travels with it.

@@ -21,6 +21,11 @@ pub struct QueueConfig {
     /// What happens to a job too many. Defaults to `reject`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overflow: Option<Overflow>,
+    /// Refuse jobs while the oldest available one has been available for longer, in milliseconds. Defaults to no bound;
+    /// `overflow` is about the depth alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub max_age_ms: Option<u64>,
     /// How many jobs may run at once. Defaults to no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
@@ -53,6 +58,7 @@ impl Strict for QueueConfig {
             &[
                 "max_depth",
                 "overflow",
+                "max_age_ms",
                 "concurrency",
                 "key_concurrency",
                 "rate",
@@ -64,6 +70,7 @@ impl Strict for QueueConfig {
         let config = Self {
             max_depth: f.optional(cx, at, "max_depth", int(1..=MAX_SAFE_INTEGER)),
             overflow: f.optional(cx, at, "overflow", one_of(Overflow::WORDS)),
+            max_age_ms: f.optional(cx, at, "max_age_ms", some_span),
             concurrency: f.optional(cx, at, "concurrency", int(1..=1_000_000)),
             key_concurrency: f.optional(cx, at, "key_concurrency", int(1..=1_000_000)),
             rate: f.optional(cx, at, "rate", Rate::read),

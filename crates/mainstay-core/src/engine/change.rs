@@ -1,14 +1,15 @@
 //! What a commit changed, as plain data: a journal writes these blindly by primary key, in order.
 //!
 //! The tables they speak of are `queue`, `policy`, `job` (unfinished jobs), `finished` (ordered for retention),
-//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `keyed`, `access_token`, `audit`, and those of
-//! [`super::locks::change`].
+//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `edge` and `ended` (who waits for whom),
+//! `keyed`, `access_token`, `audit`, and those of [`super::locks::change`].
 
 use std::sync::Arc;
 
 use super::locks::change::LockChange;
 use crate::{
     access::{AccessToken, AuditRecord},
+    after::AfterFailure,
     error::Error,
     id::JobId,
     job::{DeadReason, FailureRecord, JobBody, JobPolicy, JobState, Json, Verb},
@@ -193,6 +194,63 @@ pub struct FinishedRef {
     pub finished_at: Timestamp,
 }
 
+/// How a job ended, as far as those that wait for it are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Ending {
+    /// It completed.
+    Completed = 0,
+    /// It is dead, and may be requeued.
+    Dead = 1,
+    /// It was cancelled or is gone.
+    Gone = 2,
+}
+
+impl Ending {
+    /// All of them, by their stored number.
+    pub const ALL: [Ending; 3] = [Ending::Completed, Ending::Dead, Ending::Gone];
+
+    /// From the stored number.
+    pub fn from_u8(number: u8) -> Option<Ending> {
+        Ending::ALL.into_iter().find(|ending| *ending as u8 == number)
+    }
+}
+
+/// A change of who waits for whom.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AfterChange {
+    /// New `edge` rows, one for each of `on`.
+    Opened {
+        /// Key, first part: who waits.
+        waiter: JobId,
+        /// Key, second part: for whom.
+        on: Vec<JobId>,
+        /// What a dead one means.
+        failure: AfterFailure,
+    },
+    /// The `edge` rows go.
+    Closed {
+        /// Key, first part: who waits.
+        waiter: JobId,
+        /// Key, second part: for whom.
+        on: Vec<JobId>,
+    },
+    /// A new `ended` row: more jobs wait for this one than could be told at once.
+    Ended {
+        /// Key, first part.
+        id: JobId,
+        /// Key, second part.
+        how: Ending,
+    },
+    /// The `ended` row goes: all have been told.
+    Told {
+        /// Key, first part.
+        id: JobId,
+        /// Key, second part.
+        how: Ending,
+    },
+}
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -296,6 +354,8 @@ pub enum Change {
         /// Key, second part.
         key: Arc<str>,
     },
+    /// Who waits for whom.
+    After(AfterChange),
     /// A commit was answered under an idempotency key.
     Keyed {
         /// Key: grows by one.

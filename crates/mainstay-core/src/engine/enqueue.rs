@@ -1,21 +1,31 @@
 //! Jobs come in.
 
+use std::sync::Arc;
+
 use super::{
     Engine, Refusal,
+    after::Found,
     change::{Archive, Change, Extras, LiveJob, Phase, QueueId},
     queues::Hold,
     undo::Undo,
 };
 use crate::{
+    after::WaitsFor,
     id::JobId,
-    job::{JobState, NewJob, Unique},
+    job::{JobBody, JobState, NewJob, Unique},
     op::{Enqueued, Reason, Reply},
     queue::Overflow,
     time::Timestamp,
 };
 
 impl Engine {
-    pub(super) fn enqueue(&mut self, new: &NewJob, archive: &mut dyn Archive) -> Result<Reply, Refusal> {
+    /// `before` are the answers to the ops before it, which it may refer to.
+    pub(super) fn enqueue(
+        &mut self,
+        new: &NewJob,
+        before: &[Reply],
+        archive: &mut dyn Archive,
+    ) -> Result<Reply, Refusal> {
         if new.priority > 9 {
             let detail = "is a number from 0 to 9".into();
             return Err(Reason::Invalid { field: "priority", detail }.into());
@@ -33,7 +43,18 @@ impl Engine {
         {
             return Ok(duplicate);
         }
-        self.make_room(queue, archive)?;
+        // After the duplicates: what the first job waited for may have been forgotten by now.
+        let after = Self::named(new, before)?;
+        let mut found = after.as_ref().map(|after| self.look_up(after, archive)).transpose()?;
+        // One that is not wanted any more takes no room.
+        if !matches!(found, Some(Found::Cancelled))
+            && self.make_room(queue, archive)?
+            && let Some(after) = &after
+        {
+            found = Some(self.look_up(after, archive)?);
+        }
+        let body = with_after(&new.body, &after);
+        let waits = matches!(&found, Some(Found::Waits(on)) if !on.is_empty());
 
         let wall = self.now.wall;
         let run_at = new.run_at.map_or(wall, |when| when.from(wall)).max(wall);
@@ -50,10 +71,10 @@ impl Engine {
             queue,
             policy: self.intern_policy(new),
             attempt: 0,
-            size: u32::try_from(new.body.size()).unwrap_or(u32::MAX),
+            size: u32::try_from(body.size()).unwrap_or(u32::MAX),
             crashes: 0,
             priority: new.priority,
-            phase: Phase::Waiting,
+            phase: if waits { Phase::Blocked } else { Phase::Waiting },
             retrying: false,
             cancel_requested: false,
             has_extras: extras != Extras::default(),
@@ -66,17 +87,27 @@ impl Engine {
             let until = for_ms.map(|ms| wall.plus_ms(ms));
             self.set_unique(queue, key, Some(Hold { id: job.id, until }));
         }
-        self.changes.push(Change::JobPut { job, extras, settled: None, body: Some(new.body.clone()) });
+        self.changes.push(Change::JobPut { job, extras, settled: None, body: Some(body) });
+        let mut state = job.state(wall);
+        match found {
+            Some(Found::Waits(on)) if waits => self.open_edges(job.id, on, new.after_failure),
+            Some(Found::Cancelled) => {
+                self.finish(job.id, JobState::Cancelled, None, None, archive)?;
+                state = JobState::Cancelled;
+            }
+            _ => {}
+        }
         Ok(Reply::Enqueued(Enqueued {
             id: job.id,
             n: job.n,
             queue: new.queue.clone(),
             kind: Some(new.body.kind.clone()),
-            state: job.state(wall),
+            state,
             priority: job.priority,
             run_at,
             created_at: wall,
             deduplicated: false,
+            pressure: self.queue_ref(queue).pressure(wall),
         }))
     }
 
@@ -85,9 +116,17 @@ impl Engine {
             Some(job) => Some((*job, job.state(self.now.wall))),
             None => self.find_finished(new.id, archive)?.map(|finished| (finished.job, finished.state)),
         };
-        let Some((job, state)) = first else { return Ok(None) };
+        let Some((job, state)) = first else {
+            if self.is_being_told(new.id) {
+                return Err(Reason::StateConflict(
+                    "a job with this id is being forgotten; use another id".into(),
+                )
+                .into());
+            }
+            return Ok(None);
+        };
         match self.queue_name(job.queue) {
-            Some(name) if *name == new.queue => Ok(Some(duplicate(new, job, state))),
+            Some(name) if *name == new.queue => Ok(Some(self.duplicate(new, job, state))),
             Some(name) => Err(Reason::IdInOtherQueue(name.clone()).into()),
             // Its queue was deleted and it is being forgotten: it must be gone before its id can be used again.
             None => {
@@ -111,10 +150,10 @@ impl Engine {
         }
         if let Some(job) = self.jobs.get(hold.id) {
             let state = job.state(self.now.wall);
-            return Ok(Some(duplicate(new, *job, state)));
+            return Ok(Some(self.duplicate(new, *job, state)));
         }
         if let Some(finished) = self.find_finished(hold.id, archive)? {
-            return Ok(Some(duplicate(new, finished.job, finished.state)));
+            return Ok(Some(self.duplicate(new, finished.job, finished.state)));
         }
         // The first job has been forgotten, but its key is held for longer than that.
         Ok(Some(Reply::Enqueued(Enqueued {
@@ -127,26 +166,40 @@ impl Engine {
             run_at: made_at(hold.id),
             created_at: made_at(hold.id),
             deduplicated: true,
+            pressure: self.queue_ref(queue).pressure(self.now.wall),
         })))
     }
 
-    fn make_room(&mut self, queue: QueueId, archive: &mut dyn Archive) -> Result<(), Refusal> {
-        let config = self.queue_ref(queue).config;
-        let Some(max_depth) = config.max_depth else { return Ok(()) };
-        while self.queue_ref(queue).depth() >= max_depth {
+    /// Whether jobs had to go for it.
+    fn make_room(&mut self, id: QueueId, archive: &mut dyn Archive) -> Result<bool, Refusal> {
+        let config = self.queue_ref(id).config;
+        if let Some(max_age_ms) = config.max_age_ms {
+            self.advance(id);
+            let queue = self.queue_ref(id);
+            let age = queue.oldest_available_age_ms(self.now.wall);
+            if let Some(age_ms) = age.filter(|age| *age > max_age_ms) {
+                return Err(Reason::QueueBehind { queue: queue.name.clone(), age_ms, max_age_ms }.into());
+            }
+        }
+        let Some(max_depth) = config.max_depth else { return Ok(false) };
+        let mut dropped = false;
+        while self.queue_ref(id).depth() >= max_depth {
             let oldest = match config.overflow {
-                Overflow::DropOldest => self.queue_ref(queue).oldest(),
+                Overflow::DropOldest => self.queue_ref(id).oldest(),
                 Overflow::Reject => None,
             };
             match oldest {
-                Some(id) => self.finish(id, JobState::Cancelled, None, None, archive)?,
+                Some(oldest) => self.finish(oldest, JobState::Cancelled, None, None, archive)?,
                 None => {
-                    let queue = self.queue_ref(queue).name.clone();
+                    let queue = self.queue_ref(id).name.clone();
                     return Err(Reason::QueueFull { queue, max_depth }.into());
                 }
             }
+            // It may take others along.
+            self.tell_fresh(archive)?;
+            dropped = true;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     fn intern_policy(&mut self, new: &NewJob) -> super::PolicyId {
@@ -158,20 +211,29 @@ impl Engine {
         self.changes.push(Change::Policy { id, policy: new.policy });
         id
     }
+
+    fn duplicate(&self, new: &NewJob, first: LiveJob, state: JobState) -> Reply {
+        Reply::Enqueued(Enqueued {
+            id: first.id,
+            n: first.n,
+            queue: new.queue.clone(),
+            kind: None,
+            state,
+            priority: first.priority,
+            run_at: first.run_at,
+            created_at: first.created_at,
+            deduplicated: true,
+            pressure: self.queue_ref(first.queue).pressure(self.now.wall),
+        })
+    }
 }
 
-fn duplicate(new: &NewJob, first: LiveJob, state: JobState) -> Reply {
-    Reply::Enqueued(Enqueued {
-        id: first.id,
-        n: first.n,
-        queue: new.queue.clone(),
-        kind: None,
-        state,
-        priority: first.priority,
-        run_at: first.run_at,
-        created_at: first.created_at,
-        deduplicated: true,
-    })
+/// The body as it is kept: with what the job is to wait for, by ids.
+fn with_after(body: &Arc<JobBody>, after: &Option<WaitsFor>) -> Arc<JobBody> {
+    if body.after == *after {
+        return body.clone();
+    }
+    Arc::new(JobBody { after: after.clone(), ..(**body).clone() })
 }
 
 /// The time in a UUIDv7.

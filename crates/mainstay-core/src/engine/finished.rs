@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{
     Engine, Refusal,
     change::{
-        Archive, Change, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, Phase, QueueId,
-        SettledLease,
+        Archive, Change, Ending, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, Phase,
+        QueueId, SettledLease,
     },
     queues::Hold,
 };
@@ -61,6 +61,13 @@ impl Engine {
         self.expect_trim(key, finished_at);
         let finished = FinishedJob { key, job, extras, state, reason, finished_at, settled };
         self.changes.push(Change::JobFinished(Arc::new(finished)));
+        self.finished_changed = true;
+        let how = match state {
+            JobState::Completed => Ending::Completed,
+            JobState::Dead => Ending::Dead,
+            _ => Ending::Gone,
+        };
+        self.has_ended(job.id, how);
         Ok(())
     }
 
@@ -93,6 +100,9 @@ impl Engine {
     /// Takes a job out of everything in RAM and lets go of its unique key.
     fn remove_unfinished(&mut self, job: &LiveJob) -> Extras {
         self.set_job(job.id, None);
+        if job.phase == Phase::Blocked {
+            self.waits_no_more(job.id);
+        }
         if self.leases.contains_key(&job.id) {
             self.set_leases(job.id, None);
         }
@@ -118,7 +128,8 @@ impl Engine {
         archive: &mut dyn Archive,
     ) -> Result<Option<FinishedJob>, Refusal> {
         // What this commit itself changed is not in the archive yet.
-        for change in self.changes.iter().rev() {
+        let changes = if self.finished_changed { &self.changes[..] } else { &[] };
+        for change in changes.iter().rev() {
             match change {
                 Change::JobFinished(finished) if finished.job.id == id => {
                     return Ok(Some((**finished).clone()));
@@ -137,6 +148,11 @@ impl Engine {
         let mut extras = finished.extras;
         let id = finished.job.id;
         let queue = finished.job.queue;
+        if self.is_being_told(id) {
+            let busy =
+                "the many jobs that wait for this one are still being told of its end; try again in a second";
+            return Err(Reason::StateConflict(busy.into()));
+        }
         if let Some(key) = &extras.unique_key {
             match self.queue_ref(queue).uniques.get(key).copied() {
                 Some(hold) if hold.id != id && hold.until.is_none_or(|until| until > self.now.wall) => {
@@ -167,6 +183,7 @@ impl Engine {
             self.set_leases(id, Some(super::Leases { live: None, settled }));
         }
         self.set_job(id, Some(job));
+        self.finished_changed = true;
         self.changes.push(Change::FinishedRevived { key: finished.key, id });
         self.changes.push(Change::JobPut { job, extras, settled, body: None });
         Ok(job)
@@ -175,13 +192,17 @@ impl Engine {
     /// A finished job is forgotten.
     pub(super) fn forget(&mut self, finished: FinishedRef) {
         self.count_lane(finished.key.queue, finished.key.lane, -1);
+        self.finished_changed = true;
         self.changes.push(Change::FinishedRemoved(finished));
+        self.has_ended(finished.id, Ending::Gone);
     }
 
     /// An unfinished job is forgotten.
     pub(super) fn remove(&mut self, job: &LiveJob) {
         self.remove_unfinished(job);
+        self.finished_changed = true;
         self.changes.push(Change::JobRemoved { id: job.id, n: job.n });
+        self.has_ended(job.id, Ending::Gone);
     }
 
     /// Remembers when a lane may next have something too old, and whether it has too many.

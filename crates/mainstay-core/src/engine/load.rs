@@ -1,5 +1,5 @@
 //! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, jobs,
-//! unique keys, kept answers, access tokens, locks, and [`Engine::finish_load`] at the end.
+//! edges and ends, unique keys, kept answers, access tokens, locks, and [`Engine::finish_load`] at the end.
 
 use std::sync::Arc;
 

@@ -15,10 +15,11 @@ use crate::{
 };
 
 impl Engine {
-    /// Whether [`Engine::maintain`] has something to do that should not wait: leases and locks that ran
-    /// out, jobs that expired, keys that came free.
+    /// Whether [`Engine::maintain`] has something to do that should not wait: leases and locks that ran out, jobs that
+    /// expired, keys that came free, ends of jobs that not all have heard of who wait for them.
     pub fn maintenance_is_due(&self, now: Now) -> bool {
-        self.lease_ends.first().is_some_and(|(at, _)| *at <= now.store)
+        self.has_untold()
+            || self.lease_ends.first().is_some_and(|(at, _)| *at <= now.store)
             || self.expiries.first().is_some_and(|(at, _)| *at <= now.wall)
             || self.unique_ends.first().is_some_and(|(at, ..)| *at <= now.wall)
             || self.locks.next_end().is_some_and(|at| at <= now.store)
@@ -41,9 +42,25 @@ impl Engine {
         now: Now,
         archive: &mut dyn Archive,
     ) -> Result<Maintained, Error> {
+        let done = self.tidy(budget, now, archive);
+        // Also after an error: what was done stands.
+        self.lay_by_fresh();
+        let mut done = done?;
+        done.more |= self.maintenance_is_due(now) || self.keyed_is_due();
+        Ok(done)
+    }
+
+    fn tidy(&mut self, budget: Budget, now: Now, archive: &mut dyn Archive) -> Result<Maintained, Error> {
         self.tick(now);
         let mut done = Maintained::default();
         let mut left = budget.rows.max(1);
+        if self.has_untold() {
+            // Not all of it: a worker that crashed meanwhile is not made to wait for a cascade.
+            let share = left.div_ceil(2);
+            self.edges.share = share;
+            self.tell_ended(archive)?;
+            left -= share - self.edges.share;
+        }
         while left > 0
             && let Some((_, id)) = self.lease_ends.first().copied().filter(|(at, _)| *at <= self.now.store)
         {
@@ -67,8 +84,9 @@ impl Engine {
         }
         left -= self.lapse_locks(left);
         left -= self.forget_keyed(left);
+        self.edges.share = left;
         self.trim(left, archive, &mut done)?;
-        done.more |= self.maintenance_is_due(now) || self.keyed_is_due();
+        self.tell_fresh(archive)?;
         Ok(done)
     }
 

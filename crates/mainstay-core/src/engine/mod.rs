@@ -15,6 +15,7 @@
 pub mod change;
 
 mod admin;
+mod after;
 mod claim;
 mod enqueue;
 mod finished;
@@ -35,6 +36,7 @@ use std::{
 
 use hashbrown::{HashMap, HashSet};
 
+use after::Edges;
 use change::{
     Archive, Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId, SettledLease,
 };
@@ -47,6 +49,7 @@ use undo::Undo;
 
 use crate::{
     access::AccessToken,
+    after::MAX_AFTER_OF_COMMIT,
     error::Error,
     id::JobId,
     job::JobPolicy,
@@ -66,6 +69,10 @@ pub const DEFAULT_MAX_CRASHES: u32 = 3;
 /// The most ops of a commit: what [`crate::store::Capabilities::max_commit_ops`] says of stores made of the engine.
 pub const MAX_COMMIT_OPS: u32 = 10_000;
 
+/// As many jobs of those that wait hear of an end in the commit that brings it about: one commit is never much larger
+/// than the largest there may be. Others hear of it from [`Engine::maintain`].
+const TOLD_PER_COMMIT: u32 = MAX_COMMIT_OPS;
+
 /// The scheduling state of a store.
 #[derive(Default)]
 pub struct Engine {
@@ -81,6 +88,8 @@ pub struct Engine {
     keyed: Keyed,
     access: BTreeMap<Name, AccessToken>,
     locks: Locks,
+    /// Who waits for whom.
+    edges: Edges,
     /// When live leases run out.
     lease_ends: BTreeSet<(StoreTime, JobId)>,
     /// When jobs that wait expire.
@@ -101,6 +110,8 @@ pub struct Engine {
     own_places: HashSet<FinishedKey>,
     now: Now,
     changes: Vec<Change>,
+    /// Some of `changes` are about finished jobs.
+    finished_changed: bool,
     undo: Vec<Undo>,
     dirty: Vec<QueueId>,
 }
@@ -162,8 +173,11 @@ impl Engine {
         let reject = |engine: &mut Engine, rejection| {
             engine.undo_to(mark.0);
             engine.changes.truncate(mark.1);
+            engine.edges.forget_fresh();
             Ok(Err(rejection))
         };
+        self.edges.share = TOLD_PER_COMMIT;
+        let mut after = 0;
         for (i, require) in commit.require.iter().enumerate() {
             if let Err(reason) = self.require(require) {
                 return reject(self, Rejection { at: Place::Require(i), reason });
@@ -172,12 +186,22 @@ impl Engine {
         let mut replies = Vec::with_capacity(commit.ops.len());
         for (i, op) in commit.ops.iter().enumerate() {
             let entropy = rules::mix(commit.entropy, i as u64);
-            match self.op(op, entropy, archive) {
+            if let Op::Enqueue(job) = op {
+                after += job.after.len();
+                if after > MAX_AFTER_OF_COMMIT {
+                    let reason = too_much_after();
+                    return reject(self, Rejection { at: Place::Op(i), reason });
+                }
+            }
+            let reply = self.op(op, &replies, entropy, archive);
+            // What waits for a job that ended here goes with it.
+            match reply.and_then(|reply| self.tell_fresh(archive).map(|()| reply).map_err(Refusal::Error)) {
                 Ok(reply) => replies.push(reply),
                 Err(Refusal::Reason(reason)) => return reject(self, Rejection { at: Place::Op(i), reason }),
                 Err(Refusal::Error(error)) => {
                     self.undo_to(mark.0);
                     self.changes.truncate(mark.1);
+                    self.edges.forget_fresh();
                     return Err(error);
                 }
             }
@@ -186,9 +210,15 @@ impl Engine {
         Ok(Ok(Committed { replies, repeated: false }))
     }
 
-    fn op(&mut self, op: &Op, entropy: u64, archive: &mut dyn Archive) -> Result<Reply, Refusal> {
+    fn op(
+        &mut self,
+        op: &Op,
+        before: &[Reply],
+        entropy: u64,
+        archive: &mut dyn Archive,
+    ) -> Result<Reply, Refusal> {
         match op {
-            Op::Enqueue(job) => self.enqueue(job, archive),
+            Op::Enqueue(job) => self.enqueue(job, before, archive),
             Op::Claim(claim) => self.claim(claim, entropy, archive),
             Op::Settle(settle) => self.settle(settle, entropy, archive),
             Op::Extend { id, lease, extend_ms, progress } => {
@@ -223,6 +253,7 @@ impl Engine {
     pub fn take_changes(&mut self, into: &mut Vec<Change>) {
         into.append(&mut self.changes);
         self.own_places.clear();
+        self.finished_changed = false;
     }
 
     /// The group is durable: nothing of it will be undone.
@@ -311,6 +342,11 @@ impl Engine {
         Some((job, extras, self.leases.get(&id).and_then(|leases| leases.live.clone())))
     }
 
+    /// How many jobs this one still waits for.
+    pub fn waiting_for(&self, id: JobId) -> u32 {
+        self.edges.waiting_for(id)
+    }
+
     /// All unfinished jobs, in no order.
     pub fn jobs(&self) -> impl Iterator<Item = &LiveJob> {
         self.jobs.iter()
@@ -345,6 +381,11 @@ impl Engine {
     pub fn access_tokens(&self) -> impl Iterator<Item = &AccessToken> {
         self.access.values()
     }
+}
+
+fn too_much_after() -> Reason {
+    let detail = format!("the jobs of one commit wait for at most {MAX_AFTER_OF_COMMIT} in all");
+    Reason::Invalid { field: "after", detail }
 }
 
 // The few places that touch state, its indexes and the undo journal together.

@@ -49,7 +49,8 @@ pub(super) struct Queue {
     total: u64,
     retrying: u64,
     running: u64,
-    blocked: u64,
+    /// Jobs that wait for others.
+    blocked: BTreeSet<JobId>,
 }
 
 impl Queue {
@@ -73,7 +74,7 @@ impl Queue {
             total: 0,
             retrying: 0,
             running: 0,
-            blocked: 0,
+            blocked: BTreeSet::new(),
         }
     }
 
@@ -84,7 +85,7 @@ impl Queue {
                 self.count_waiting(job, 1);
             }
             Phase::Running => self.running += 1,
-            Phase::Blocked => self.blocked += 1,
+            Phase::Blocked => drop(self.blocked.insert(job.id)),
         }
     }
 
@@ -95,7 +96,7 @@ impl Queue {
                 self.count_waiting(job, -1);
             }
             Phase::Running => self.running -= 1,
-            Phase::Blocked => self.blocked -= 1,
+            Phase::Blocked => drop(self.blocked.remove(&job.id)),
         }
     }
 
@@ -165,9 +166,28 @@ impl Queue {
         heads.filter(|(run_at, _)| *run_at <= self.due_until).map(|(_, id)| *id).next()
     }
 
-    /// The job that has been due, or will be due, first, whatever its priority.
+    /// The job that has been due, or will be due, first, whatever its priority; else the oldest that waits for others.
     pub(super) fn oldest(&self) -> Option<JobId> {
-        self.waiting.iter().filter_map(|set| set.first()).min().map(|(_, id)| *id)
+        let waiting = self.waiting.iter().filter_map(|set| set.first()).min().map(|(_, id)| *id);
+        waiting.or_else(|| self.blocked.first().copied())
+    }
+
+    /// How long the oldest available job has been available, in milliseconds.
+    pub(super) fn oldest_available_age_ms(&self, wall: Timestamp) -> Option<u64> {
+        let oldest = self.waiting.iter().filter_map(|set| set.first()).map(|(run_at, _)| *run_at).min();
+        oldest.filter(|run_at| *run_at <= self.due_until).map(|run_at| wall.ms_since(run_at))
+    }
+
+    /// How close the queue is to refusing jobs, in thousandths; `None` if it never does.
+    pub(super) fn pressure(&self, wall: Timestamp) -> Option<u16> {
+        let part = |of: u64, bound: u64| match bound {
+            0 => 1_000,
+            _ => (u128::from(of) * 1_000 / u128::from(bound)).min(1_000) as u16,
+        };
+        let depth = self.config.max_depth.map(|bound| part(self.depth(), bound));
+        let age =
+            self.config.max_age_ms.map(|bound| part(self.oldest_available_age_ms(wall).unwrap_or(0), bound));
+        depth.max(age)
     }
 
     /// When the next job becomes due that is not counted as due yet.
@@ -194,36 +214,34 @@ impl Queue {
 
     /// What `max_depth` counts.
     pub(super) fn depth(&self) -> u64 {
-        self.total + self.blocked
+        self.total + self.blocked.len() as u64
     }
 
     pub(super) fn has_unfinished(&self) -> bool {
         self.depth() + self.running > 0
     }
 
-    /// Ids of up to `limit` waiting jobs, in no order that matters.
+    /// Ids of up to `limit` jobs that wait, for their turn or for others, in no order that matters.
     pub(super) fn some_waiting(&self, limit: usize) -> Vec<JobId> {
-        self.waiting.iter().flatten().take(limit).map(|(_, id)| *id).collect()
+        let waiting = self.waiting.iter().flatten().map(|(_, id)| *id);
+        waiting.chain(self.blocked.iter().copied()).take(limit).collect()
     }
 
     pub(super) fn record(&self, wall: Timestamp) -> QueueRecord {
         let later = self.total - self.due;
         let retryable = self.retrying - self.due_retrying;
-        let oldest = self.waiting.iter().filter_map(|set| set.first()).map(|(run_at, _)| *run_at).min();
         QueueRecord {
             name: self.name.clone(),
             paused: self.paused,
             depth: Depth {
                 scheduled: later - retryable,
-                blocked: self.blocked,
+                blocked: self.blocked.len() as u64,
                 available: self.due,
                 running: self.running,
                 retryable,
                 dead: self.lanes[Lane::Dead as usize],
             },
-            oldest_available_age_ms: oldest
-                .filter(|run_at| *run_at <= self.due_until)
-                .map(|run_at| wall.ms_since(run_at)),
+            oldest_available_age_ms: self.oldest_available_age_ms(wall),
             config: self.config,
         }
     }

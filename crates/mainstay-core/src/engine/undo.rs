@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use super::{
     Engine, Leases,
-    change::{Extras, Lane, LiveJob, QueueId},
+    change::{Ending, Extras, Lane, LiveJob, QueueId},
     keyed::Answer,
     locks::LockUndo,
     queues::Hold,
 };
-use crate::{access::AccessToken, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig};
+use crate::{
+    access::AccessToken, after::AfterFailure, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig,
+};
 
 pub(super) enum Undo {
     Job(JobId, Option<LiveJob>),
@@ -26,6 +28,10 @@ pub(super) enum Undo {
     KeyedForgotten(Answer),
     Access(Name, Option<AccessToken>),
     Lock(LockUndo),
+    /// Who waits, for whom.
+    Edge(JobId, JobId, Option<AfterFailure>),
+    /// Whether it was there.
+    Ended(JobId, Ending, bool),
 }
 
 impl Engine {
@@ -68,6 +74,8 @@ impl Engine {
                 Undo::PolicyAdded(policy) => self.policies.take_back(&policy),
                 Undo::KeyedAdded => self.keyed.take_back(),
                 Undo::KeyedForgotten(answer) => self.keyed.put_back(answer),
+                Undo::Edge(waiter, on, before) => drop(self.edges.swap(waiter, on, before)),
+                Undo::Ended(id, how, was) => drop(self.edges.swap_ended(id, how, was)),
                 Undo::Access(name, before) => match before {
                     Some(token) => drop(self.access.insert(name, token)),
                     None => drop(self.access.remove(&name)),

@@ -67,6 +67,7 @@ impl Tables {
             | Change::JobUpdated { .. }
             | Change::Unique { .. }
             | Change::UniqueRemoved { .. }
+            | Change::After(_)
             | Change::Keyed { .. }
             | Change::KeyedForgotten { .. }
             | Change::AccessToken(_)
@@ -94,6 +95,7 @@ impl Tables {
             return Some(JobRecord {
                 expires_at: extras.expires_at,
                 unique_key: extras.unique_key,
+                waiting_for: engine.waiting_for(id),
                 token: live.as_ref().map(|lease| lease.id.token),
                 lease_expires_at: live.as_ref().map(|lease| now.wall_at(lease.until)),
                 worker: live.and_then(|lease| lease.worker),
@@ -128,6 +130,7 @@ impl Tables {
             created_at: job.created_at,
             expires_at: None,
             unique_key: None,
+            waiting_for: 0,
             token: None,
             lease_expires_at: None,
             worker: None,

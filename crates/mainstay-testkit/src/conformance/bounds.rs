@@ -6,6 +6,7 @@ use mainstay_core::{
     queue::{Depth, Overflow, QueueConfig},
 };
 
+use super::after::after;
 use crate::world::{World, fail, name};
 
 async fn bounded(w: &World, max_depth: u64, overflow: Overflow) {
@@ -100,4 +101,46 @@ pub(super) async fn a_duplicate_is_no_overflow(w: &mut World) {
     let id = w.enqueue(job.clone()).await;
     let again = w.enqueued(job).await;
     assert_eq!((again.id, again.deduplicated), (id, true));
+}
+
+pub(super) async fn jobs_that_wait_for_others_count_and_may_be_dropped(w: &mut World) {
+    let first = w.enqueue(w.job("other")).await;
+    bounded(w, 2, Overflow::Reject).await;
+    let oldest = w.enqueue(after(w, "q", &[first])).await;
+    w.enqueue(w.job("q")).await;
+    assert_eq!(w.refused(add(w.job("q"))).await, full(2));
+    bounded(w, 1, Overflow::DropOldest).await;
+    // Those that could run go first, then those that wait; what waits for one that goes, goes too.
+    let behind = w.enqueued(after(w, "q", &[oldest])).await;
+    assert_eq!(behind.state, JobState::Cancelled);
+    assert_eq!(w.state(oldest).await, JobState::Cancelled);
+}
+
+pub(super) async fn a_queue_that_is_too_far_behind_refuses(w: &mut World) {
+    w.configure("q", QueueConfig { max_age_ms: Some(1_000), ..QueueConfig::default() }).await;
+    w.enqueue(w.job("q")).await;
+    w.enqueue(NewJob { run_at: Some(When::In(60_000)), ..w.job("q") }).await;
+    w.advance(1_000);
+    w.enqueue(w.job("q")).await;
+    w.advance(1);
+    let behind = Reason::QueueBehind { queue: name("q"), age_ms: 1_001, max_age_ms: 1_000 };
+    assert_eq!(w.refused(add(w.job("q"))).await, behind);
+    let grant = w.claim("q").await;
+    w.enqueue(w.job("q")).await; // the oldest that is left is a millisecond old
+    w.release(&grant, 0).await;
+    assert_eq!(w.refused(add(w.job("q"))).await, behind, "a released job has its old age");
+}
+
+pub(super) async fn an_answer_tells_how_close_the_queue_is_to_refusing(w: &mut World) {
+    let none = w.enqueued(w.job("free")).await;
+    assert_eq!(none.pressure, None);
+    w.configure("q", QueueConfig { max_depth: Some(4), max_age_ms: Some(1_000), ..QueueConfig::default() })
+        .await;
+    assert_eq!(w.enqueued(w.job("q")).await.pressure, Some(250));
+    w.advance(700);
+    assert_eq!(w.enqueued(w.job("q")).await.pressure, Some(700), "the larger of both");
+    w.enqueue(w.job("q")).await;
+    let job = NewJob { caller_id: true, ..w.job("q") };
+    assert_eq!(w.enqueued(job.clone()).await.pressure, Some(1_000));
+    assert_eq!(w.enqueued(job).await.pressure, Some(1_000), "a duplicate is told too");
 }

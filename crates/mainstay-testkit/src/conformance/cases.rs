@@ -48,6 +48,7 @@ macro_rules! __seam_cases {
                 an_extended_lease_lives_on
                 an_extend_is_capped_at_the_time_limit_of_the_attempt
                 each_claim_says_how_long_its_lease_lives
+                a_new_worker_of_the_same_name_inherits_nothing
                 a_step_of_the_wall_clock_neither_kills_nor_prolongs_a_lease
                 progress_is_kept
             }
@@ -60,6 +61,8 @@ macro_rules! __seam_cases {
                 a_job_past_its_expiry_is_never_handed_out
                 a_job_that_runs_may_outlive_its_expiry
                 a_crash_after_the_expiry_is_dead_as_expired
+                a_job_that_ended_is_not_rescued_when_its_lease_would_have_run_out
+                leases_that_live_do_not_hide_those_that_ran_out
             }
             settle {
                 the_same_verb_again_gets_the_same_answer
@@ -126,6 +129,9 @@ macro_rules! __seam_cases {
                 a_commit_that_does_not_fit_leaves_nothing
                 a_refused_commit_drops_nobody
                 a_duplicate_is_no_overflow
+                jobs_that_wait_for_others_count_and_may_be_dropped
+                a_queue_that_is_too_far_behind_refuses
+                an_answer_tells_how_close_the_queue_is_to_refusing
             }
             unique {
                 a_key_is_held_until_the_job_has_finished
@@ -135,6 +141,34 @@ macro_rules! __seam_cases {
                 a_key_with_a_time_is_held_for_that_time
                 a_key_is_free_again_when_its_commit_was_refused
                 the_newer_holder_keeps_its_key_when_the_older_one_ends
+                a_key_counts_within_one_commit
+            }
+            after {
+                a_job_waits_until_all_it_names_have_completed
+                the_end_of_a_job_frees_those_that_wait_in_the_same_commit
+                a_job_that_waited_is_due_from_when_it_can_run
+                a_schedule_outlasts_the_wait
+                completed_jobs_count_as_done
+                a_dead_job_keeps_others_waiting_until_it_is_requeued_and_completes
+                a_dead_job_cancels_or_frees_those_that_say_so
+                a_job_after_a_dead_one_is_judged_by_its_own_word
+                a_job_after_a_cancelled_one_is_born_cancelled
+                every_other_end_cancels_those_that_wait
+                a_cancellation_goes_down_the_whole_chain
+                a_forgotten_job_strands_nobody
+                an_unknown_job_is_refused_by_its_place
+                an_op_can_only_name_an_earlier_enqueue
+                an_op_that_names_a_duplicate_means_the_first_job
+                a_duplicate_waits_for_nothing_new
+                a_blocked_job_can_be_cancelled_deleted_and_purged_but_not_retried
+                a_blocked_job_expires
+                a_refused_commit_makes_nobody_wait
+                the_last_job_of_a_diamond_runs_once
+                a_job_may_wait_for_ten_thousand
+                a_job_may_not_wait_for_more
+                more_than_a_commit_can_tell_hear_of_it_from_housekeeping
+                an_id_is_not_used_again_while_those_that_wait_for_it_have_not_heard
+                the_end_of_a_job_wakes_a_claimer_of_the_next
             }
             known_ids {
                 the_same_id_again_is_a_duplicate
@@ -320,6 +354,8 @@ macro_rules! __durable_cases {
                 a_cancel_request_survives_a_restart
                 retention_goes_on_after_a_restart
                 a_refused_commit_left_nothing_behind_for_the_next_start
+                what_jobs_wait_for_survives_a_restart
+                those_that_have_not_heard_of_an_end_hear_of_it_after_a_restart
             }
             lock_restart {
                 a_lock_survives_a_restart_with_its_full_time

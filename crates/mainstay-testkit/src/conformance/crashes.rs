@@ -1,11 +1,12 @@
 //! A lease that runs out is a crash.
 
 use mainstay_core::{
-    job::{DeadReason, JobState, NewJob, When},
+    job::{DeadReason, JobState, NewJob, Outcome, Retry, When},
+    op::Op,
     queue::QueueConfig,
 };
 
-use crate::world::{LEASE_MS, World};
+use crate::world::{COMPLETE, LEASE_MS, World, claim_of, extend_op, fail};
 
 /// Crashes the job until it is not offered any more.
 async fn crashes_until_dead(w: &World, queue: &str) -> u32 {
@@ -86,4 +87,32 @@ pub(super) async fn a_crash_after_the_expiry_is_dead_as_expired(w: &mut World) {
     w.maintain().await;
     let job = w.get(id).await;
     assert_eq!((job.state, job.reason), (JobState::Dead, Some(DeadReason::Expired)));
+}
+
+pub(super) async fn a_job_that_ended_is_not_rescued_when_its_lease_would_have_run_out(w: &mut World) {
+    for _ in 0..4 {
+        w.enqueue(w.job("q")).await;
+    }
+    let grants = w.claims(claim_of(&["q"], 4)).await;
+    let ends = [COMPLETE, fail(Retry::Never), Outcome::Cancel, fail(Retry::After(100_000))];
+    for (grant, end) in grants.iter().zip(ends) {
+        w.settle(grant, end).await.expect("settle");
+    }
+    let before = w.jobs(Default::default()).await;
+    w.lose(LEASE_MS).await;
+    assert_eq!(w.jobs(Default::default()).await, before);
+}
+
+pub(super) async fn leases_that_live_do_not_hide_those_that_ran_out(w: &mut World) {
+    let jobs: Vec<_> = (0..3_000).map(|_| Op::Enqueue(Box::new(w.job("q")))).collect();
+    w.commit(w.ops(jobs)).await.expect("jobs");
+    let grants = w.claims(claim_of(&["q"], 3_000)).await;
+    assert_eq!(grants.len(), 3_000);
+    w.advance(LEASE_MS - 1);
+    // The oldest are at work still: more of them than one piece of housekeeping looks at.
+    w.commit(w.ops(grants[..1_500].iter().map(|grant| extend_op(grant, LEASE_MS)))).await.expect("extend");
+    w.advance(1_001);
+    w.maintain().await;
+    let depth = w.queue("q").await.depth;
+    assert_eq!((depth.running, depth.available), (1_500, 1_500));
 }

@@ -1,12 +1,12 @@
 //! A lease proves a claim while it lives, and nothing after.
 
 use mainstay_core::{
-    job::{Grant, JobState, Outcome, Retry},
+    job::{Grant, JobState, NewJob, Outcome, Retry},
     lease::LeaseId,
     op::{Claim, Op, Reason, Reply},
 };
 
-use crate::world::{COMPLETE, LEASE_MS, World, claim_of, extend_op, fail, settle_op};
+use crate::world::{COMPLETE, LEASE_MS, World, claim_of, extend_op, fail, name, settle_op};
 
 /// Every verb that needs a live lease.
 fn verbs(grant: &Grant) -> Vec<Op> {
@@ -147,4 +147,20 @@ pub(super) async fn progress_is_kept(w: &mut World) {
     assert_eq!(w.get(id).await.progress.as_deref(), Some(r#"{"done":2}"#), "silence does not unsay it");
     w.complete(&grant).await;
     assert_eq!(w.get(id).await.progress.as_deref(), Some(r#"{"done":2}"#));
+}
+
+pub(super) async fn a_new_worker_of_the_same_name_inherits_nothing(w: &mut World) {
+    let id = w.enqueue(w.job("q")).await;
+    w.enqueue(NewJob { priority: 9, ..w.job("q") }).await;
+    let claim = Claim { worker: Some(name("w")), ..claim_of(&["q"], 1) };
+    let old = w.claims(claim.clone()).await.remove(0);
+    assert_eq!(old.id, id);
+    w.advance(LEASE_MS / 2);
+    // It was started anew, and works on: that keeps nothing alive of what it had before.
+    let new = w.claims(claim).await.remove(0);
+    w.advance(LEASE_MS / 2 + 1);
+    w.op(extend_op(&new, LEASE_MS)).await;
+    w.maintain().await;
+    assert_eq!(w.state(id).await, JobState::Available);
+    nothing_is_possible_with(w, &old).await;
 }

@@ -18,6 +18,7 @@ use crate::{
 #[macro_use]
 mod cases;
 mod access;
+mod after;
 mod attempts;
 mod bounds;
 mod cancel;

@@ -45,6 +45,7 @@ pub(super) async fn a_queue_exists_from_its_first_job(w: &mut World) {
 pub(super) async fn the_configuration_is_replaced_as_a_whole(w: &mut World) {
     let config = QueueConfig {
         max_depth: Some(7),
+        max_age_ms: Some(60_000),
         overflow: Overflow::DropOldest,
         max_crashes: Some(9),
         retention: Retention { completed_ms: 1, completed_count: 2, dead_ms: 3 },

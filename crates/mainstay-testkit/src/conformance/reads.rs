@@ -45,6 +45,7 @@ pub(super) async fn a_job_is_shown_as_it_was_enqueued(w: &mut World) {
         created_at: now,
         expires_at: Some(now.plus_ms(9_000)),
         unique_key: None,
+        waiting_for: 0,
         token: None,
         lease_expires_at: None,
         worker: None,

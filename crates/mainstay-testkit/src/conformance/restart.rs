@@ -3,12 +3,14 @@
 use mainstay_core::{
     Token,
     access::AuditRecord,
+    after::AfterFailure,
     job::{Grant, JobRecord, JobState, NewJob, Outcome, Retry, Unique, When},
     op::{Commit, IdempotencyKey, Op, Reason, Reply},
     queue::{Overflow, QueueConfig, QueueRecord},
     store::{Query, Record},
 };
 
+use super::after::after;
 use crate::world::{COMPLETE, LEASE_MS, World, claim_of, claimed, extend_op, fail, settle_op};
 
 async fn everything(w: &World) -> (Vec<JobRecord>, Vec<Record>, Vec<Record>) {
@@ -217,4 +219,52 @@ pub(super) async fn a_refused_commit_left_nothing_behind_for_the_next_start(w: &
     w.reopen().await;
     assert_eq!(w.try_get(lost.id).await, None);
     assert_eq!(w.drain("q").await, [kept]);
+}
+
+pub(super) async fn what_jobs_wait_for_survives_a_restart(w: &mut World) {
+    let (first, second) = (w.enqueue(w.job("q")).await, w.enqueue(w.job("q")).await);
+    let dead = w.dead("dead").await;
+    let waits = [
+        after(w, "next", &[first, second]),
+        NewJob { after_failure: AfterFailure::Cancel, ..after(w, "next", &[second]) },
+        after(w, "next", &[dead]),
+    ];
+    let mut ids = vec![];
+    for job in waits {
+        ids.push(w.enqueue(job).await);
+    }
+    let grant = w.claim("q").await;
+    w.complete(&grant).await;
+    let before = everything(w).await;
+    w.reopen().await;
+    assert_eq!(everything(w).await, before);
+    assert_eq!(w.get(ids[0]).await.waiting_for, 1);
+    let grant = w.claim("q").await;
+    w.settle(&grant, fail(Retry::Never)).await.expect("fail");
+    assert_eq!(w.state(ids[1]).await, JobState::Cancelled, "its word was kept");
+    w.op(Op::Retry { id: second }).await;
+    w.op(Op::Delete { id: dead }).await;
+    w.reopen().await;
+    assert_eq!(w.state(ids[2]).await, JobState::Cancelled);
+    let grant = w.claim("q").await;
+    w.complete(&grant).await;
+    assert_eq!(w.drain("next").await, [ids[0]]);
+    w.reopen().await;
+    assert_eq!(w.queue("next").await.depth.blocked, 0);
+}
+
+pub(super) async fn those_that_have_not_heard_of_an_end_hear_of_it_after_a_restart(w: &mut World) {
+    let first = w.enqueue(w.job("q")).await;
+    let grant = w.claim("q").await;
+    for _ in 0..2 {
+        let ops = (0..8_000).map(|_| Op::Enqueue(Box::new(after(w, "next", &[first])))).collect::<Vec<_>>();
+        w.commit(w.ops(ops)).await.expect("a crowd");
+    }
+    w.complete(&grant).await;
+    w.reopen().await;
+    w.maintain().await;
+    let depth = w.queue("next").await.depth;
+    assert_eq!((depth.available, depth.blocked), (16_000, 0));
+    w.reopen().await;
+    assert_eq!(w.queue("next").await.depth, depth);
 }

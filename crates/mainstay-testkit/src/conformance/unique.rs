@@ -7,7 +7,7 @@ use mainstay_core::{
     op::Op,
 };
 
-use crate::world::{LEASE_MS, World};
+use crate::world::{LEASE_MS, World, enqueued};
 
 fn keyed(w: &World, queue: &str, key: &str, for_ms: Option<u64>) -> NewJob {
     NewJob { unique: Some(Unique { key: key.into(), for_ms }), ..w.job(queue) }
@@ -96,4 +96,13 @@ pub(super) async fn the_newer_holder_keeps_its_key_when_the_older_one_ends(w: &m
     w.op(Op::Cancel { id: old }).await;
     let duplicate = w.enqueued(keyed(w, "q", "k", None)).await;
     assert_eq!((duplicate.id, duplicate.deduplicated), (new, true));
+}
+
+pub(super) async fn a_key_counts_within_one_commit(w: &mut World) {
+    let job = |w: &World, key| Op::Enqueue(Box::new(keyed(w, "q", key, None)));
+    let done = w.commit(w.ops([job(w, "a"), job(w, "b"), job(w, "a")])).await.expect("a commit");
+    let answers: Vec<_> = done.replies.into_iter().map(enqueued).collect();
+    assert_eq!(answers.iter().map(|answer| answer.deduplicated).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!(answers[2].id, answers[0].id);
+    assert_eq!(w.queue("q").await.depth.available, 2);
 }

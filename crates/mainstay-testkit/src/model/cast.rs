@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use mainstay_core::{
     JobId, LeaseId, QueueName, Timestamp, Token,
     access::{AccessToken, AuditRecord},
+    after::After,
     id::JobIds,
     job::{Backoff, JobBody, JobFailure, JobPolicy, NewJob, Outcome, Retry, Unique, When},
     op::{Claim, Commit, IdempotencyKey, Op, Require, Settle},
@@ -16,7 +17,7 @@ use mainstay_core::{
 
 use super::{
     locks::Grants,
-    step::{Asked, Config, Do, Due, How, Look, Pick, Work},
+    step::{Asked, Config, Do, Due, How, Look, Named, Pick, Work},
 };
 use crate::{clock::START, world::name};
 
@@ -153,6 +154,12 @@ impl Cast {
 
     fn work(&mut self, now: Timestamp, work: &Work) -> NewJob {
         let queue = queue_name(work.queue);
+        // Before its own id is among those to pick from.
+        let after = work.after.iter().map(|named| match named {
+            Named::Job(pick) => After::Job(self.job(*pick)),
+            Named::Op(index) => After::Op(*index),
+        });
+        let after = after.collect();
         let new_id = self.ids.next(now.0, &queue, mix(1, self.draws));
         let id = work.known_id.map_or(new_id, |known| self.known_ids[usize::from(known)]);
         if !self.jobs.contains(&id) {
@@ -182,6 +189,8 @@ impl Cast {
                 retain_ms: work.retain_ms,
             },
             unique: work.unique.map(|(key, for_ms)| Unique { key: format!("u{key}").into(), for_ms }),
+            after,
+            after_failure: work.after_failure,
         }
     }
 
@@ -241,6 +250,7 @@ fn outcome(how: How) -> Outcome {
 fn queue_config(config: Config) -> QueueConfig {
     QueueConfig {
         max_depth: config.max_depth,
+        max_age_ms: config.max_age_ms,
         overflow: if config.drop_oldest { Overflow::DropOldest } else { Overflow::Reject },
         max_crashes: config.max_crashes,
         retention: Retention {

@@ -1,9 +1,10 @@
 //! What must hold of any store, whatever was done to it: judged by what it shows, without a reference.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mainstay_core::{
     JobId, QueueName, Timestamp,
+    after::AfterFailure,
     job::{JobRecord, JobState},
     lock::LockRecord,
     op::{Claim, Reply},
@@ -49,7 +50,28 @@ pub(super) fn invariants(view: &View) -> Outcomes {
             return Err(format!("the queue of a job is unknown: {job:?}"));
         }
     }
+    waits_are_right(view)?;
     view.queues.values().try_for_each(|queue| counts_are_right(view, queue))
+}
+
+/// No wake-up is lost: what a job still waits for can still end.
+fn waits_are_right(view: &View) -> Outcomes {
+    let states: HashMap<_, _> = view.jobs.iter().map(|job| (job.id, job.state)).collect();
+    for job in view.jobs.iter().filter(|job| job.state == JobState::Blocked) {
+        let Some(after) = &job.body.after else {
+            return Err(format!("it names nothing to wait for: {job:?}"));
+        };
+        let can_end = |id: &&JobId| match states.get(id) {
+            Some(JobState::Dead) => after.failure == AfterFailure::Wait,
+            Some(state) => !state.is_finished(),
+            None => false,
+        };
+        let open = after.jobs.iter().filter(can_end).collect::<BTreeSet<_>>();
+        if open.len() < job.waiting_for as usize {
+            return Err(format!("only {open:?} of what it waits for can still end: {job:?}"));
+        }
+    }
+    Ok(())
 }
 
 fn well_formed(job: &JobRecord, now: Timestamp) -> Outcomes {
@@ -64,7 +86,7 @@ fn well_formed(job: &JobRecord, now: Timestamp) -> Outcomes {
         (job.state != JobState::Available || job.run_at <= now, "what is available is due"),
         (job.state != JobState::Scheduled || job.run_at > now, "what is scheduled is not due"),
         (job.state != JobState::Retryable || job.run_at > now, "what waits for its back-off is not due"),
-        (job.state != JobState::Blocked, "nothing is blocked yet"),
+        ((job.state == JobState::Blocked) == (job.waiting_for > 0), "what is blocked waits for something"),
         (!running || job.attempt >= 1, "what runs is at its first attempt at least"),
         (job.attempt <= job.policy.max_attempts, "no attempt is beyond the last"),
         (

@@ -3,9 +3,10 @@
 //!
 //! Two things are asked after every step. The *replies and records* of both are equal: to the byte while neither was
 //! restarted, and but for token numbers after that. And the *invariants* hold, which need no reference: no job is in
-//! two states, a queue's depth is the count of its jobs, tokens only grow, at most one lease of a job lives, no
-//! lock has more holders than it may, a release hands it to whom the line before it showed in front, and a
-//! claim hands out what the lists before it said was runnable, in the order of the contract.
+//! two states, a queue's depth is the count of its jobs, what is blocked waits for something that can still end, tokens
+//! only grow, at most one lease of a job lives, no lock has more holders than it may, a release hands it to whom the line
+//! before it showed in front, and a claim hands out what the lists before it said was runnable, in the order of the
+//! contract.
 //!
 //! A store that may choose (which of several jobs, which token, which `run_at`) is not there yet. When it comes, its
 //! choice goes through the one place where a grant is noted (`Play::note_grants`): there the reference is made to
@@ -19,7 +20,8 @@
 //! ```
 //!
 //! `MAINSTAY_MODEL_CASES` says how many sequences (default 64), `MAINSTAY_MODEL_SEED` where chance begins
-//! (default 1). A failure is shrunk and printed with the variables that bring it back.
+//! (default 1); `scripts/nightly` plays millions of steps. A failure is shrunk and printed with the variables that bring
+//! it back.
 
 mod cast;
 mod check;

@@ -1,6 +1,9 @@
 //! The alphabet: what may happen, in a world of few names so that steps meet each other.
 
-use mainstay_core::job::{Jitter, JobState};
+use mainstay_core::{
+    after::AfterFailure,
+    job::{Jitter, JobState},
+};
 use proptest::{collection::vec, option, prelude::*};
 
 use super::locks;
@@ -73,6 +76,16 @@ pub(super) struct Work {
     pub kind: u8,
     pub tag: Option<u8>,
     pub payload: usize,
+    pub after: Vec<Named>,
+    pub after_failure: AfterFailure,
+}
+
+/// A job to wait for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named {
+    Job(Pick),
+    /// An op of the same commit.
+    Op(u32),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +108,7 @@ pub(super) enum How {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Config {
     pub max_depth: Option<u64>,
+    pub max_age_ms: Option<u64>,
     pub drop_oldest: bool,
     pub max_crashes: Option<u32>,
     pub completed_ms: u64,
@@ -191,7 +205,7 @@ fn work() -> impl Strategy<Value = Work> {
         option::weighted(0.15, time()),
     );
     let body = (0..2_u8, option::of(0..2_u8), 0..60_usize);
-    (where_and_when, limits, body).prop_map(|(a, b, c)| Work {
+    (where_and_when, limits, body, after()).prop_map(|(a, b, c, d)| Work {
         queue: a.0,
         known_id: a.1,
         priority: a.2,
@@ -206,7 +220,20 @@ fn work() -> impl Strategy<Value = Work> {
         kind: c.0,
         tag: c.1,
         payload: c.2,
+        after: d.0,
+        after_failure: d.1,
     })
+}
+
+fn after() -> impl Strategy<Value = (Vec<Named>, AfterFailure)> {
+    let named = prop_oneof![
+        9 => pick().prop_map(Named::Job),
+        2 => (0..4_u32).prop_map(Named::Op),
+    ]
+    .boxed();
+    let many = prop_oneof![3 => Just(0..1_usize), 2 => Just(1..3)];
+    let failure = prop::sample::select(AfterFailure::ALL.to_vec());
+    (many.prop_flat_map(move |many| vec(named.clone(), many)), failure)
 }
 
 fn how() -> impl Strategy<Value = How> {
@@ -223,15 +250,16 @@ fn how() -> impl Strategy<Value = How> {
 fn config() -> impl Strategy<Value = Config> {
     let ms = || prop_oneof![3 => Just(86_400_000_u64), 1 => 0..20_000_u64];
     (
-        option::of(0..5_u64),
+        (option::of(0..5_u64), option::weighted(0.2, time())),
         any::<bool>(),
         option::of(1..4_u32),
         ms(),
         prop_oneof![2 => Just(1_000_000_u64), 1 => 0..4_u64],
         ms(),
     )
-        .prop_map(|(max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms)| {
-            Config { max_depth, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms }
+        .prop_map(|(bounds, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms)| {
+            let (max_depth, max_age_ms) = bounds;
+            Config { max_depth, max_age_ms, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms }
         })
 }
 

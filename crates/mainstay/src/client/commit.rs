@@ -4,8 +4,9 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
 use mainstay_core::{
+    after::After,
     id::JobId,
-    job::Outcome,
+    job::{NewJob, Outcome},
     lease::LeaseId,
     op::{Commit, IdempotencyKey, Op, Reply, Require, Settle},
 };
@@ -30,11 +31,37 @@ impl CommitBuilder {
 
     /// Adds a job.
     pub fn enqueue(mut self, job: impl IntoNewJob) -> Self {
-        match job.into_new_job(&self.client) {
-            Ok(job) => self.commit.ops.push(Op::Enqueue(Box::new(job))),
-            Err(error) => self.mistake = self.mistake.or(Some(error)),
-        }
+        self.add(job);
         self
+    }
+
+    /// Adds a job that later ones of this commit can wait for.
+    ///
+    /// ```
+    /// # use mainstay::{Client, Job};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)] struct Step(u32);
+    /// # impl Job for Step { const KIND: &'static str = "step"; const QUEUE: &'static str = "steps"; }
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let store = Client::memory();
+    /// let mut commit = store.commit();
+    /// let first = commit.add(Step(1));
+    /// commit.add(Step(2).with().after(first));
+    /// commit.await?;
+    /// # Ok::<_, mainstay::StoreError>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn add(&mut self, job: impl IntoNewJob) -> After {
+        let place = After::Op(self.commit.ops.len() as u32);
+        match job.into_new_job(&self.client) {
+            Ok(job) => self.push(job),
+            Err(error) => self.mistake = self.mistake.take().or(Some(error)),
+        }
+        place
+    }
+
+    pub(super) fn push(&mut self, job: NewJob) {
+        self.commit.ops.push(Op::Enqueue(Box::new(job)));
     }
 
     /// Ends a claim.
@@ -70,7 +97,7 @@ impl IntoFuture for CommitBuilder {
         Box::pin(async move {
             match self.mistake {
                 Some(error) => Err(error),
-                None => Ok(self.client.submit_one(self.commit).await?.replies),
+                None => Ok(self.client.submit_paced(self.commit).await?.replies),
             }
         })
     }

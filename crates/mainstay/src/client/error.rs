@@ -47,9 +47,14 @@ impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match &self.0 {
-            Inner::Rejected(rejection) => matches!(rejection.reason, Reason::QueueFull { .. }),
+            Inner::Rejected(_) => self.is_full(),
             Inner::Failed(error) => error.is_retryable(),
         }
+    }
+
+    /// Whether a queue takes no more jobs now.
+    pub fn is_full(&self) -> bool {
+        matches!(self.reason(), Some(Reason::QueueFull { .. } | Reason::QueueBehind { .. }))
     }
 
     /// A rejection that the client itself finds, before the store is asked.

@@ -17,13 +17,16 @@
 //! # }).unwrap();
 //! ```
 
+mod batch;
 mod commit;
 mod deadline;
 mod error;
+mod pace;
 mod waiting;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use batch::{BatchBuilder, BatchProgress, JobBatch};
 pub use commit::CommitBuilder;
 use deadline::Deadline;
 pub use error::StoreError;
@@ -38,6 +41,7 @@ use mainstay_core::{
     store::{Batch, Capabilities, DeadFilter, JobFilter, Key, Page, Query, Record, Slice, Store},
     time::Now,
 };
+pub use pace::Pace;
 
 use crate::{clock, job::IntoNewJob};
 
@@ -53,7 +57,10 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// is not applied; after that, [`StoreError::may_have_happened`] is true. Without a deadline, the store's own time
 /// limits hold.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    inner: Arc<Inner>,
+    pace: Option<Pace>,
+}
 
 struct Inner {
     store: Arc<dyn Store>,
@@ -69,7 +76,7 @@ impl Client {
 
     /// A client of this store that takes time and chance from `clock`.
     pub fn on(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Client {
-        Client(Arc::new(Inner { store, clock, ids: Mutex::default() }))
+        Client { inner: Arc::new(Inner { store, clock, ids: Mutex::default() }), pace: None }
     }
 
     /// A client of a new store in RAM, gone with its last client.
@@ -80,12 +87,12 @@ impl Client {
 
     /// The store itself.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.0.store
+        &self.inner.store
     }
 
     /// What the store can promise.
     pub fn capabilities(&self) -> &Capabilities {
-        self.0.store.capabilities()
+        self.inner.store.capabilities()
     }
 
     /// A list of changes that happen together or not at all: add them, then `.await`.
@@ -96,7 +103,7 @@ impl Client {
     /// Adds one job.
     ///
     /// # Errors
-    /// [`mainstay_core::op::Reason::QueueFull`], or the store's trouble.
+    /// A full queue ([`StoreError::is_full`]; [`Client::paced`] waits for room), or the store's trouble.
     pub async fn enqueue(&self, job: impl IntoNewJob) -> Result<Enqueued> {
         let mut replies = self.commit().enqueue(job).await?;
         match replies.pop() {
@@ -144,11 +151,11 @@ impl Client {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>> {
-        Ok(Deadline::current()?.read(self.0.store.get(key)).await?)
+        Ok(Deadline::current()?.read(self.inner.store.get(key)).await?)
     }
 
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice> {
-        Ok(Deadline::current()?.read(self.0.store.list(query, page)).await?)
+        Ok(Deadline::current()?.read(self.inner.store.list(query, page)).await?)
     }
 
     /// Creates a queue or replaces its whole configuration.
@@ -222,7 +229,7 @@ impl Client {
         let deadline = Deadline::current()?;
         batch.within = deadline.limit(batch.within);
         let began = tokio::time::Instant::now();
-        let answer = deadline.commit(self.0.store.submit(batch)).await;
+        let answer = deadline.commit(self.inner.store.submit(batch)).await;
         let outcome = if answer.is_ok() { "ok" } else { "error" };
         metrics::histogram!("mainstay.store.commit.duration", "outcome" => outcome)
             .record(began.elapsed().as_secs_f64());
@@ -231,18 +238,18 @@ impl Client {
 
     /// A new id for a job of this queue: ids of one client grow strictly.
     pub fn new_id(&self, queue: &QueueName) -> JobId {
-        let (wall, random) = (self.0.clock.now().wall.0, self.0.clock.entropy());
-        self.0.ids.lock().unwrap_or_else(PoisonError::into_inner).next(wall, queue, random)
+        let (wall, random) = (self.inner.clock.now().wall.0, self.inner.clock.entropy());
+        self.inner.ids.lock().unwrap_or_else(PoisonError::into_inner).next(wall, queue, random)
     }
 
     /// 64 random bits for a commit.
     pub fn entropy(&self) -> u64 {
-        self.0.clock.entropy()
+        self.inner.clock.entropy()
     }
 
     /// Both clocks as this client reads them.
     pub fn now(&self) -> Now {
-        self.0.clock.now()
+        self.inner.clock.now()
     }
 }
 

@@ -89,12 +89,12 @@ fn of_store(error: &StoreError) -> ApiError {
         ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot take this now; try again")
     };
     match (error.reason(), error.failure().map(mainstay_core::Error::kind)) {
-        (Some(Reason::QueueFull { .. }), _) => ApiError {
+        (Some(Reason::QueueFull { .. } | Reason::QueueBehind { .. }), _) => ApiError {
             retry_after: Some(1),
             ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too much is waiting already; try again later")
         },
         (Some(Reason::NotFound(_)), _) => ApiError::new(StatusCode::NOT_FOUND, error.to_string()),
-        (Some(Reason::Invalid { .. }), _) => {
+        (Some(Reason::Invalid { .. } | Reason::After(_)), _) => {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
         }
         (Some(_), _) => ApiError::new(StatusCode::CONFLICT, error.to_string()),

@@ -265,6 +265,13 @@ pub(super) const CATALOG: &[Entry] = &[
         "outcome",
         "Time until a batch of commits was answered",
     ),
+    entry(
+        "mainstay.store.full",
+        Counter,
+        Count,
+        "",
+        "Commits that a full queue refused and their producer tried again",
+    ),
     entry("mainstay.store.groups", Counter, Count, "", "Groups of commits written"),
     entry(
         "mainstay.store.commits",

@@ -1,6 +1,8 @@
 //! Behaviour of the chassis on real sockets and real processes.
 
 mod admin;
+#[cfg(feature = "testing")]
+mod batch;
 mod bus;
 mod call_site;
 mod components;

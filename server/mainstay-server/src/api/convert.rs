@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mainstay::core::after::{After, AfterFailure, WaitsFor};
 use mainstay::core::id::JobId;
 use mainstay::core::job::{
     self, DeadReason, FailureRecord, JobBody, JobFailure, JobPolicy, JobRecord, Json, When,
@@ -99,13 +100,43 @@ pub(crate) fn new_job(
             meta: new.meta.as_ref().map(json),
             tags: new.tags.into_iter().map(Arc::from).collect(),
             traceparent: traceparent.cloned(),
+            after: None,
         }),
         priority: new.priority.unwrap_or(wire::DEFAULT_PRIORITY),
         run_at: new.run_at.map(at).or(new.delay_ms.map(When::In)),
         expires: new.expires_at.map(at).or(new.expires_in_ms.map(When::In)),
         policy,
         unique: new.unique.map(|unique| job::Unique { key: unique.key.into(), for_ms: unique.for_ms }),
+        after: new.after.into_iter().map(after).collect(),
+        after_failure: match new.after_failure.unwrap_or_default() {
+            wire::AfterFailure::Wait => AfterFailure::Wait,
+            wire::AfterFailure::Cancel => AfterFailure::Cancel,
+            wire::AfterFailure::Run => AfterFailure::Run,
+        },
     }
+}
+
+fn after(named: wire::AfterRef) -> After {
+    match named {
+        // The store says of what can be no job's id that no job has it, and where it stands.
+        wire::AfterRef::Job(id) => After::Job(job_id(id).unwrap_or(JobId::MIN)),
+        wire::AfterRef::Local(index) => After::Op(index),
+    }
+}
+
+fn wire_after(after: Option<&WaitsFor>) -> (Vec<wire::AfterRef>, Option<wire::AfterFailure>) {
+    let Some(after) = after else { return (Vec::new(), None) };
+    let failure = match after.failure {
+        AfterFailure::Wait => wire::AfterFailure::Wait,
+        AfterFailure::Cancel => wire::AfterFailure::Cancel,
+        AfterFailure::Run => wire::AfterFailure::Run,
+    };
+    (after.jobs.iter().map(|id| wire::AfterRef::Job(wire_id(*id))).collect(), Some(failure))
+}
+
+/// Thousandths as a number from 0 to 1.
+pub(crate) fn pressure(thousandths: Option<u16>) -> Option<f64> {
+    thousandths.map(|thousandths| f64::from(thousandths) / 1_000.0)
 }
 
 fn backoff(backoff: &wire::Backoff) -> job::Backoff {
@@ -191,12 +222,14 @@ pub(crate) fn enqueued(enqueued: &core::op::Enqueued) -> wire::Enqueued {
         run_at: wire_time(enqueued.run_at),
         created_at: wire_time(enqueued.created_at),
         deduplicated: enqueued.deduplicated,
+        pressure: pressure(enqueued.pressure),
     }
 }
 
 /// The whole job. How many crashes it survives may be its queue's to say.
 pub(crate) fn job_view(job: &JobRecord, max_crashes: u32) -> wire::JobView {
     let text = |text: &Option<Arc<str>>| text.as_deref().map(str::to_owned);
+    let (after, after_failure) = wire_after(job.body.after.as_ref());
     wire::JobView {
         id: wire_id(job.id),
         queue: job.queue.to_string(),
@@ -217,8 +250,9 @@ pub(crate) fn job_view(job: &JobRecord, max_crashes: u32) -> wire::JobView {
         unique: text(&job.unique_key).map(|key| wire::Unique { key, for_ms: None }),
         concurrency_key: None,
         fairness_key: None,
-        after: Vec::new(),
-        after_failure: None,
+        after,
+        after_failure,
+        waiting_for: (job.state == job::JobState::Blocked).then_some(job.waiting_for),
         tags: job.body.tags.iter().map(ToString::to_string).collect(),
         meta: job.body.meta.as_ref().map_or(RawJson::EMPTY_OBJECT, raw),
         retain_ms: job.policy.retain_ms,
@@ -283,6 +317,7 @@ pub(crate) fn queue_config(config: &wire::QueueConfig) -> queue::QueueConfig {
             wire::Overflow::Reject => queue::Overflow::Reject,
             wire::Overflow::DropOldest => queue::Overflow::DropOldest,
         },
+        max_age_ms: config.max_age_ms,
         max_crashes: config.max_crashes,
         retention: queue::Retention {
             completed_ms: retention.completed_ms.unwrap_or(default.completed_ms),
@@ -312,6 +347,7 @@ pub(crate) fn queue_view(queue: &queue::QueueRecord) -> wire::QueueView {
                 queue::Overflow::Reject => wire::Overflow::Reject,
                 queue::Overflow::DropOldest => wire::Overflow::DropOldest,
             }),
+            max_age_ms: config.max_age_ms,
             max_crashes: config.max_crashes,
             retention: Some(wire::Retention {
                 completed_ms: Some(config.retention.completed_ms),

@@ -29,11 +29,11 @@ pub(crate) fn code(reason: &Reason) -> Code {
         Reason::AlreadySettled => Code::AlreadySettled,
         Reason::StateConflict(_) => Code::StateConflict,
         // A line of waiters is a bounded queue as well.
-        Reason::QueueFull { .. } | Reason::LocksFull { .. } => Code::QueueFull,
+        Reason::QueueFull { .. } | Reason::QueueBehind { .. } | Reason::LocksFull { .. } => Code::QueueFull,
         Reason::LockHeld(_) => Code::LockHeld,
         Reason::LockLost => Code::LockLost,
         Reason::IdempotencyMismatch => Code::IdempotencyMismatch,
-        Reason::IdInOtherQueue(_) | Reason::Invalid { .. } => Code::ValidationFailed,
+        Reason::IdInOtherQueue(_) | Reason::Invalid { .. } | Reason::After(_) => Code::ValidationFailed,
     }
 }
 
@@ -57,6 +57,11 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
         Reason::Invalid { field, detail } => Some((*field, detail.clone())),
         _ => None,
     };
+    if let Reason::After(wrong) = reason {
+        let errors =
+            wrong.iter().map(|(place, detail)| FieldError::new(format!("{at}/after/{place}"), *detail));
+        return Problem::invalid(errors.collect());
+    }
     let code = code(reason);
     match field {
         Some((field, detail)) => Problem::invalid(vec![FieldError::new(format!("{at}/{field}"), detail)]),
@@ -208,6 +213,18 @@ mod tests {
             (At::Op(3), Reason::LeaseLost, Shape::Ops, (409, Code::LeaseLost, "/ops/3")),
             (At::Op(3), Reason::NotFound("job"), Shape::Ops, (404, Code::NotFound, "/ops/3")),
             (At::Op(2), full(), Shape::Jobs, (429, Code::QueueFull, "/jobs/2")),
+            (
+                At::Op(2),
+                Reason::After(vec![(3, "no")]),
+                Shape::Jobs,
+                (422, Code::ValidationFailed, "/jobs/2/after/3"),
+            ),
+            (
+                At::Op(0),
+                Reason::After(vec![(0, "no")]),
+                Shape::Single,
+                (422, Code::ValidationFailed, "/after/0"),
+            ),
             (At::Require(1), Reason::LeaseLost, Shape::Ops, (409, Code::StateConflict, "/require/1")),
             (At::Commit, Reason::IdempotencyMismatch, Shape::Ops, (422, Code::IdempotencyMismatch, "")),
             (

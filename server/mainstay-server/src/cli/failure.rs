@@ -204,7 +204,10 @@ fn tip(problem: &Problem) -> Option<String> {
         Code::NotFound => {
             "finished jobs are forgotten after a while; `mainstay jobs list` and `mainstay queues list` show what is there"
         }
-        Code::QueueFull => "run more workers, or raise the queue's `max_depth` with `mainstay queues set`",
+        Code::QueueFull => {
+            "run more workers, raise the queue's `max_depth` or `max_age_ms` with `mainstay queues set`, or wait for room \
+             with --patience-ms"
+        }
         Code::Draining => "the server is shutting down: try again in a moment, or at another one",
         Code::Overloaded | Code::RateLimited | Code::StorageUnavailable => "try again in a moment",
         Code::PayloadTooLarge => "keep large data elsewhere, and put its address into the job",

@@ -200,7 +200,6 @@ async fn sizes_have_limits() {
 async fn features_of_a_later_version_are_refused_by_name() {
     let server = TestServer::start().await;
     let rows = [
-        ("POST", "/v1/queues/q/jobs", json!({ "kind": "k", "after": [ID] }), "/after"),
         ("POST", "/v1/queues/q/jobs", json!({ "kind": "k", "concurrency_key": "c" }), "/concurrency_key"),
         ("PUT", "/v1/queues/q", json!({ "rate": {"per_ms": 1, "count": 1} }), "/rate"),
         ("PUT", "/v1/queues/q", json!({ "concurrency": 3 }), "/concurrency"),

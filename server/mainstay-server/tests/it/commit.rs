@@ -75,7 +75,6 @@ async fn ops_of_a_later_version_are_refused_by_name_before_anything_happens() {
         json!({"op": "publish", "topic": "a.b", "event": {}}),
         json!({"op": "ack", "group": "g", "lease": "x"}),
         json!({"op": "release_lock", "name": "l", "lease": "x"}),
-        json!({"op": "enqueue", "queue": "q", "kind": "k", "after": ["#0"]}),
     ];
     for op in rows {
         let problem = commit(&server, json!({ "ops": [enqueue, op] })).await.problem(501, "not-supported");

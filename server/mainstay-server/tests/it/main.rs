@@ -12,6 +12,7 @@ mod cli_worker;
 mod codes;
 mod commit;
 mod dead;
+mod dependencies;
 mod drain;
 mod keys;
 mod leases;

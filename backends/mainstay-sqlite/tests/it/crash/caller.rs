@@ -3,6 +3,7 @@
 use mainstay_core::{
     JobId, QueueName, Timestamp,
     access::AuditRecord,
+    after::{After, AfterFailure},
     id::JobIds,
     job::{JobBody, JobFailure, NewJob, Outcome, Retry, Unique},
     op::{Claim, Commit, IdempotencyKey, Op, Settle},
@@ -58,7 +59,9 @@ impl Caller {
         let waiting: Vec<_> = self.ledger.those(Is::Waiting).collect();
         let running: Vec<_> = self.ledger.running().filter_map(|(id, lease)| Some((id, lease?))).collect();
         let dead: Vec<_> = self.ledger.those(Is::Dead).collect();
-        let a_waiting = self.chance.one_of(&waiting);
+        let blocked: Vec<_> = self.ledger.those(Is::Blocked).collect();
+        let idle = if self.chance.below(3) == 0 && !blocked.is_empty() { &blocked } else { &waiting };
+        let a_waiting = self.chance.one_of(idle);
         let a_running = self.chance.one_of(&running);
         let a_dead = self.chance.one_of(&dead);
         let settle = |outcome| {
@@ -67,7 +70,7 @@ impl Caller {
         };
         let queue = self.ledger.queue.clone();
         // Dead letters are rare; they get their turn when there are some.
-        let dice = if a_dead.is_some() && self.chance.below(3) == 0 { 17..19 } else { 0..20 };
+        let dice = if a_dead.is_some() && self.chance.below(2) == 0 { 17..19 } else { 0..20 };
         let ops = match dice.start + self.chance.below(dice.len()) {
             0 | 1 if waiting.len() < 30 => Some(self.add(now, 3)),
             2..6 => self.claim(&waiting),
@@ -125,6 +128,13 @@ impl Caller {
         if self.chance.below(4) == 0 {
             job.unique = Some(Unique { key: format!("only {id}").into(), for_ms: None });
         }
+        let unfinished =
+            self.ledger.jobs.iter().filter(|(_, job)| !matches!(job.is, Is::Completed | Is::Cancelled));
+        let unfinished: Vec<_> = unfinished.map(|(id, _)| *id).collect();
+        for _ in 0..self.chance.below(8).saturating_sub(5) {
+            job.after.extend(self.chance.one_of(&unfinished).map(After::Job));
+        }
+        job.after_failure = self.chance.one_of(&AfterFailure::ALL).unwrap_or_default();
         Op::Enqueue(Box::new(job))
     }
 

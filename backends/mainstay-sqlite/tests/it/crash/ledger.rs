@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mainstay_core::{
     JobId, LeaseId, QueueName, Timestamp, Token,
+    after::{After, AfterFailure},
+    engine::change::Ending,
     job::{JobRecord, JobState, Json, Outcome, Retry},
     op::{Commit, Op, Reply},
     queue::QueueRecord,
@@ -18,8 +20,10 @@ pub(super) struct Ledger {
     pub(super) last_token: Token,
     /// The last keyed commit that was answered.
     pub(super) keyed: Option<Commit>,
-    /// Completed and cancelled ones, in order; retention may have taken all but the newest.
-    finished: Vec<JobId>,
+    /// Completed and cancelled ones with the act that ended them; retention may have taken all but the newest.
+    finished: Vec<(u64, JobId)>,
+    acts: u64,
+    now: Timestamp,
     /// The configuration: `max_depth`, and how many finished jobs are kept.
     config: Option<(Option<u64>, u64)>,
     pub(super) audit: BTreeSet<String>,
@@ -39,12 +43,17 @@ pub(super) struct Known {
     result: Option<Json>,
     progress: Option<Json>,
     body_bytes: usize,
+    /// What it still waits for.
+    waits_for: BTreeSet<JobId>,
+    if_dead: AfterFailure,
 }
 
 /// What state it is in, as far as the store's clock has no say in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Is {
     Waiting,
+    /// Waits for others.
+    Blocked,
     /// Under this lease; `None`: under one that nobody was told of.
     Running(Option<LeaseId>),
     Completed,
@@ -81,6 +90,8 @@ impl Ledger {
             last_token: Token(0),
             keyed: None,
             finished: vec![],
+            acts: 0,
+            now: Timestamp(0),
             config: None,
             audit: BTreeSet::new(),
         }
@@ -88,6 +99,7 @@ impl Ledger {
 
     /// `act` happened, with these replies.
     pub(super) fn heard(&mut self, act: &Act, replies: &[Reply], now: Timestamp) {
+        (self.acts, self.now) = (self.acts + 1, now);
         match act {
             Act::Commit(commit) => {
                 assert_eq!(commit.ops.len(), replies.len(), "one reply an op");
@@ -105,6 +117,7 @@ impl Ledger {
     /// This ledger, had `act` happened and nobody been told.
     pub(super) fn after(&self, act: &Act, now: Timestamp) -> Ledger {
         let mut after = self.clone();
+        (after.acts, after.now) = (after.acts + 1, now);
         match act {
             Act::Commit(commit) => commit.ops.iter().for_each(|op| after.change(op, None, now)),
             Act::LoseLeases => after.lose_leases(),
@@ -129,9 +142,12 @@ impl Ledger {
                     failures: BTreeSet::new(),
                     result: None,
                     progress: None,
-                    body_bytes: job.body.size(),
+                    body_bytes: job.body.size() + job.after.len() * size_of::<JobId>(),
+                    waits_for: BTreeSet::new(),
+                    if_dead: job.after_failure,
                 };
                 self.jobs.insert(job.id, known);
+                self.wait(job.id, &job.after);
             }
             Op::Claim(claim) => {
                 let expected = self.claimable(claim.max as usize, now);
@@ -178,14 +194,14 @@ impl Ledger {
                 Is::Running(_) => self.job(*id).cancel_requested = true,
                 _ => self.end(*id, Is::Cancelled),
             },
-            Op::Delete { id } => drop(self.jobs.remove(id)),
+            Op::Delete { id } => self.forget(*id),
             Op::RequeueDead { ids, .. } => {
                 for id in ids {
                     let job = self.job(*id);
                     (job.is, job.run_at, job.attempt, job.crashes) = (Is::Waiting, now, 0, 0);
                 }
             }
-            Op::DeleteDead { ids, .. } => self.jobs.retain(|id, _| !ids.contains(id)),
+            Op::DeleteDead { ids, .. } => ids.iter().for_each(|id| self.forget(*id)),
             Op::PutQueue { config, .. } => {
                 self.config = Some((config.max_depth, config.retention.completed_count));
             }
@@ -207,7 +223,7 @@ impl Ledger {
                 let last = job.attempt >= MAX_ATTEMPTS || *retry == Retry::Never;
                 match (asked_to_stop, last) {
                     (true, _) => self.end(id, Is::Cancelled),
-                    (false, true) => job.is = Is::Dead,
+                    (false, true) => self.die(id),
                     (false, false) => job.is = Is::Waiting,
                 }
             }
@@ -223,19 +239,71 @@ impl Ledger {
     fn lose_leases(&mut self) {
         for id in self.running().map(|(id, _)| id).collect::<Vec<_>>() {
             let job = self.job(id);
+            job.crashes += 1;
             if job.cancel_requested {
                 self.end(id, Is::Cancelled);
                 continue;
             }
-            job.crashes += 1;
             let last = job.crashes >= MAX_CRASHES || job.attempt >= MAX_ATTEMPTS;
-            job.is = if last { Is::Dead } else { Is::Waiting };
+            if last {
+                self.die(id);
+            } else {
+                job.is = Is::Waiting;
+            }
         }
     }
 
     fn end(&mut self, id: JobId, is: Is) {
         self.job(id).is = is;
-        self.finished.push(id);
+        self.finished.push((self.acts, id));
+        self.tell(id, if is == Is::Completed { Ending::Completed } else { Ending::Gone });
+    }
+
+    fn die(&mut self, id: JobId) {
+        self.job(id).is = Is::Dead;
+        self.tell(id, Ending::Dead);
+    }
+
+    fn forget(&mut self, id: JobId) {
+        self.jobs.remove(&id);
+        self.tell(id, Ending::Gone);
+    }
+
+    /// A new job begins to wait for these.
+    fn wait(&mut self, id: JobId, after: &[After]) {
+        for named in after {
+            let After::Job(on) = named else { panic!("callers name jobs by their ids") };
+            let failure = self.job(id).if_dead;
+            match (self.job(*on).is, failure) {
+                (Is::Completed, _) | (Is::Dead, AfterFailure::Run) => {}
+                (Is::Cancelled, _) | (Is::Dead, AfterFailure::Cancel) => return self.end(id, Is::Cancelled),
+                _ => {
+                    let job = self.job(id);
+                    job.waits_for.insert(*on);
+                    job.is = Is::Blocked;
+                }
+            }
+        }
+    }
+
+    /// What an end means for those that wait.
+    fn tell(&mut self, on: JobId, how: Ending) {
+        let waits = |job: &Known| job.is == Is::Blocked && job.waits_for.contains(&on);
+        let waiting: Vec<_> = self.jobs.iter().filter(|(_, job)| waits(job)).map(|(id, _)| *id).collect();
+        for id in waiting {
+            let now = self.now;
+            let job = self.job(id);
+            match (how, job.if_dead) {
+                (Ending::Dead, AfterFailure::Wait) => {}
+                (Ending::Gone, _) | (Ending::Dead, AfterFailure::Cancel) => self.end(id, Is::Cancelled),
+                _ => {
+                    job.waits_for.remove(&on);
+                    if job.waits_for.is_empty() {
+                        (job.is, job.run_at) = (Is::Waiting, job.run_at.max(now));
+                    }
+                }
+            }
+        }
     }
 
     fn job(&mut self, id: JobId) -> &mut Known {
@@ -289,8 +357,12 @@ impl Ledger {
 
     fn may_be_forgotten(&self, id: JobId) -> bool {
         let Some((_, kept)) = self.config else { return false };
-        let newer = self.finished.iter().rev().position(|finished| *finished == id);
-        newer.is_some_and(|newer| newer as u64 >= kept)
+        let Some((act, _)) = self.finished.iter().rev().find(|(_, finished)| *finished == id) else {
+            return false;
+        };
+        // Of those that ended in one act, any may be the newest.
+        let newer = self.finished.iter().filter(|(other, finished)| other >= act && *finished != id).count();
+        newer as u64 >= kept
     }
 }
 
@@ -299,6 +371,9 @@ impl Known {
         let waits = matches!(record.state, JobState::Scheduled | JobState::Available | JobState::Retryable);
         let state_fits = match self.is {
             Is::Waiting => waits,
+            Is::Blocked => {
+                record.state == JobState::Blocked && record.waiting_for as usize == self.waits_for.len()
+            }
             Is::Running(_) => record.state == JobState::Running,
             Is::Completed => record.state == JobState::Completed,
             Is::Cancelled => record.state == JobState::Cancelled,

@@ -71,6 +71,7 @@ fn a_crash_at_any_write_loses_nothing_that_was_answered() {
                     "PutQueue",
                     "Audit",
                     "Keyed",
+                    "After",
                     "LoseLeases",
                 ] {
                     assert!(tally.contains_key(kind), "the run should have a {kind}: {tally:?}");

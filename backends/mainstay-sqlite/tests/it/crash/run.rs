@@ -10,7 +10,7 @@ use std::{
 use mainstay_core::{
     Store, Timestamp,
     clock::Clock,
-    op::{Commit, Reply},
+    op::{Commit, Op, Reply},
     store::{Batch, Budget},
 };
 use mainstay_sqlite::{Options, SqliteStore};
@@ -168,7 +168,9 @@ impl Run {
                 Note::Begun { act: Act::Commit(commit), .. } => {
                     let kind = |op| format!("{op:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
                     let keyed = commit.key.iter().map(|_| "Keyed".to_owned());
-                    commit.ops.iter().map(kind).chain(keyed).collect()
+                    let waits = |op: &&Op| matches!(op, Op::Enqueue(job) if !job.after.is_empty());
+                    let waits = commit.ops.iter().filter(waits).map(|_| "After".to_owned());
+                    commit.ops.iter().map(kind).chain(keyed).chain(waits).collect()
                 }
                 Note::Begun { act: Act::LoseLeases, .. } => vec!["LoseLeases".to_owned()],
                 _ => vec![],

@@ -49,7 +49,20 @@ impl Json {
             self.raw(if index == 0 { "{\"id\":" } else { ",{\"id\":" }).value(&convert::wire_id(job.id));
             self.state(job.state).raw(",\"deduplicated\":").value(&job.deduplicated).raw("}");
         }
-        self.raw("]}");
+        self.raw("]");
+        // Of the last, which found it fullest.
+        let last = replies.iter().rev().find_map(|reply| match reply {
+            Reply::Enqueued(job) => Some(job.pressure),
+            _ => None,
+        });
+        self.pressure(last.flatten()).raw("}");
+    }
+
+    fn pressure(&mut self, thousandths: Option<u16>) -> &mut Json {
+        if let Some(pressure) = convert::pressure(thousandths) {
+            self.raw(",\"pressure\":").value(&pressure);
+        }
+        self
     }
 
     /// The answer to an enqueue.
@@ -59,7 +72,8 @@ impl Json {
         self.raw(",\"kind\":").value(job.kind.as_deref().unwrap_or_default());
         self.state(job.state).raw(",\"priority\":").value(&job.priority);
         self.raw(",\"run_at\":").time(job.run_at).raw(",\"created_at\":").time(job.created_at);
-        self.raw(",\"deduplicated\":").value(&job.deduplicated).raw("}");
+        self.raw(",\"deduplicated\":").value(&job.deduplicated);
+        self.pressure(job.pressure).raw("}");
     }
 
     /// `"jobs":[…]` of a claim.
@@ -171,6 +185,7 @@ mod tests {
             meta: Some(r#"{"a":1}"#.into()),
             tags: vec!["x".into(), "y\"".into()],
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            after: None,
         };
         let mut json = Json::with_capacity(0);
         json.raw("{").jobs(&[grant(full, Some(5)), grant(JobBody::new("k", "null"), None)]);
@@ -194,6 +209,7 @@ mod tests {
             run_at: Timestamp(1),
             created_at: Timestamp(1),
             deduplicated: true,
+            pressure: Some(873),
         };
         let mut json = Json::with_capacity(0);
         json.enqueued(&job);

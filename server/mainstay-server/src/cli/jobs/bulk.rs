@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use mainstay_api::client::HttpClient;
 use mainstay_api::types::{BulkEnqueue, BulkResult, NewJob};
@@ -18,7 +19,15 @@ const CHUNK_BYTES: usize = 8 << 20;
 const MAX_LINE: u64 = 4 << 20;
 
 /// Makes a job of each line. Lines go to the server in chunks; each is taken whole or not at all.
-pub(super) async fn run(api: &HttpClient, queue: &str, file: &Path, session: &Session) -> Outcome {
+///
+/// A queue that is close to its bound slows the lines down; a full one is waited for, `patience_ms` a chunk.
+pub(super) async fn run(
+    api: &HttpClient,
+    queue: &str,
+    file: &Path,
+    patience_ms: Option<u64>,
+    session: &Session,
+) -> Outcome {
     let input: Box<dyn BufRead> = if file == Path::new("-") {
         Box::new(BufReader::new(std::io::stdin()))
     } else {
@@ -28,7 +37,7 @@ pub(super) async fn run(api: &HttpClient, queue: &str, file: &Path, session: &Se
     };
     let mut lines = Lines { input, number: 0 };
     let mut written = Written::begin(session)?;
-    let done = send(api, queue, &mut lines, &mut written).await;
+    let done = send(api, queue, patience_ms, &mut lines, &mut written).await;
     written.end()?;
     done.map_err(|failure| {
         if written.count == 0 {
@@ -42,8 +51,17 @@ pub(super) async fn run(api: &HttpClient, queue: &str, file: &Path, session: &Se
     })
 }
 
-async fn send(api: &HttpClient, queue: &str, lines: &mut Lines, written: &mut Written) -> Outcome {
-    let mut api = api.clone();
+async fn send(
+    api: &HttpClient,
+    queue: &str,
+    patience_ms: Option<u64>,
+    lines: &mut Lines,
+    written: &mut Written,
+) -> Outcome {
+    let mut api = match patience_ms {
+        Some(0) | None => api.clone(),
+        Some(ms) => api.with_retry(true).with_timeout(Duration::from_millis(ms)),
+    };
     loop {
         let jobs = lines.chunk()?;
         if jobs.is_empty() {
@@ -54,8 +72,17 @@ async fn send(api: &HttpClient, queue: &str, lines: &mut Lines, written: &mut Wr
         written.results(&made.results)?;
         written.next_line = lines.number + 1;
         // The server is there: from now on a moment of trouble is not worth giving up for.
-        api = api.with_retry(true);
+        if patience_ms != Some(0) {
+            api = api.with_retry(true);
+        }
+        tokio::time::sleep(hold_back(made.pressure)).await;
     }
+}
+
+/// How long to rest before the next chunk, so that workers can follow: nothing below a pressure of 0.8, a second at 1.
+fn hold_back(pressure: Option<f64>) -> Duration {
+    let above = (pressure.unwrap_or(0.0) - 0.8) / 0.2;
+    Duration::from_secs_f64(above.clamp(0.0, 1.0))
 }
 
 /// Jobs read from lines.
@@ -192,6 +219,13 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(lines("{\"kind\":").chunk().is_err());
+    }
+
+    #[test]
+    fn lines_are_slowed_down_before_the_queue_is_full() {
+        let held = |pressure| hold_back(pressure).as_millis();
+        assert_eq!((held(None), held(Some(0.8)), held(Some(1.0))), (0, 0, 1_000));
+        assert!(held(Some(0.9)).abs_diff(500) <= 1);
     }
 
     #[test]

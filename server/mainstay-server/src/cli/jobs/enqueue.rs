@@ -2,9 +2,10 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::Args;
-use mainstay_api::types::{NewJob, Unique};
+use clap::{Args, ValueEnum};
+use mainstay_api::types::{AfterFailure, AfterRef, NewJob, Unique};
 use mainstay_api::{JobId, RawJson, Timestamp};
 
 use super::{Failure, Outcome, Session, bulk, result, session};
@@ -29,7 +30,7 @@ pub(crate) struct Enqueue {
     /// Make a job of each line of a file (`-`: standard input): a JSON object as in the API, such as {"kind":"k","payload":1}
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "kind", "text", "wait", "wait_ms", "id", "priority", "delay_ms", "run_at", "max_attempts", "max_crashes",
-        "unique_key", "tag", "meta", "timeout_ms", "expires_in_ms", "retain_ms",
+        "unique_key", "tag", "meta", "timeout_ms", "expires_in_ms", "retain_ms", "after", "after_failure",
     ])]
     bulk: Option<PathBuf>,
     /// 0 to 9, lower first [default: 5]
@@ -56,6 +57,15 @@ pub(crate) struct Enqueue {
     /// The job's id, a UUIDv7; one that is taken answers for this one
     #[arg(long)]
     id: Option<JobId>,
+    /// Not before this job has completed; may be repeated
+    #[arg(long, value_name = "ID")]
+    after: Vec<JobId>,
+    /// What it means that one of those is dead
+    #[arg(long, value_name = "WHAT", requires = "after", value_enum)]
+    after_failure: Option<WhenDead>,
+    /// How long to try again while the queue is full [default: 0; with --bulk 30000 for each chunk after the first]
+    #[arg(long, value_name = "N")]
+    patience_ms: Option<u64>,
     /// A word to find the job by; may be repeated
     #[arg(long, value_name = "WORD")]
     tag: Vec<String>,
@@ -83,10 +93,14 @@ impl Enqueue {
     pub(crate) async fn run(mut self, session: &Session) -> Outcome {
         let api = session.api()?;
         if let Some(file) = &self.bulk {
-            return bulk::run(&api, &self.queue, file, session).await;
+            return bulk::run(&api, &self.queue, file, self.patience_ms, session).await;
         }
         let job = self.job()?;
-        let made = api.enqueue(&self.queue, &job).await.map_err(|e| Failure::of_call(&e, api.url()))?;
+        let patient = match self.patience_ms {
+            Some(ms) if ms > 0 => api.with_retry(true).with_timeout(Duration::from_millis(ms)),
+            _ => api.clone(),
+        };
+        let made = patient.enqueue(&self.queue, &job).await.map_err(|e| Failure::of_call(&e, api.url()))?;
         if made.deduplicated {
             session::note("an earlier job answers for this one");
         }
@@ -118,8 +132,31 @@ impl Enqueue {
             tags: std::mem::take(&mut self.tag),
             meta,
             retain_ms: self.retain_ms,
+            after: self.after.iter().copied().map(AfterRef::Job).collect(),
+            after_failure: self.after_failure.map(AfterFailure::from),
             ..NewJob::default()
         })
+    }
+}
+
+/// What it means that a job that is waited for is dead.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum WhenDead {
+    /// Go on waiting: it may be requeued
+    Wait,
+    /// Cancel this one
+    Cancel,
+    /// Run this one all the same
+    Run,
+}
+
+impl From<WhenDead> for AfterFailure {
+    fn from(what: WhenDead) -> Self {
+        match what {
+            WhenDead::Wait => AfterFailure::Wait,
+            WhenDead::Cancel => AfterFailure::Cancel,
+            WhenDead::Run => AfterFailure::Run,
+        }
     }
 }
 

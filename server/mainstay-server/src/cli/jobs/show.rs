@@ -5,7 +5,7 @@ use mainstay_api::types::JobView;
 use mainstay_api::{JobId, Timestamp};
 
 use super::super::table::facts;
-use super::super::words::{clean, now, span, when};
+use super::super::words::{clean, count, now, span, when};
 use super::list::reason;
 use super::{Failure, Outcome, Session};
 
@@ -21,6 +21,16 @@ impl Show {
         let api = session.api()?;
         let job = api.job(self.id).await.map_err(|error| Failure::of_call(&error, api.url()))?;
         session.answer(&job, || text(&job, now()))
+    }
+}
+
+/// What it waits for or waited for; of many, how many.
+fn after(job: &JobView) -> String {
+    let ids: Vec<_> = job.after.iter().map(ToString::to_string).collect();
+    let named = if ids.len() <= 4 { ids.join(", ") } else { count(ids.len() as u64, "job") };
+    match job.waiting_for {
+        Some(left) if ids.len() > 1 => format!("{named} ({left} of {} left)", ids.len()),
+        _ => named,
     }
 }
 
@@ -49,6 +59,7 @@ fn text(job: &JobView, now: Timestamp) -> String {
         ("expires", shown(job.expires_at)),
         ("time limit", job.timeout_ms.map(span).unwrap_or_default()),
         ("unique key", job.unique.as_ref().map(|unique| unique.key.clone()).unwrap_or_default()),
+        ("after", after(job)),
         ("tags", job.tags.join(", ")),
         ("worker", job.worker.clone().unwrap_or_default()),
         ("lease ends", shown(job.lease_expires_at)),
