@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
-    Error, Now, Store,
+    Error, LeaseId, Now, Store, Token,
+    lock::{LockGrant, LockMode, LockOp, LockReply, LockWaiting, Owner},
     memory::MemoryStore,
-    op::{Committed, Failure, Reply},
+    op::{Committed, Failure, Op, Reason, Reply},
     store::{Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Wake},
 };
 use mainstay_testkit::{Harness, ManualClock, async_trait, conformance, model};
@@ -40,8 +41,8 @@ fn the_model_plays_over_restarts() {
 }
 
 /// What a store may get wrong.
-#[derive(Clone, Copy, PartialEq)]
-enum Lie {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Lie {
     /// Several jobs of one claim come in the reverse order.
     OutOfOrder,
     /// A queue shows one available job too many.
@@ -52,16 +53,24 @@ enum Lie {
     NoToken,
     /// None: closing and opening again finds the same store.
     Undying,
+    /// A lock that is held is granted to one who tries.
+    LockHeldTwice,
+    /// A grant of a lock lives half its time.
+    LockTooShort,
+    /// A lock that is lost is released all the same.
+    LockReleasedTwice,
+    /// A lock that is released is still refused, now and then.
+    LockNeverFree,
 }
 
-struct Liar {
+pub(crate) struct Liar {
     clock: Arc<ManualClock>,
     lie: Lie,
     store: Arc<MemoryStore>,
 }
 
 impl Liar {
-    fn new(lie: Lie) -> Liar {
+    pub(crate) fn new(lie: Lie) -> Liar {
         let clock = ManualClock::new();
         let store = Arc::new(MemoryStore::new(clock.clone()));
         Liar { clock, lie, store }
@@ -95,6 +104,40 @@ impl LyingStore {
         }
         record
     }
+
+    fn lie_about_lock(&self, answer: &mut Result<Committed, Failure>, released: bool) {
+        let told = |reply| Ok(Committed { replies: vec![Reply::Lock(reply)], repeated: false });
+        let refused = match &*answer {
+            Err(Failure::Rejected(rejection)) => Some(rejection.reason.clone()),
+            _ => None,
+        };
+        match (self.lie, refused) {
+            (Lie::LockHeldTwice, Some(Reason::LockHeld(held))) => {
+                let lease = LeaseId { token: Token(1 << 52), nonce: 1 };
+                let (name, expires_at) = (held.name, held.expires_at);
+                let grant = LockGrant { name, lease, mode: LockMode::Exclusive, ttl_ms: 1_000, expires_at };
+                *answer = told(LockReply::Granted(grant));
+            }
+            (Lie::LockReleasedTwice, Some(Reason::LockLost)) if released => {
+                *answer = told(LockReply::Released);
+            }
+            (Lie::LockNeverFree, None) => {
+                let Ok(done) = &answer else { return };
+                let [Reply::Lock(LockReply::Granted(grant))] = &done.replies[..] else { return };
+                if grant.token().0 % 3 == 0 {
+                    let waiting = LockWaiting {
+                        name: grant.name.clone(),
+                        position: None,
+                        holder: Owner::new("nobody").expect("an owner"),
+                        expires_at: grant.expires_at,
+                        waiters: 0,
+                    };
+                    *answer = told(LockReply::Waiting(waiting));
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 #[async_trait]
@@ -102,8 +145,16 @@ impl Store for LyingStore {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
     }
-    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
+    async fn submit(&self, mut batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
+        for op in batch.commits.iter_mut().flat_map(|commit| &mut commit.ops) {
+            if let (Lie::LockTooShort, Op::Lock(LockOp::Acquire(ask))) = (self.lie, op) {
+                ask.ttl_ms /= 2;
+            }
+        }
+        let released = batch.commits.iter().flat_map(|commit| &commit.ops);
+        let released = released.filter(|op| matches!(op, Op::Lock(LockOp::Release { .. }))).count();
         let mut answers = self.inner.submit(batch).await?;
+        answers.iter_mut().for_each(|answer| self.lie_about_lock(answer, released > 0));
         for reply in answers.iter_mut().flatten().flat_map(|done| &mut done.replies) {
             if let (Lie::OutOfOrder, Reply::Claimed(grants)) = (self.lie, reply) {
                 grants.reverse();

@@ -5,3 +5,4 @@ mod harness;
 mod history;
 mod judges;
 mod model;
+mod recorded;
