@@ -16,6 +16,7 @@ mod dependencies;
 mod drain;
 mod keys;
 mod leases;
+mod lock_histories;
 mod lost;
 mod pages;
 mod process;
