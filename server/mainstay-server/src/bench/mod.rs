@@ -7,8 +7,7 @@
 //!    `server` and `wire`);
 //! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server;
 //! 6. `fanout` measures the event bus of a process, beside others;
-//! 7. `locks` is the same for locks;
-//! 8. `latency`, `machine` and `report` count, look at the machine, and tell.
+//! 7. `latency`, `machine` and `report` count, look at the machine, and tell.
 
 mod args;
 mod batch;
@@ -17,7 +16,6 @@ mod drive;
 mod fanout;
 mod fill;
 mod latency;
-mod locks;
 mod machine;
 mod once;
 mod payload;
@@ -33,14 +31,13 @@ mod wire;
 
 use std::{fmt, process::ExitCode};
 
-pub use args::{BenchArgs, BusArgs, JobsArgs, LocksArgs};
+pub use args::{BenchArgs, BusArgs, JobsArgs};
 
 /// Measures, and prints a table, or with `json` one JSON document. Exit code 1: something could not be measured.
 pub fn run(args: BenchArgs, json: bool) -> ExitCode {
     let done = match args {
         BenchArgs::Jobs(args) => run::jobs(&args, json),
         BenchArgs::Bus(args) => bus(&args, json),
-        BenchArgs::Locks(args) => locks::run(&args, json),
         BenchArgs::Cell { spec } => cell::run(&spec),
     };
     match done {

@@ -231,11 +231,11 @@ fn median_of<T>(all: &[T], value: impl Fn(&T) -> Option<f64>) -> Option<f64> {
     }
 }
 
-pub(super) fn number(value: Option<f64>, digits: usize) -> String {
+fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "n/a".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-pub(super) fn ms(value: f64) -> String {
+fn ms(value: f64) -> String {
     if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
 }
 

@@ -16,7 +16,6 @@ mod dependencies;
 mod drain;
 mod keys;
 mod leases;
-mod lock_histories;
 mod lost;
 mod pages;
 mod process;
