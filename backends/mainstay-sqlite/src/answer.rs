@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mainstay_core::{
     Error,
+    event::EventReply,
     lock::LockReply,
     op::{Committed, Failure, Reply},
 };
@@ -31,7 +32,7 @@ pub(crate) struct Answer {
 pub(crate) struct Sealed {
     pub(crate) sender: Sender,
     pub(crate) answer: Answer,
-    /// The newest body it lacks.
+    /// The newest body it lacks; `u64::MAX`: it lacks events too, and the tables may.
     pub(crate) newest: u64,
 }
 
@@ -39,6 +40,7 @@ impl Answer {
     pub(crate) fn new(answers: Answers, keyed: Vec<bool>, back_to: &Arc<Inbox<Message>>) -> Answer {
         let has_grants = replies(&answers).any(|reply| match reply {
             Reply::Claimed(grants) => !grants.is_empty(),
+            Reply::Event(EventReply::Fetched(deliveries)) => !deliveries.is_empty(),
             reply => matches!(reply, Reply::Lock(LockReply::Granted(_))),
         });
         Answer { answers, keyed, back_to: has_grants.then(|| back_to.clone()) }
@@ -72,6 +74,9 @@ impl Drop for Answer {
                 match reply {
                     Reply::Claimed(grants) => {
                         lost.extend(grants.iter().map(|grant| Lost::Job(grant.id, grant.lease)));
+                    }
+                    Reply::Event(EventReply::Fetched(deliveries)) => {
+                        lost.extend(deliveries.iter().map(|delivery| Lost::Delivery(delivery.lease)));
                     }
                     Reply::Lock(LockReply::Granted(grant)) => {
                         lost.push(Lost::Lock(grant.name.clone(), grant.lease));

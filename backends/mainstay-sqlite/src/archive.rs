@@ -3,6 +3,8 @@
 //! What is remembered here goes once the tables have it, and not before: so whoever looks here first and then in the
 //! tables misses nothing.
 
+mod events;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::Path,
@@ -12,11 +14,15 @@ use std::{
 use hashbrown::HashMap;
 use mainstay_core::{
     Error, JobId,
-    engine::change::{Archive, Change, FinishedJob, FinishedKey, FinishedRef, Lane, QueueId},
+    engine::change::{
+        Archive, Change, DeadRef, EventMeta, FinishedJob, FinishedKey, FinishedRef, GroupId, Lane, QueueId,
+        TopicId,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use crate::{
+    archive::events::RecentEvents,
     fault::read_error,
     row::{Cells, FINISHED, FINISHED_REF, bits},
 };
@@ -41,6 +47,7 @@ pub(crate) struct Recent<'c> {
     left: usize,
     /// How to take the group under way back.
     undo: Vec<Undo>,
+    events: RecentEvents<'c>,
 }
 
 /// A lane of finished jobs, as far as it differs from the tables.
@@ -102,6 +109,7 @@ impl<'c> Recent<'c> {
             order: VecDeque::new(),
             left: 0,
             undo: Vec::new(),
+            events: RecentEvents::new(conn, path)?,
         })
     }
 
@@ -109,6 +117,7 @@ impl<'c> Recent<'c> {
     /// forgotten in small ones, a little more each time than came.
     pub(crate) fn begin(&mut self, lsn: u64, applied: u64) {
         self.lsn = lsn;
+        self.events.begin(lsn, applied);
         let came = self.order.len().saturating_sub(self.left);
         for _ in 0..FORGET_AT_ONCE.max(2 * came) {
             let Some((since, entry)) = self.order.front().copied().filter(|(since, _)| *since <= applied)
@@ -153,6 +162,7 @@ impl<'c> Recent<'c> {
             }
             // Its lanes are empty, and remember that until the tables say so too.
             Change::QueueRemoved(id) => self.order.push_back((self.lsn, Entry::Queue(*id))),
+            Change::Event(change) => self.events.note(change),
             _ => {}
         }
     }
@@ -160,6 +170,7 @@ impl<'c> Recent<'c> {
     /// The group under way has happened.
     pub(crate) fn commit(&mut self) {
         self.undo.clear();
+        self.events.commit();
     }
 
     /// The group under way has not happened.
@@ -174,6 +185,7 @@ impl<'c> Recent<'c> {
                 }
             }
         }
+        self.events.roll_back();
         self.lanes.values_mut().for_each(|lane| lane.told.clear());
         while self.order.back().is_some_and(|(since, _)| *since == self.lsn) {
             self.order.pop_back();
@@ -259,6 +271,18 @@ impl Archive for Recent<'_> {
         found.truncate(limit);
         recents.told = found.iter().map(|row| row.key.f).collect();
         Ok(found)
+    }
+
+    fn events(&mut self, topic: Option<TopicId>, from: u64, limit: usize) -> Result<Vec<EventMeta>, Error> {
+        self.events.events(topic, from, limit)
+    }
+
+    fn dead_event(&mut self, number: u64) -> Result<Option<DeadRef>, Error> {
+        self.events.dead_event(number)
+    }
+
+    fn dead_events(&mut self, group: GroupId, limit: usize) -> Result<Vec<DeadRef>, Error> {
+        self.events.dead_events(group, limit)
     }
 }
 

@@ -67,6 +67,8 @@ pub(crate) struct Behind {
     /// The last group in the tables, and the last body number given by then.
     lsn: AtomicU64,
     n: AtomicU64,
+    /// The last event in the tables.
+    seq: AtomicU64,
     /// The last group that is durable in the tables: the journal up to it is not needed any more.
     floor: AtomicU64,
 }
@@ -124,7 +126,7 @@ pub(crate) enum NoRoom {
 pub(crate) struct Over;
 
 impl Behind {
-    pub(crate) fn new(limit: usize, lsn: u64, n: u64) -> Behind {
+    pub(crate) fn new(limit: usize, lsn: u64, n: u64, seq: u64) -> Behind {
         Behind {
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -135,6 +137,7 @@ impl Behind {
             handed: AtomicU64::new(lsn),
             lsn: AtomicU64::new(lsn),
             n: AtomicU64::new(n),
+            seq: AtomicU64::new(seq),
             floor: AtomicU64::new(lsn),
         }
     }
@@ -200,6 +203,11 @@ impl Behind {
     /// Bodies up to this number are in the tables, or gone.
     pub(crate) fn n(&self) -> u64 {
         self.n.load(Ordering::Acquire)
+    }
+
+    /// Events up to this number are in the tables, or gone.
+    pub(crate) fn seq(&self) -> u64 {
+        self.seq.load(Ordering::Acquire)
     }
 
     /// Has the tables follow at once, up to this group.
@@ -287,6 +295,9 @@ impl Behind {
         state.stuck = None;
         self.lsn.store(lsn, Ordering::Release);
         self.n.store(n, Ordering::Release);
+        if let Some(seq) = batch.events.last_seq {
+            self.seq.store(seq, Ordering::Release);
+        }
         drop(state);
         self.moved.notify_all();
         self.reached.send_modify(|reached| (reached.lsn, reached.stuck) = (lsn, None));
@@ -391,7 +402,7 @@ mod tests {
 
     #[test]
     fn all_that_was_handed_over_comes_out_together_and_in_order() {
-        let behind = Behind::new(1_000, 0, 0);
+        let behind = Behind::new(1_000, 0, 0, 0);
         (1..=3).for_each(|lsn| behind.hand_over(group(lsn)));
         assert_eq!((behind.handed(), behind.lsn(), behind.bytes()), (3, 0, 300));
         behind.want(2);
@@ -404,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_writer_waits_for_room_and_gets_it() {
-        let behind = Behind::new(100, 0, 0);
+        let behind = Behind::new(100, 0, 0, 0);
         behind.hand_over(group(1));
         std::thread::scope(|scope| {
             let writer = scope.spawn(|| behind.room().is_ok());
@@ -416,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_writer_is_refused_once_the_tables_were_tried_again_in_vain() {
-        let behind = Behind::new(100, 0, 0);
+        let behind = Behind::new(100, 0, 0, 0);
         behind.hand_over(group(1));
         let batch = take(&behind);
         std::thread::scope(|scope| {
@@ -434,7 +445,7 @@ mod tests {
 
     #[test]
     fn a_writer_is_refused_at_once_when_the_tables_have_just_failed() {
-        let behind = Behind::new(100, 0, 0);
+        let behind = Behind::new(100, 0, 0, 0);
         behind.hand_over(group(1));
         let _batch = take(&behind);
         behind.failed(stuck(1));
@@ -444,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_bound_of_nothing_still_lets_one_group_in_at_a_time() {
-        let behind = Behind::new(0, 0, 0);
+        let behind = Behind::new(0, 0, 0, 0);
         assert!(behind.room().is_ok());
         behind.hand_over(group(1));
         behind.applied(&take(&behind));
@@ -453,7 +464,7 @@ mod tests {
 
     #[test]
     fn what_the_tables_lack_is_answered_only_up_to_what_was_asked_for() {
-        let behind = Behind::new(1_000, 0, 0);
+        let behind = Behind::new(1_000, 0, 0, 0);
         behind.hand_over(group(1));
         let mut batch = take(&behind);
         behind.hand_over(group(2));
@@ -486,7 +497,7 @@ mod tests {
 
     #[test]
     fn what_is_over_stays_over_whatever_still_lands() {
-        let behind = Behind::new(100, 0, 0);
+        let behind = Behind::new(100, 0, 0, 0);
         behind.hand_over(group(1));
         let batch = take(&behind);
         behind.hand_over(group(2));
@@ -505,7 +516,7 @@ mod tests {
 
     #[test]
     fn the_end_comes_after_everything_was_applied() {
-        let behind = Behind::new(1_000, 0, 0);
+        let behind = Behind::new(1_000, 0, 0, 0);
         behind.hand_over(group(1));
         behind.close(Counters { token: 7, ..Counters::default() });
         behind.applied(&take(&behind));

@@ -23,7 +23,7 @@
 //! 3. `journal` makes a group durable, `behind` holds it until `apply` has brought it into the `tables`; `row` and
 //!    `schema` say how they look, `load` reads them at open;
 //! 4. `read` answers everything else from snapshots; `cache` keeps the bodies that are about to be claimed, `archive`
-//!    the finished jobs that the tables lack;
+//!    the finished jobs and events that the tables lack, `tail` the end of the log for all who read along;
 //! 5. `checkpoint` keeps SQLite's own log short, `backup` copies the file, `lock` keeps others out;
 //! 6. `fault` decides what an error of SQLite means, `aftermath` what is done after the worst of them.
 
@@ -51,6 +51,7 @@ mod shared;
 mod stopwatch;
 mod store;
 mod tables;
+mod tail;
 mod writer;
 
 pub use journal::files::{Files, JournalFile};

@@ -1,5 +1,7 @@
 //! At open, the engine is rebuilt from the tables.
 
+mod events;
+
 use std::{
     collections::HashSet,
     hash::Hash,
@@ -55,6 +57,10 @@ fn no_meta(path: &Path) -> Error {
 fn known<T: Hash + Eq>(all: &HashSet<T>, id: &T, row: Cells<'_>, column: usize) -> Result<(), Error> {
     if all.contains(id) { Ok(()) } else { Err(row.bad(column, "refers to a row that is not there")) }
 }
+
+/// Runs a query, row by row.
+type Each<'e> =
+    &'e dyn Fn(&'static str, &str, &mut dyn FnMut(Cells<'_>) -> Result<(), Error>) -> Result<(), Error>;
 
 /// Reads everything the engine keeps in RAM, in one snapshot.
 pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error> {
@@ -149,6 +155,7 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         engine.load_lock_waiter(row.lock_waiter()?);
         Ok(())
     })?;
+    events::load_events(&mut engine, conn, path, &each)?;
     drop(snapshot);
     Ok(Loaded { engine, clock: counters.clock })
 }

@@ -32,6 +32,7 @@ use crate::{
     schema::migrate,
     shared::Shared,
     tables::{Mark, Tables},
+    tail::Tail,
     writer::Setup,
 };
 use crew::{Crew, start_writer};
@@ -95,9 +96,10 @@ fn open_locked(
         clock,
         inbox: Arc::new(Inbox::new(options.queue_bytes)),
         reads: Arc::new(Inbox::new(WAITING_READS)),
-        behind: Behind::new(options.behind_bytes, lsn, engine.counters().n),
+        behind: Behind::new(options.behind_bytes, lsn, engine.counters().n, engine.last_seq()),
         checkpoints: Default::default(),
         hub: Default::default(),
+        tail: Tail::new(engine.last_seq(), engine.topic_directory()),
         stats: Default::default(),
         due: Default::default(),
         max_file_bytes: options.max_file_bytes,

@@ -1,5 +1,6 @@
 //! Rows of the tables as the engine's plain data, and the numbers they are written with.
 
+mod events;
 mod locks;
 
 use std::{path::Path, sync::Arc};
@@ -16,6 +17,7 @@ use mainstay_core::{
 use rusqlite::{Row, types::ValueRef};
 
 use crate::fault::{damaged_row, read_error};
+pub(crate) use events::{DEAD_REF, DELIVERY, EVENT_BODY, EVENT_META};
 pub(crate) use locks::{LOCK_GRANT, LOCK_WAITER};
 
 /// The columns that [`Cells::live_job`] reads.

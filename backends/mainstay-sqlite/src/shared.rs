@@ -20,6 +20,7 @@ use crate::{
     inbox::Refused,
     options::FatalHook,
     read::Reads,
+    tail::Tail,
     writer::Message,
 };
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) behind: Behind,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) tail: Tail,
     pub(crate) stats: Stats,
     pub(crate) due: Due,
     pub(crate) max_file_bytes: Option<u64>,

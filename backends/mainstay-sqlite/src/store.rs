@@ -15,7 +15,8 @@ use std::{
 
 use async_trait::async_trait;
 use mainstay_core::{
-    Error, ErrorKind, Now, Store, StoreTime,
+    Error, ErrorKind, Now, Store, StoreTime, TopicFilter,
+    event::{EventItem, EventQuery, LogBudget, LogSlice, Position},
     op::{Committed, Failure},
     store::{
         Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record,
@@ -32,8 +33,9 @@ use crate::{
     inbox::Refused,
     open::{check_path, open, resolve},
     options::{Durability, Options},
-    read::{Read, too_many_reads},
+    read::{LogQuery, Read, too_many_reads},
     shared::Shared,
+    tail::Reading,
     writer::{Ask, Message, SMALL, Submission, weight},
 };
 
@@ -227,6 +229,36 @@ impl SqliteStore {
         Ok(Slice { items: locks.into_iter().map(|lock| Record::Lock(Box::new(lock))).collect(), next })
     }
 
+    /// A page of topics or groups, as the writer knows them.
+    async fn event_items(&self, query: &Query, page: &Page, topics: bool) -> Result<Slice, Error> {
+        let after = page.cursor.as_deref().map(|cursor| open_cursor(query, cursor)).transpose()?;
+        let (after, limit) = (after.map(str::to_owned), page.limit as usize);
+        let mut items = if topics {
+            self.ask(|answer| Ask::Topics(after, limit + 1, answer)).await?
+        } else {
+            self.ask(|answer| Ask::Groups(after, limit + 1, answer)).await??
+        };
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let name = |item: &EventItem| match item {
+            EventItem::Topic(topic) => topic.name.to_string(),
+            EventItem::Group(group) => group.name.to_string(),
+            EventItem::Dead(dead) => dead.number.to_string(),
+        };
+        let next = items.last().filter(|_| more).map(|last| seal_cursor(query, &name(last)));
+        Ok(Slice { items: items.into_iter().map(Record::Event).collect(), next })
+    }
+
+    /// The number that a position in the log stands for.
+    async fn log_position(&self, position: Position) -> Result<u64, Error> {
+        match position {
+            Position::Latest => Ok(self.shared.tail.head() + 1),
+            Position::Earliest => Ok(1),
+            Position::Seq(seq) => Ok(seq.max(1)),
+            Position::Time(time) => self.ask(|answer| Ask::SeqAt(time, answer)).await?,
+        }
+    }
+
     /// Ends the threads; the backup first, which would keep the file open.
     fn join(&self) {
         let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -274,6 +306,10 @@ impl Store for SqliteStore {
                 let lock = self.ask(|answer| Ask::Lock(name, answer)).await?;
                 Ok(lock.map(|lock| Record::Lock(Box::new(lock))))
             }
+            Key::Event(key) => {
+                let key = key.clone();
+                Ok(self.ask(|answer| Ask::Event(key, answer)).await??.map(Record::Event))
+            }
             Key::Job(_) | Key::AccessToken(_) => {
                 self.read(|answer, lacking| Ok(Read::Get { key: key.clone(), lacking, answer })).await
             }
@@ -284,6 +320,8 @@ impl Store for SqliteStore {
         match query {
             Query::Queues => self.queues(query, page).await,
             Query::Locks { prefix } => self.locks(query, prefix.clone().unwrap_or_default(), page).await,
+            Query::Event(EventQuery::Topics) => self.event_items(query, page, true).await,
+            Query::Event(EventQuery::Groups) => self.event_items(query, page, false).await,
             _ => {
                 let (query, page) = (query.clone(), page.clone());
                 self.read(|answer, lacking| match lacking {
@@ -295,13 +333,37 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn read_log(
+        &self,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        self.is_open()?;
+        let from = self.log_position(from).await?;
+        match self.shared.tail.read(filters, from, budget) {
+            Reading::Here(slice) => Ok(slice),
+            Reading::Older { until, head, removed_up_to } => {
+                let query = LogQuery { filters: filters.into(), from, budget, until, head, removed_up_to };
+                let (answer, receiver) = oneshot::channel();
+                self.shared.reads.push(Read::Log { query, answer }, 1).map_err(
+                    |(refused, _)| match refused {
+                        Refused::Full => too_many_reads(),
+                        Refused::Closed => self.shared.gone(),
+                    },
+                )?;
+                receiver.await.unwrap_or_else(|_| Err(self.shared.gone()))
+            }
+        }
+    }
+
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
         self.is_open()?;
         let deadline = self.shared.clock.now().store.plus_ms(millis(at_most));
         let mut ended = self.shared.ended.subscribe();
         let waiting = self.shared.hub.register(on);
-        // Queues have been counted by the registration; of jobs, the writer knows what has happened before it.
-        if on.iter().any(|interest| !matches!(interest, Interest::Queue(_))) {
+        // Queues, groups and the log have been counted by the registration; of jobs, the writer knows what has happened before it.
+        if on.iter().any(|interest| !matches!(interest, Interest::Queue(_) | Interest::Event(_))) {
             let interests = on.to_vec();
             if self.ask(|answer| Ask::HasHappened(interests, answer)).await? {
                 return Ok(Wake::woken(None));

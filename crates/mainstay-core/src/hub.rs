@@ -1,5 +1,5 @@
-//! Wakes who waits, without a stampede: at most as many claimers as there is work, first come first woken, and a
-//! wake-up that is not used is passed on.
+//! Wakes who waits, without a stampede: at most as many claimers (of jobs, of events of a group) as there is work, first
+//! come first woken, and a wake-up that is not used is passed on.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,10 +13,12 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
+    event::EventInterest,
     id::JobId,
     lock::LockInterest,
-    name::{Name, QueueName},
+    name::{GroupName, Name, QueueName},
     store::{Interest, Wake},
+    topic::{FilterSet, TopicFilter, TopicName},
 };
 
 /// The waiters of a store, and what they wait for.
@@ -29,18 +31,40 @@ pub struct Hub {
 struct State {
     last_waiter: u64,
     waiters: HashMap<u64, oneshot::Sender<Wake>>,
-    queues: HashMap<QueueName, Line>,
+    lines: HashMap<Work, Line>,
+    /// Who waits for the log to grow, and up to where it has grown.
+    log: FilterSet<u64>,
+    log_end: u64,
     finished: HashMap<JobId, BTreeMap<u64, ()>>,
     cancelled: HashMap<JobId, BTreeMap<u64, ()>>,
     tickets: HashMap<(Name, [u8; 16]), BTreeMap<u64, ()>>,
     locks: HashMap<Name, BTreeMap<u64, ()>>,
 }
 
-/// The waiters of one queue, oldest first.
+/// What is handed out, each piece to one of those who wait for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Work {
+    /// Jobs of a queue.
+    Queue(QueueName),
+    /// Events of a group.
+    Group(GroupName),
+}
+
+impl Work {
+    fn of(interest: &Interest) -> Option<Work> {
+        match interest {
+            Interest::Queue(queue) => Some(Work::Queue(queue.clone())),
+            Interest::Event(EventInterest::Group(group)) => Some(Work::Group(group.clone())),
+            _ => None,
+        }
+    }
+}
+
+/// The waiters of one queue or group, oldest first.
 #[derive(Default)]
 struct Line {
     /// As last published.
-    claimable: u64,
+    available: u64,
     /// Woken, and has not looked yet.
     promised: u64,
     waiters: BTreeMap<u64, ()>,
@@ -57,8 +81,9 @@ impl Hub {
         state.waiters.insert(number, sender);
         for interest in on {
             match interest {
-                Interest::Queue(queue) => {
-                    state.queues.entry(queue.clone()).or_default().waiters.insert(number, ());
+                Interest::Queue(_) | Interest::Event(EventInterest::Group(_)) => {}
+                Interest::Event(EventInterest::Log { filters, .. }) => {
+                    log_filters(filters).for_each(|filter| state.log.insert(&filter, number));
                 }
                 Interest::Finished(id) => {
                     state.finished.entry(*id).or_default().insert(number, ());
@@ -74,10 +99,18 @@ impl Hub {
                 }
             }
         }
-        for interest in on {
-            if let Interest::Queue(queue) = interest {
-                self.wake_claimers(&mut state, queue, &mut unsent);
-            }
+        let works: Vec<Work> = on.iter().filter_map(Work::of).collect();
+        for work in &works {
+            state.lines.entry(work.clone()).or_default().waiters.insert(number, ());
+        }
+        for work in &works {
+            self.wake_some(&mut state, work, &mut unsent);
+        }
+        let grown = on.iter().any(|interest| {
+            matches!(interest, Interest::Event(EventInterest::Log { from, .. }) if *from <= state.log_end)
+        });
+        if grown {
+            state.wake_all([number]);
         }
         drop(state);
         drop(unsent);
@@ -86,15 +119,35 @@ impl Hub {
 
     /// Says how many jobs of the queue can be claimed; wakes as many waiters.
     pub fn publish(self: &Arc<Self>, queue: &QueueName, claimable: u64) {
+        self.there_are(Work::Queue(queue.clone()), claimable);
+    }
+
+    /// Says how many events of the group can be handed out; wakes as many waiters.
+    pub fn publish_group(self: &Arc<Self>, group: &GroupName, deliverable: u64) {
+        self.there_are(Work::Group(group.clone()), deliverable);
+    }
+
+    /// Says that the log has grown by events of these topics, up to this number; wakes all who wait for that.
+    pub fn log_has_grown(&self, topics: &[TopicName], end: u64) {
+        let mut state = self.lock();
+        state.log_end = state.log_end.max(end);
+        let mut waiters = Vec::new();
+        for topic in topics {
+            state.log.matches(topic, |number| waiters.push(*number));
+        }
+        state.wake_all(waiters);
+    }
+
+    fn there_are(self: &Arc<Self>, work: Work, available: u64) {
         let mut unsent = Vec::new();
         let mut state = self.lock();
-        match state.queues.get_mut(queue) {
-            Some(line) => line.claimable = claimable,
-            None if claimable == 0 => return,
-            None => state.queues.entry(queue.clone()).or_default().claimable = claimable,
+        match state.lines.get_mut(&work) {
+            Some(line) => line.available = available,
+            None if available == 0 => return,
+            None => state.lines.entry(work.clone()).or_default().available = available,
         }
-        self.wake_claimers(&mut state, queue, &mut unsent);
-        state.tidy(queue);
+        self.wake_some(&mut state, &work, &mut unsent);
+        state.tidy(&work);
         drop(state);
         drop(unsent);
     }
@@ -104,14 +157,14 @@ impl Hub {
         let mut state = self.lock();
         let mut waiters = state.finished.remove(&id).unwrap_or_default();
         waiters.append(&mut state.cancelled.remove(&id).unwrap_or_default());
-        state.wake_all(waiters);
+        state.wake_all(waiters.into_keys());
     }
 
     /// A job's cancellation was asked for: wakes all who wait for that.
     pub fn cancel_requested(&self, id: JobId) {
         let mut state = self.lock();
         let waiters = state.cancelled.remove(&id).unwrap_or_default();
-        state.wake_all(waiters);
+        state.wake_all(waiters.into_keys());
     }
 
     /// A lock has other holders than before: wakes all who watch it, and who waits with the ticket that it was handed
@@ -122,7 +175,7 @@ impl Hub {
         if let Some(scope) = handed_to {
             waiters.append(&mut state.tickets.remove(&(name.clone(), scope)).unwrap_or_default());
         }
-        state.wake_all(waiters);
+        state.wake_all(waiters.into_keys());
     }
 
     /// How many wait.
@@ -130,15 +183,15 @@ impl Hub {
         self.lock().waiters.len()
     }
 
-    fn wake_claimers(self: &Arc<Self>, state: &mut State, queue: &QueueName, unsent: &mut Vec<Wake>) {
-        let State { waiters, queues, .. } = state;
-        let Some(line) = queues.get_mut(queue) else { return };
-        while line.claimable > line.promised {
+    fn wake_some(self: &Arc<Self>, state: &mut State, work: &Work, unsent: &mut Vec<Wake>) {
+        let State { waiters, lines, .. } = state;
+        let Some(line) = lines.get_mut(work) else { return };
+        while line.available > line.promised {
             let Some((number, ())) = line.waiters.pop_first() else { return };
-            // One that waits on several queues may have been woken by another.
+            // One that waits for several may have been woken by another.
             let Some(sender) = waiters.remove(&number) else { continue };
             line.promised += 1;
-            let promise = Promise { hub: self.clone(), queue: queue.clone() };
+            let promise = Promise { hub: self.clone(), work: work.clone() };
             // A waiter that is gone hands its wake-up back, but a promise must not be dropped under the lock.
             if let Err(wake) = sender.send(Wake::woken(Some(Box::new(promise)))) {
                 unsent.push(wake);
@@ -152,17 +205,16 @@ impl Hub {
 }
 
 impl State {
-    fn wake_all(&mut self, waiters: BTreeMap<u64, ()>) {
-        for sender in waiters.keys().filter_map(|number| self.waiters.remove(number)).collect::<Vec<_>>() {
+    fn wake_all(&mut self, waiters: impl IntoIterator<Item = u64>) {
+        for sender in waiters.into_iter().filter_map(|number| self.waiters.remove(&number)) {
             // Without a promise, a wake-up that finds nobody is simply gone.
             let _ = sender.send(Wake::woken(None));
         }
     }
 
-    fn tidy(&mut self, queue: &QueueName) {
-        if self.queues.get(queue).is_some_and(|l| l.claimable == 0 && l.promised == 0 && l.waiters.is_empty())
-        {
-            self.queues.remove(queue);
+    fn tidy(&mut self, work: &Work) {
+        if self.lines.get(work).is_some_and(|l| l.available == 0 && l.promised == 0 && l.waiters.is_empty()) {
+            self.lines.remove(work);
         }
     }
 }
@@ -190,11 +242,17 @@ impl Drop for Waiting {
         state.waiters.remove(&self.number);
         for interest in &self.on {
             match interest {
-                Interest::Queue(queue) => {
-                    if let Some(line) = state.queues.get_mut(queue) {
+                Interest::Queue(_) | Interest::Event(EventInterest::Group(_)) => {
+                    let Some(work) = Work::of(interest) else { continue };
+                    if let Some(line) = state.lines.get_mut(&work) {
                         line.waiters.remove(&self.number);
                     }
-                    state.tidy(queue);
+                    state.tidy(&work);
+                }
+                Interest::Event(EventInterest::Log { filters, .. }) => {
+                    for filter in log_filters(filters) {
+                        state.log.remove(&filter, &self.number);
+                    }
                 }
                 Interest::Finished(id) => leave(&mut state.finished, id, self.number),
                 Interest::CancelRequested(id) => leave(&mut state.cancelled, id, self.number),
@@ -220,21 +278,27 @@ fn leave<K: Eq + Hash>(lines: &mut HashMap<K, BTreeMap<u64, ()>>, key: &K, numbe
     }
 }
 
+/// No filter is every topic.
+fn log_filters(filters: &[TopicFilter]) -> impl Iterator<Item = TopicFilter> + '_ {
+    let all = filters.is_empty().then(TopicFilter::all);
+    filters.iter().cloned().chain(all)
+}
+
 /// Kept by a woken claimer until it has looked. Dropped, it wakes the next if there is still work.
 struct Promise {
     hub: Arc<Hub>,
-    queue: QueueName,
+    work: Work,
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
         let mut unsent = Vec::new();
         let mut state = self.hub.lock();
-        if let Some(line) = state.queues.get_mut(&self.queue) {
+        if let Some(line) = state.lines.get_mut(&self.work) {
             line.promised = line.promised.saturating_sub(1);
         }
-        self.hub.wake_claimers(&mut state, &self.queue, &mut unsent);
-        state.tidy(&self.queue);
+        self.hub.wake_some(&mut state, &self.work, &mut unsent);
+        state.tidy(&self.work);
         drop(state);
         drop(unsent);
     }
@@ -281,7 +345,7 @@ mod tests {
         hub.publish(&queue(), 0);
         drop(wake);
         assert_eq!(hub.waiting(), 0);
-        assert!(hub.lock().queues.is_empty(), "an idle queue leaves nothing behind");
+        assert!(hub.lock().lines.is_empty(), "an idle queue leaves nothing behind");
     }
 
     #[test]
@@ -305,5 +369,39 @@ mod tests {
         hub.publish(&other, 1);
         assert!(woken(&mut both).is_some());
         assert!(woken(&mut one).is_some());
+    }
+
+    #[test]
+    fn readers_of_the_log_are_woken_by_what_they_read_and_by_nothing_else() {
+        let hub = Arc::new(Hub::default());
+        let wait = |filters: &[&str], from| {
+            let filters = filters.iter().map(|text| TopicFilter::new(text).unwrap()).collect();
+            hub.register(&[Interest::Event(EventInterest::Log { filters, from })])
+        };
+        let topic = |text| TopicName::new(text).unwrap();
+        let (mut orders, mut all, mut mail) =
+            (wait(&["orders.*"], 1), wait(&[], 1), wait(&["mail.>", "x"], 1));
+        assert!([&mut orders, &mut all, &mut mail].into_iter().all(|waiting| woken(waiting).is_none()));
+        hub.log_has_grown(&[topic("orders.created")], 3);
+        assert!(woken(&mut orders).is_some() && woken(&mut all).is_some() && woken(&mut mail).is_none());
+        drop((orders, all, mail));
+        // One that comes too late for it does not wait for the next.
+        assert!(woken(&mut wait(&["orders.*"], 3)).is_some());
+        assert!(woken(&mut wait(&["orders.*"], 4)).is_none());
+        assert!(hub.lock().log.is_empty() && hub.waiting() == 0);
+    }
+
+    #[test]
+    fn as_many_consumers_of_a_group_are_woken_as_there_are_events() {
+        let hub = Arc::new(Hub::default());
+        let group = GroupName::new("mail").unwrap();
+        let interest = [Interest::Event(EventInterest::Group(group.clone()))];
+        let mut waiters = [hub.register(&interest), hub.register(&interest)];
+        // A queue of the same name is something else.
+        hub.publish(&queue(), 2);
+        assert!(waiters.iter_mut().all(|waiting| woken(waiting).is_none()));
+        hub.publish_group(&group, 1);
+        let wakes = [woken(&mut waiters[0]), woken(&mut waiters[1])];
+        assert!(wakes[0].is_some() && wakes[1].is_none());
     }
 }

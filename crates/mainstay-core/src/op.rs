@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     access::{AccessToken, AuditRecord},
+    event::{EventOp, EventReply},
     id::JobId,
     job::{Grant, JobState, Json, NewJob, Outcome},
     lease::{LeaseId, Token},
@@ -149,6 +150,8 @@ pub enum Op {
     Audit(AuditRecord),
     /// Changes a lock. → [`Reply::Lock`]
     Lock(LockOp),
+    /// Topics, events and groups. → [`Reply::Event`], [`Reply::Count`] or [`Reply::Done`]
+    Event(EventOp),
 }
 
 /// How jobs are taken.
@@ -227,6 +230,8 @@ pub enum Reply {
     Done,
     /// To [`Op::Lock`].
     Lock(LockReply),
+    /// To an [`Op::Event`] that has more to say.
+    Event(EventReply),
 }
 
 /// The answer to an enqueue.
@@ -314,10 +319,8 @@ pub enum Reason {
     /// There is no such thing.
     #[error("no {0} of that name or id")]
     NotFound(&'static str),
-    /// The claim expired or was taken over.
-    #[error(
-        "the lease is not the job's live lease any more: it ran out, was settled, or the job was taken over"
-    )]
+    /// The claim or delivery expired, was settled, or was taken over.
+    #[error("the lease is not live any more: it ran out, was settled, or somebody else has taken over")]
     LeaseLost,
     /// This lease was settled before, with the same verb.
     #[error("this lease was settled before")]

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     access::{AccessToken, AuditRecord},
     error::Error,
+    event::{EventInterest, EventItem, EventKey, EventQuery, LogBudget, LogSlice, Position},
     id::JobId,
     job::{JobRecord, JobState},
     lock::{LockInterest, LockRecord},
@@ -15,9 +16,10 @@ use crate::{
     op::{Commit, Committed, Failure},
     queue::QueueRecord,
     time::Now,
+    topic::TopicFilter,
 };
 
-/// A store of jobs (and, later, of locks and events).
+/// A store of jobs and events (and, later, of locks).
 ///
 /// Dropping any of these futures is safe: a commit that was handed over may still happen, a wake-up is passed on.
 #[async_trait]
@@ -40,6 +42,15 @@ pub trait Store: Send + Sync + 'static {
     /// Reads a page of records. Sees every write that was answered before the call. A page may be short, even
     /// empty, and still have a cursor.
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error>;
+
+    /// Reads the log from a position on: events of the topics that match a filter (no filter: of all), in order. Sees
+    /// every write that was answered before the call.
+    async fn read_log(
+        &self,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error>;
 
     /// Waits until looking again may be worth it, `at_most` this long. Only a hint for speed: looking again is
     /// the truth. Keep the [`Wake`] until you have looked: dropped, it passes an unused wake-up on.
@@ -153,6 +164,8 @@ pub enum Key {
     AccessToken(Name),
     /// A lock that is held; a free one is not there.
     Lock(Name),
+    /// A topic or a group.
+    Event(EventKey),
 }
 
 /// What to read many of.
@@ -173,6 +186,8 @@ pub enum Query {
         /// Whose name begins so.
         prefix: Option<String>,
     },
+    /// Topics, groups, dead letters of a group.
+    Event(EventQuery),
 }
 
 /// Which jobs. Every part that is given must fit.
@@ -221,6 +236,8 @@ pub enum Record {
     Audit(AuditRecord),
     /// A lock that is held.
     Lock(Box<LockRecord>),
+    /// A topic, a group or a dead letter of a group.
+    Event(EventItem),
 }
 
 /// Binds the position in a list to its query, so that a cursor cannot be used with another.
@@ -268,6 +285,8 @@ pub enum Interest {
     CancelRequested(JobId),
     /// Something about a lock.
     Lock(LockInterest),
+    /// The log has grown, or a group can hand out events.
+    Event(EventInterest),
 }
 
 /// Why a wait ended. Keep it until you have looked again.

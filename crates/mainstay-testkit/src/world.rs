@@ -1,5 +1,6 @@
 //! A store under test, with short names for what tests do to it.
 
+mod events;
 pub mod locks;
 
 use std::{
@@ -18,6 +19,10 @@ use mainstay_core::{
 };
 
 use crate::{clock::ManualClock, harness::Harness};
+pub use events::{
+    ACK_WAIT_MS, ack_all, boom, count, dead_events, fetch_op, fetched, filter, plain_group, publish_op,
+    published, seqs_of, settle_nothing, topic_name,
+};
 
 /// The lease of [`World::claim`], in milliseconds.
 pub const LEASE_MS: u64 = 30_000;

@@ -21,7 +21,7 @@ use mainstay_core::{
     queue::QueueConfig,
 };
 
-use super::locks::Locks;
+use super::{events::EventBatch, locks::Locks};
 use crate::{behind::Handed, row::LiveRow};
 
 /// Rows to be written, each by its primary key.
@@ -52,6 +52,7 @@ pub(crate) struct Batch {
     pub(crate) audit: BTreeMap<u64, AuditRecord>,
     pub(crate) audit_forgotten: Option<u64>,
     pub(crate) locks: Locks,
+    pub(crate) events: EventBatch,
 }
 
 /// Who holds a unique key, and until when if not until the job has finished.
@@ -139,6 +140,7 @@ impl Batch {
                 self.finished_goes(gone.key);
                 self.forget(gone.n);
             }
+            Change::Event(change) => self.events.change(change),
             other => self.rare_change(other),
         }
     }
@@ -179,7 +181,8 @@ impl Batch {
             | Change::JobFinished(_)
             | Change::FinishedRevived { .. }
             | Change::JobRemoved { .. }
-            | Change::FinishedRemoved(_) => {}
+            | Change::FinishedRemoved(_)
+            | Change::Event(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The tables' thread: takes what is in the journal and brings it into the tables, many groups in one transaction.
 
 mod batch;
+mod events;
 mod locks;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::{
 };
 pub(crate) use batch::{Batch, Live};
 pub(crate) use batch::{Job, Notes, Row, pieces};
+pub(crate) use events::{Body, Dead, Delivery, EventBatch, Group};
 pub(crate) use locks::{Grant, Locks};
 
 /// The life of the thread. The connection comes back when it has ended; an error: what is in the journal is not all

@@ -17,6 +17,9 @@ use proptest::prelude::*;
 
 use super::{super::encode, *};
 
+#[path = "events_tests.rs"]
+mod events_tests;
+
 /// Values from chance, small and large, of every shape.
 struct Chance(u64);
 
@@ -149,7 +152,7 @@ impl Chance {
 
     fn change(&mut self) -> Change {
         let n = self.number();
-        match self.below(22) {
+        match self.below(22 + events_tests::KINDS) {
             0 => {
                 let (job, extras) = self.job_with_extras();
                 Change::JobPut { job, extras, settled: self.opt(Self::settled), body: self.opt(Self::body) }
@@ -236,7 +239,8 @@ impl Chance {
             }
             19 => Change::AuditForgotten { up_to: n },
             20 => Change::After(self.after_change()),
-            _ => Change::Lock(self.lock_change(n)),
+            21 => Change::Lock(self.lock_change(n)),
+            _ => self.event_change(),
         }
     }
 
@@ -310,7 +314,8 @@ proptest! {
 fn every_kind_of_change_is_tried() {
     let kinds: std::collections::BTreeSet<_> =
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
-    assert_eq!(kinds, (1..=20).chain(40..=44).chain(80..=84).collect());
+    let of_events = 50..50 + events_tests::KINDS as u8;
+    assert_eq!(kinds, (1..=20).chain(40..=44).chain(of_events).chain(80..=84).collect());
 }
 
 /// What version 1 looks like, to the byte: a released build must read it for ever.
@@ -325,4 +330,8 @@ fn the_form_of_version_1_never_changes() {
     encode::change(&mut bytes, &Change::JobRemoved { id, n: 1 });
     assert_eq!(bytes[..9], [5, 0x01, 0x92, 0xf7, 0xc6, 0x5f, 0x2a, 0x70, 0x00]);
     assert_eq!(bytes.len(), 25);
+    bytes.clear();
+    let removed = EventChange::EventsRemoved { topic: TopicId(1), up_to: 2 };
+    encode::change(&mut bytes, &Change::Event(removed));
+    assert_eq!(bytes, [53, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
 }

@@ -115,6 +115,7 @@ impl<'b> Bytes<'b> {
             tag::AUDIT_FORGOTTEN => Change::AuditForgotten { up_to: self.u64()? },
             40..=49 => Change::Lock(self.lock_change(tag)?),
             80..=89 => Change::After(self.after_change(tag)?),
+            50..=69 => Change::Event(self.event_change(tag)?),
             _ => return Err("an unknown kind of change"),
         })
     }
@@ -190,7 +191,7 @@ impl<'b> Bytes<'b> {
         Ok(FinishedKey { queue, lane, f: self.u64()? })
     }
 
-    fn lease_id(&mut self) -> Result<LeaseId> {
+    pub(super) fn lease_id(&mut self) -> Result<LeaseId> {
         Ok(LeaseId { token: Token(self.u64()?), nonce: self.u64()? })
     }
 
@@ -198,7 +199,7 @@ impl<'b> Bytes<'b> {
         JobId::from_bytes(self.array()?).map_err(|_| "an id that is none")
     }
 
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> Result<T> {
+    pub(super) fn one_of<T: Copy>(&mut self, all: &[T]) -> Result<T> {
         all.get(usize::from(self.u8()?)).copied().ok_or("an unknown number")
     }
 
@@ -214,7 +215,7 @@ impl<'b> Bytes<'b> {
         Ok(Timestamp(self.u64()? as i64))
     }
 
-    fn shared(&mut self) -> Result<Json> {
+    pub(super) fn shared(&mut self) -> Result<Json> {
         self.text().map(Arc::from)
     }
 
@@ -222,7 +223,7 @@ impl<'b> Bytes<'b> {
         self.text()?.parse().map_err(|_| "a name that is none")
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
         let length = self.u32()? as usize;
         serde_json::from_slice(self.take(length)?).map_err(|_| "JSON that does not fit")
     }
@@ -248,7 +249,7 @@ impl<'b> Bytes<'b> {
         self.take(N)?.try_into().map_err(|_| "too short")
     }
 
-    fn take(&mut self, length: usize) -> Result<&'b [u8]> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'b [u8]> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or("shorter than it says")?;
         self.0 = rest;
         Ok(taken)

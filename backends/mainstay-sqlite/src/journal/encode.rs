@@ -183,6 +183,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             u64(out, *up_to);
         }
         Change::Lock(change) => super::locks::put(out, change),
+        Change::Event(change) => super::events::put(out, change),
         // Written by the caller.
         Change::JobPut { .. }
         | Change::JobUpdated { .. }
@@ -261,7 +262,7 @@ fn key(out: &mut Vec<u8>, key: &FinishedKey) {
     u64(out, key.f);
 }
 
-fn lease_id(out: &mut Vec<u8>, id: &LeaseId) {
+pub(super) fn lease_id(out: &mut Vec<u8>, id: &LeaseId) {
     u64(out, id.token.0);
     u64(out, id.nonce);
 }
@@ -281,15 +282,15 @@ pub(super) fn u64(out: &mut Vec<u8>, number: u64) {
     out.extend(number.to_le_bytes());
 }
 
-fn number_opt(out: &mut Vec<u8>, number: Option<u64>) {
+pub(super) fn number_opt(out: &mut Vec<u8>, number: Option<u64>) {
     opt(out, number.as_ref(), |out, number| u64(out, *number));
 }
 
-fn time(out: &mut Vec<u8>, at: Timestamp) {
+pub(super) fn time(out: &mut Vec<u8>, at: Timestamp) {
     out.extend(at.0.to_le_bytes());
 }
 
-fn time_opt(out: &mut Vec<u8>, at: Option<Timestamp>) {
+pub(super) fn time_opt(out: &mut Vec<u8>, at: Option<Timestamp>) {
     number_opt(out, at.map(|at| at.0 as u64));
 }
 
@@ -298,11 +299,11 @@ pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-fn text_opt(out: &mut Vec<u8>, value: Option<&Arc<str>>) {
+pub(super) fn text_opt(out: &mut Vec<u8>, value: Option<&Arc<str>>) {
     opt(out, value, |out, value| text(out, value));
 }
 
-fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(super) fn json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let bytes = serde_json::to_vec(value).expect("the vocabulary has a JSON form");
     u32(out, bytes.len() as u32);
     out.extend(bytes);

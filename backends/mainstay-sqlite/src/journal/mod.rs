@@ -8,6 +8,7 @@
 mod after;
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod events;
 pub(crate) mod files;
 pub(crate) mod locks;
 pub(crate) mod record;

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use mainstay_core::{
     Error, JobId, QueueName,
     engine::change::{FinishedJob, LiveJob, Phase, PolicyId, QueueId},
+    event::EventReply,
     job::{FAILURES_KEPT, FailureRecord, JobBody, JobPolicy, JobRecord, Json},
     op::Reply,
     time::Now,
@@ -21,6 +22,7 @@ use crate::{
 
 /// A reading connection with the statements that records are made with.
 pub(crate) struct Jobs<'c> {
+    conn: &'c Connection,
     pub(super) path: &'c Path,
     /// What is not in the tables and cannot be brought there now; it comes first.
     pub(super) lacking: Option<Arc<Batch>>,
@@ -41,6 +43,7 @@ impl<'c> Jobs<'c> {
     pub(crate) fn new(conn: &'c Connection, path: &'c Path) -> Result<Jobs<'c>, Error> {
         let prepare = |sql: &str| conn.prepare(sql).map_err(|e| read_error(path, e));
         Ok(Jobs {
+            conn,
             path,
             lacking: None,
             reached: prepare("SELECT lsn FROM meta")?,
@@ -249,6 +252,10 @@ impl<'c> Jobs<'c> {
                 Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
                     // Nobody knows it any more once the first job has been forgotten.
                     enqueued.kind = self.body(enqueued.n)?.map(|body| body.kind.clone());
+                }
+                Reply::Event(EventReply::Fetched(deliveries)) => {
+                    let lacking = self.lacking.as_deref();
+                    super::log::fill(self.conn, self.path, deliveries, lacking)?;
                 }
                 _ => {}
             }

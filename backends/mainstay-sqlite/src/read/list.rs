@@ -6,13 +6,14 @@ use mainstay_core::{
     Error, ErrorKind, JobId,
     access::{AccessToken, AuditRecord},
     engine::change::{FinishedJob, Lane, QueueId},
+    event::EventQuery,
     job::JobState,
     store::{DeadFilter, JobFilter, Page, Query, Record, Slice, open_cursor, seal_cursor},
     time::Now,
 };
 use rusqlite::{Connection, OptionalExtension, Rows, ToSql, params};
 
-use super::Jobs;
+use super::{Jobs, log};
 use crate::{
     fault::read_error,
     row::{Cells, FINISHED, JOB, LiveRow},
@@ -21,7 +22,7 @@ use crate::{
 /// A page looks at no more rows than this, so that a rare match costs many short pages, not one long snapshot.
 const SCAN_LIMIT: usize = 10_000;
 
-/// A page of anything but queues and locks, which the engine knows best.
+/// A page of anything but queues, locks, topics and groups, which the engine knows best.
 pub(super) fn list(
     conn: &Connection,
     jobs: &mut Jobs<'_>,
@@ -46,15 +47,22 @@ pub(super) fn list(
             let end = after.map(parse::<u64>).transpose()?;
             list_audit(conn, jobs.path, end, &mut pages)?;
         }
-        Query::Queues | Query::Locks { .. } => {
-            return Err(Error::new(ErrorKind::Invalid, "queues and locks are listed by the writer"));
+        Query::Event(EventQuery::Dead(filter)) => {
+            let end = after.map(parse::<u64>).transpose()?;
+            log::list_dead(conn, jobs.path, filter, end, &mut pages)?;
+        }
+        Query::Queues | Query::Locks { .. } | Query::Event(EventQuery::Topics | EventQuery::Groups) => {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "queues, locks, topics and groups are listed by the writer",
+            ));
         }
     }
     Ok(pages.slice)
 }
 
 /// A page that fills.
-struct Pages<'q> {
+pub(super) struct Pages<'q> {
     query: &'q Query,
     limit: usize,
     looked: usize,
@@ -65,7 +73,7 @@ struct Pages<'q> {
 
 impl Pages<'_> {
     /// There is another row; whether to look at it. If not, the page has its cursor.
-    fn wants_another(&mut self) -> bool {
+    pub(super) fn wants_another(&mut self) -> bool {
         if self.slice.items.len() < self.limit && self.looked < SCAN_LIMIT {
             return true;
         }
@@ -73,7 +81,7 @@ impl Pages<'_> {
         false
     }
 
-    fn looked_at(&mut self, position: impl ToString, record: Option<Record>) {
+    pub(super) fn looked_at(&mut self, position: impl ToString, record: Option<Record>) {
         self.looked += 1;
         self.slice.items.extend(record);
         // Only the last position before the page ends is ever needed.

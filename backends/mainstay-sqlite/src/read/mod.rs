@@ -2,6 +2,7 @@
 
 mod jobs;
 mod list;
+mod log;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,6 +12,7 @@ use std::{
 
 use mainstay_core::{
     Error, ErrorKind,
+    event::LogSlice,
     store::{Key, Page, Query, Record, Slice},
     time::Now,
 };
@@ -25,6 +27,7 @@ use crate::{
     shared::Shared,
 };
 pub(crate) use jobs::Jobs;
+pub(crate) use log::LogQuery;
 
 /// How many threads read.
 pub(crate) const READERS: usize = 2;
@@ -43,6 +46,11 @@ pub(crate) enum Read {
         query: Query,
         page: Page,
         answer: oneshot::Sender<Result<Slice, Error>>,
+    },
+    /// A piece of the log that is older than its tail.
+    Log {
+        query: LogQuery,
+        answer: oneshot::Sender<Result<LogSlice, Error>>,
     },
     /// Answers of the writer whose bodies were not in its cache. Their group is durable.
     Fill(Vec<Sealed>),
@@ -79,6 +87,7 @@ impl Reader<'_> {
         match read {
             Read::Get { answer, .. } if answer.is_closed() => {}
             Read::List { answer, .. } if answer.is_closed() => {}
+            Read::Log { answer, .. } if answer.is_closed() => {}
             Read::Get { key, lacking, answer } => {
                 let now = self.shared.clock.now();
                 let found = self.in_snapshot(|reader| {
@@ -92,6 +101,12 @@ impl Reader<'_> {
                 let conn = self.conn;
                 self.jobs.lacking = None;
                 let slice = self.in_snapshot(|reader| list::list(conn, &mut reader.jobs, &query, &page, now));
+                let _ = answer.send(slice);
+            }
+            Read::Log { query, answer } => {
+                let conn = self.conn;
+                let slice =
+                    self.in_snapshot(|reader| log::read(conn, reader.path, &reader.shared.tail, &query));
                 let _ = answer.send(slice);
             }
             Read::Fill(sealed) => self.fill(sealed),
@@ -108,8 +123,8 @@ impl Reader<'_> {
                 }
                 Ok(list::find_token(self.conn, self.path, name.as_str())?.map(Record::AccessToken))
             }
-            Key::Queue(_) | Key::Lock(_) => {
-                Err(Error::new(ErrorKind::Invalid, "queues and locks are read by the writer"))
+            Key::Queue(_) | Key::Lock(_) | Key::Event(_) => {
+                Err(Error::new(ErrorKind::Invalid, "queues, locks, topics and groups are read by the writer"))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The tables: where the journal's groups end up, a batch in a transaction.
 
+mod events;
 mod locks;
 mod statements;
 mod write;

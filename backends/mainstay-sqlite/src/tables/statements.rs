@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::locks::LockStatements;
+use super::{events::EventStatements, locks::LockStatements};
 use crate::row::{FINISHED, JOB};
 
 pub(super) struct Statements<'c> {
@@ -42,6 +42,7 @@ pub(super) struct Statements<'c> {
     pub(super) audit: Statement<'c>,
     pub(super) audit_forgotten: Statement<'c>,
     pub(super) locks: LockStatements<'c>,
+    pub(super) events: EventStatements<'c>,
 }
 
 /// A piece of a lane.
@@ -129,6 +130,7 @@ impl<'c> Statements<'c> {
             )?,
             audit_forgotten: p("DELETE FROM audit WHERE number <= ?1")?,
             locks: LockStatements::prepare(conn)?,
+            events: EventStatements::prepare(conn)?,
         })
     }
 }

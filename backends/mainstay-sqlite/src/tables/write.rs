@@ -35,7 +35,10 @@ impl Statements<'_> {
         }
         self.bodies(batch)?;
         self.rest(batch)?;
-        self.locks.write(&batch.locks)
+        if let Some(missing) = self.locks.write(&batch.locks)? {
+            return Ok(Some(missing));
+        }
+        self.events.write(&batch.events)
     }
 
     /// Who waits for whom.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use mainstay_core::{
     Error, ErrorKind, JobId,
     engine::change::Change,
+    event::{EventOp, EventReply},
     job::Outcome,
     lock::LockOp,
     name::Name,
@@ -21,6 +22,7 @@ use crate::{
     fault::{Fault, Result},
     options::Durability,
     read::{Read, not_shown},
+    tail::{Note, Tail},
 };
 
 /// So many finished jobs above a queue's count are worth a look, so that retention goes in large cheap steps.
@@ -51,6 +53,8 @@ pub(super) struct Group {
     pub(super) commits: u64,
     /// What it changed, in order.
     pub(super) changes: Vec<Change>,
+    /// What readers of the log have to know of that.
+    pub(super) notes: Vec<Note>,
     /// How much larger that makes the file at most, roughly.
     pub(super) growth: u64,
 }
@@ -61,6 +65,8 @@ struct Pending {
     keyed: Vec<bool>,
     /// Something that only the tables know is missing: bodies up to this number.
     cold: Option<u64>,
+    /// Events were fetched: what happened is added when the group is durable.
+    fetched: bool,
 }
 
 impl Group {
@@ -73,6 +79,7 @@ impl Group {
         self.cancelled.clear();
         self.locks.clear();
         self.changes.clear();
+        self.notes.clear();
         (self.commits, self.growth, self.sync_is_due, self.no_room) = (0, 0, false, false);
     }
 
@@ -128,9 +135,9 @@ impl Writer<'_> {
                     return Ok(());
                 }
                 Message::Submit(submission) => self.apply(submission, now)?,
-                Message::GiveBack(leases) => {
-                    self.group.given_back.push(leases.clone());
-                    self.give_back(leases, now)?;
+                Message::GiveBack(lost) => {
+                    self.group.given_back.push(lost.clone());
+                    self.give_back(lost, now)?;
                 }
                 Message::Maintain(budget, answer) => {
                     // It is owed an answer before anything can go wrong.
@@ -169,7 +176,7 @@ impl Writer<'_> {
         };
         self.group.commits += commits.len() as u64;
         let answers = Vec::with_capacity(commits.len());
-        let mut pending = Pending { submission, answers, keyed, cold: None };
+        let mut pending = Pending { submission, answers, keyed, cold: None, fetched: false };
         let applied = self.apply_each(&mut pending, now);
         // Also when it failed: the caller is owed a word.
         self.group.answers.push(pending);
@@ -183,6 +190,7 @@ impl Writer<'_> {
             if let Ok(committed) = &mut answer {
                 for reply in &mut committed.replies {
                     pending.cold = pending.cold.max(complete(&self.cache, reply));
+                    pending.fetched |= matches!(reply, Reply::Event(EventReply::Fetched(_)));
                 }
             }
             pending.answers.push(answer.map_err(Failure::Rejected));
@@ -198,13 +206,15 @@ impl Writer<'_> {
                     let outcome = Outcome::Release { delay_ms: 0 };
                     Op::Settle(Settle { id, lease, outcome, repeat_is_ok: true })
                 }
+                Lost::Delivery(lease) => Op::Event(EventOp::Release { leases: vec![lease] }),
                 Lost::Lock(name, lease) => Op::Lock(LockOp::Release { name, lease }),
             };
             let commit = Commit::of(op, self.shared.clock.entropy());
-            // Refused if the lease has ended otherwise: then there is nothing to give back.
+            // Refused, or passed over, if the lease has ended otherwise: then there is nothing to give back.
             let given = self.engine.apply(&commit, now, &mut self.archive).map_err(of_archive)?;
             self.note_changes();
-            self.shared.stats.given_back.fetch_add(u64::from(given.is_ok()), Ordering::Relaxed);
+            let given = given.is_ok_and(|committed| committed.replies != [Reply::Count(0)]);
+            self.shared.stats.given_back.fetch_add(u64::from(given), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -241,6 +251,7 @@ impl Writer<'_> {
                 grows += growth(change);
             }
             match change {
+                Change::Event(change) => self.group.notes.extend(Note::of(change)),
                 Change::JobPut { job, body: Some(body), .. } => self.cache.insert(job.n, body.clone()),
                 Change::JobUpdated { job, .. } if job.cancel_requested && self.group.watched => {
                     self.group.cancelled.push(job.id);
@@ -270,7 +281,10 @@ impl Writer<'_> {
     /// Answers everybody whose part is durable now.
     pub(super) fn answer(&mut self) {
         let mut cold = Vec::new();
-        for pending in self.group.answers.drain(..) {
+        for mut pending in self.group.answers.drain(..) {
+            if pending.fetched && add_events(&self.shared.tail, &mut pending.answers) {
+                pending.cold = Some(u64::MAX);
+            }
             let answer = Answer::new(pending.answers, pending.keyed, &self.shared.inbox);
             if let Some(newest) = pending.cold {
                 cold.push(Sealed { sender: pending.submission.sender, answer, newest });
@@ -295,6 +309,24 @@ impl Writer<'_> {
             }
         }
     }
+}
+
+/// Fills in what happened, as far as the tail of the log knows. `true`: something is missing.
+fn add_events(tail: &Tail, answers: &mut Answers) -> bool {
+    let replies = answers.iter_mut().flatten().flat_map(|committed| &mut committed.replies);
+    let mut missing = false;
+    tail.with_events(|event| {
+        for reply in replies {
+            let Reply::Event(EventReply::Fetched(deliveries)) = reply else { continue };
+            for delivery in deliveries {
+                if delivery.dead.is_none() {
+                    delivery.event = event(delivery.seq);
+                }
+                missing |= delivery.event.is_none();
+            }
+        }
+    });
+    missing
 }
 
 /// Fills in what the engine does not have in RAM; answers the newest body that the cache does not have either.

@@ -1,7 +1,8 @@
 //! What the writer is told.
 
 use mainstay_core::{
-    Error, JobId, LeaseId, QueueName, StoreTime,
+    Error, JobId, LeaseId, QueueName, StoreTime, Timestamp,
+    event::{EventItem, EventKey, EventOp},
     job::Outcome,
     lock::{LockOp, LockRecord},
     name::Name,
@@ -32,6 +33,8 @@ pub(crate) enum Message {
 pub(crate) enum Lost {
     /// Of a job.
     Job(JobId, LeaseId),
+    /// Of an event.
+    Delivery(LeaseId),
     /// Of a lock.
     Lock(Name, LeaseId),
 }
@@ -56,6 +59,14 @@ pub(crate) enum Ask {
     Lock(Name, oneshot::Sender<Option<LockRecord>>),
     /// Up to so many locks whose name begins so, after a name.
     Locks(String, Option<String>, usize, oneshot::Sender<Vec<LockRecord>>),
+    /// A topic or a group.
+    Event(EventKey, oneshot::Sender<Result<Option<EventItem>, Error>>),
+    /// Up to so many topics after a name.
+    Topics(Option<String>, usize, oneshot::Sender<Vec<EventItem>>),
+    /// Up to so many groups after a name.
+    Groups(Option<String>, usize, oneshot::Sender<Result<Vec<EventItem>, Error>>),
+    /// The number of the first event published at this time or later.
+    SeqAt(Timestamp, oneshot::Sender<Result<u64, Error>>),
     /// Whether one of these has happened already.
     HasHappened(Vec<Interest>, oneshot::Sender<bool>),
     /// Nothing; only whether the writer is alive.
@@ -65,7 +76,9 @@ pub(crate) enum Ask {
 impl Submission {
     /// It takes something that nobody could be given.
     pub(crate) fn takes(&self) -> bool {
-        let takes = |op: &Op| matches!(op, Op::Claim(_) | Op::Lock(LockOp::Acquire(_)));
+        let takes = |op: &Op| {
+            matches!(op, Op::Claim(_) | Op::Event(EventOp::Fetch(_)) | Op::Lock(LockOp::Acquire(_)))
+        };
         self.commits.iter().flat_map(|commit| &commit.ops).any(takes)
     }
 }
@@ -75,7 +88,7 @@ impl Message {
     pub(super) fn ops(&self) -> usize {
         match self {
             Message::Submit(submission) => submission.commits.iter().map(|commit| commit.ops.len()).sum(),
-            Message::GiveBack(leases) => leases.len(),
+            Message::GiveBack(lost) => lost.len(),
             _ => 1,
         }
     }
@@ -96,6 +109,22 @@ pub(crate) fn weight(batch: &Batch) -> usize {
             Op::Extend { progress: Some(progress), .. } => progress.len(),
             Op::RequeueDead { ids, .. } | Op::DeleteDead { ids, .. } => ids.len() * 16,
             Op::Audit(record) => record.detail.len(),
+            Op::Event(EventOp::Publish(publish)) => publish.event.size(),
+            Op::Event(EventOp::Settle(settle)) => {
+                let errors = settle.nack.iter().filter_map(|nack| nack.error.as_ref());
+                let errors: usize = errors
+                    .map(|error| {
+                        error.message.len() + error.backtrace.as_ref().map_or(0, |trace| trace.len())
+                    })
+                    .sum();
+                errors + (settle.ack.len() + settle.nack.len() + settle.extend.len()) * 64
+            }
+            Op::Event(EventOp::PutTopic { config, .. }) => {
+                config.schema.as_ref().map_or(0, |schema| schema.len())
+            }
+            Op::Event(EventOp::RequeueDead { numbers, .. } | EventOp::DeleteDead { numbers, .. }) => {
+                numbers.len() * 16
+            }
             _ => 0,
         };
         bytes + OP_OVERHEAD

@@ -18,6 +18,8 @@ use mainstay_core::{
         Engine,
         change::{Change, Counters},
     },
+    event::{EventItem, EventKey, Position},
+    hub::Hub,
     store::Interest,
     time::Now,
 };
@@ -88,6 +90,8 @@ impl<'c> Writer<'c> {
         let tidied = shared.clock.now().store;
         shared.due.set(engine.next_lease_end(), engine.next_expiry());
         engine.take_dirty(|queue, claimable| shared.hub.publish(queue, claimable));
+        engine.take_dirty_groups(|group, deliverable| shared.hub.publish_group(group, deliverable));
+        shared.hub.log_has_grown(&[], engine.last_seq());
         let alarm = Alarm::new(shared.clock.clone(), shared.inbox.clone());
         Writer {
             shared,
@@ -234,8 +238,22 @@ impl<'c> Writer<'c> {
             hub.lock_changed(&name, handed_to);
         }
         self.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
+        self.engine.take_dirty_groups(|group, deliverable| hub.publish_group(group, deliverable));
+        self.show_events(&hub);
         self.answer();
         self.answer_asks(now);
+    }
+
+    /// Shows readers what the group did to the log.
+    fn show_events(&mut self, hub: &Hub) {
+        if !self.group.notes.is_empty() {
+            self.shared.tail.add(self.group.notes.drain(..), self.shared.behind.seq());
+        }
+        let mut grown = Vec::new();
+        let end = self.engine.take_published(|topic| grown.push(topic.clone()));
+        if !grown.is_empty() {
+            hub.log_has_grown(&grown, end);
+        }
     }
 
     fn answer_asks(&mut self, now: Now) {
@@ -255,6 +273,18 @@ impl<'c> Writer<'c> {
             Ask::Locks(prefix, after, limit, answer) => {
                 drop(answer.send(self.engine.locks(&prefix, after.as_deref(), limit, now)));
             }
+            Ask::Event(key, answer) => drop(answer.send(self.event_item(&key, now))),
+            Ask::Topics(after, limit, answer) => {
+                let topics = self.engine.topics(after.as_deref(), limit).into_iter();
+                let _ = answer.send(topics.map(EventItem::Topic).collect());
+            }
+            Ask::Groups(after, limit, answer) => {
+                let groups = self.engine.groups(after.as_deref(), limit, now, &mut self.archive);
+                let _ = answer.send(groups.map(|groups| groups.into_iter().map(EventItem::Group).collect()));
+            }
+            Ask::SeqAt(time, answer) => {
+                let _ = answer.send(self.engine.log_position(Position::Time(time), &mut self.archive));
+            }
             Ask::HasHappened(interests, answer) => {
                 let _ = answer.send(interests.iter().any(|interest| self.has_happened(interest)));
             }
@@ -262,10 +292,20 @@ impl<'c> Writer<'c> {
         }
     }
 
+    fn event_item(&mut self, key: &EventKey, now: Now) -> std::result::Result<Option<EventItem>, Error> {
+        match key {
+            EventKey::Topic(name) => Ok(self.engine.topic(name.as_str()).map(EventItem::Topic)),
+            EventKey::Group(name) => {
+                Ok(self.engine.group(name.as_str(), now, &mut self.archive)?.map(EventItem::Group))
+            }
+        }
+    }
+
     fn has_happened(&self, interest: &Interest) -> bool {
         let job = |id: JobId| self.engine.job(id).map(|(job, ..)| job);
         match interest {
-            Interest::Queue(_) => false,
+            // The hub knows.
+            Interest::Queue(_) | Interest::Event(_) => false,
             Interest::Finished(id) => job(*id).is_none(),
             Interest::CancelRequested(id) => job(*id).is_none_or(|job| job.cancel_requested),
             Interest::Lock(interest) => self.engine.lock_has_happened(interest),
@@ -310,7 +350,8 @@ impl<'c> Writer<'c> {
     fn next_alarm(&self) -> Option<StoreTime> {
         let now = self.shared.clock.now();
         let on_store = |wall: mainstay_core::Timestamp| now.store.plus_ms(wall.ms_since(now.wall));
-        let due = self.engine.next_due().map(on_store);
+        let due =
+            [self.engine.next_due().map(on_store), self.engine.next_retry()].into_iter().flatten().min();
         let tidy = if self.housekeeping {
             let expiry = self.engine.next_expiry().map(on_store);
             let tidy = self.tidied.plus_ms(LOOK_AGAIN_MS).max(now.store.plus_ms(1));

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use mainstay_core::{
     Error, ErrorKind,
     engine::{
-        change::{AfterChange, Change},
+        change::{AfterChange, Change, EventChange},
         locks::change::LockChange,
     },
 };
@@ -74,6 +74,12 @@ pub(super) fn growth(change: &Change) -> u64 {
         Change::Keyed { replies, .. } => replies.len() * ROW_BYTES as usize,
         Change::Audit { record, .. } => record.detail.len(),
         Change::Lock(LockChange::Granted(_) | LockChange::Queued(_)) => 0,
+        Change::Event(EventChange::Published { event, .. }) => event.size(),
+        Change::Event(EventChange::Died { letter, .. }) => letter.place.size as usize,
+        Change::Event(EventChange::Topic { config, .. }) => {
+            config.schema.as_ref().map_or(0, |schema| schema.len())
+        }
+        Change::Event(EventChange::Delivery { new: true, .. } | EventChange::Group(_)) => 0,
         Change::Queue { .. } | Change::Policy { .. } | Change::Unique { .. } | Change::AccessToken(_) => 0,
         _ => return 0,
     } as u64;

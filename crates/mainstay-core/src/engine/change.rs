@@ -2,10 +2,14 @@
 //!
 //! The tables they speak of are `queue`, `policy`, `job` (unfinished jobs), `finished` (ordered for retention),
 //! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `edge` and `ended` (who waits for whom),
-//! `keyed`, `access_token`, `audit`, and those of [`super::locks::change`].
+//! `keyed`, `access_token`, `audit`, and those of [`super::locks::change`] and of [`EventChange`].
 
 use std::sync::Arc;
 
+pub use super::events::change::{
+    DeadLetter, DeadRef, DeliveryLease, DeliveryState, EventChange, EventMeta, GroupId, GroupPlace, GroupRow,
+    TopicId, Unsettled,
+};
 use super::locks::change::LockChange;
 use crate::{
     access::{AccessToken, AuditRecord},
@@ -390,9 +394,11 @@ pub enum Change {
     },
     /// Something about a lock.
     Lock(LockChange),
+    /// Of topics, events and groups.
+    Event(EventChange),
 }
 
-/// What the engine asks of its tables: the finished jobs, which it does not keep in RAM.
+/// What the engine asks of its tables: what it does not keep in RAM of finished jobs, older events and dead letters.
 ///
 /// All see every change that was handed out before, also those of the commits of an unfinished group.
 pub trait Archive {
@@ -404,6 +410,15 @@ pub trait Archive {
 
     /// The first `limit` finished jobs of a lane, in the order of `f`.
     fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error>;
+
+    /// The first `limit` events of a topic (or of all), from this number on, in order. Removed ones may be among them.
+    fn events(&mut self, topic: Option<TopicId>, from: u64, limit: usize) -> Result<Vec<EventMeta>, Error>;
+
+    /// A dead letter. One that is delivered again is none.
+    fn dead_event(&mut self, number: u64) -> Result<Option<DeadRef>, Error>;
+
+    /// The first `limit` dead letters of a group, by number.
+    fn dead_events(&mut self, group: GroupId, limit: usize) -> Result<Vec<DeadRef>, Error>;
 }
 
 /// The counters a journal keeps with every group, and gives back when it opens.

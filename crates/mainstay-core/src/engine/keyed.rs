@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::{Engine, change::Change, undo::Undo};
 use crate::{
+    event::EventReply,
     id::JobId,
     lock::LockReply,
     op::{Commit, Committed, IdempotencyKey, Place, Reason, Rejection, Reply},
@@ -113,16 +114,18 @@ impl Engine {
                 });
                 Reply::Claimed(grants.collect())
             }
+            Reply::Event(reply) => Reply::Event(self.repeated_fetch(reply)),
             other => other.clone(),
         }
     }
 
-    /// Keeps the answer of a commit under its key. An empty claim, or an acquire that has to wait, is not kept: it is
-    /// tried anew.
+    /// Keeps the answer of a commit under its key. An empty claim or fetch, or an acquire that has to wait, is not kept:
+    /// it is tried anew.
     pub(super) fn keep_answer(&mut self, commit: &Commit, replies: &[Reply]) {
         let Some(key) = commit.key else { return };
         match replies {
             [Reply::Claimed(grants)] if grants.is_empty() => return,
+            [Reply::Event(EventReply::Fetched(deliveries))] if deliveries.is_empty() => return,
             [Reply::Lock(LockReply::Waiting(_))] => return,
             _ => {}
         }

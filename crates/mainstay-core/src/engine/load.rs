@@ -1,5 +1,6 @@
 //! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, jobs,
-//! edges and ends, unique keys, kept answers, access tokens, locks, and [`Engine::finish_load`] at the end.
+//! edges and ends, unique keys, kept answers, access tokens, locks, events (see [`Engine::load_last_seq`]), and
+//! [`Engine::finish_load`] at the end.
 
 use std::sync::Arc;
 
@@ -122,6 +123,7 @@ impl Engine {
             }
         }
         self.finish_load_of_locks();
+        self.finish_load_events();
         self.over_retention += 1;
         self.tick(now);
     }

@@ -16,13 +16,15 @@ use crate::{
 
 impl Engine {
     /// Whether [`Engine::maintain`] has something to do that should not wait: leases and locks that ran out, jobs that
-    /// expired, keys that came free, ends of jobs that not all have heard of who wait for them.
+    /// expired, keys that came free, ends of jobs that not all have heard of who wait for them, topics that have too
+    /// much.
     pub fn maintenance_is_due(&self, now: Now) -> bool {
         self.has_untold()
             || self.lease_ends.first().is_some_and(|(at, _)| *at <= now.store)
             || self.expiries.first().is_some_and(|(at, _)| *at <= now.wall)
             || self.unique_ends.first().is_some_and(|(at, ..)| *at <= now.wall)
             || self.locks.next_end().is_some_and(|at| at <= now.store)
+            || self.events_are_due(now)
     }
 
     /// How many finished jobs are above their queue's count, roughly; trim when it is worth a look (500, say), and
@@ -84,6 +86,7 @@ impl Engine {
         }
         left -= self.lapse_locks(left);
         left -= self.forget_keyed(left);
+        left = self.maintain_events(left, archive, &mut done)?;
         self.edges.share = left;
         self.trim(left, archive, &mut done)?;
         self.tell_fresh(archive)?;

@@ -18,6 +18,7 @@ mod admin;
 mod after;
 mod claim;
 mod enqueue;
+mod events;
 mod finished;
 mod jobs;
 mod keyed;
@@ -40,6 +41,7 @@ use after::Edges;
 use change::{
     Archive, Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId, SettledLease,
 };
+use events::Events;
 use jobs::Jobs;
 use keyed::Keyed;
 use locks::Locks;
@@ -90,6 +92,7 @@ pub struct Engine {
     locks: Locks,
     /// Who waits for whom.
     edges: Edges,
+    events: Events,
     /// When live leases run out.
     lease_ends: BTreeSet<(StoreTime, JobId)>,
     /// When jobs that wait expire.
@@ -237,6 +240,7 @@ impl Engine {
             Op::RevokeAccessToken { name } => Ok(self.revoke_access_token(name)?),
             Op::Audit(record) => Ok(self.audit(record)),
             Op::Lock(op) => Ok(Reply::Lock(self.lock_op(op, entropy)?)),
+            Op::Event(op) => self.event(op, entropy, archive),
         }
     }
 
@@ -296,6 +300,7 @@ impl Engine {
                 self.arm(id);
             }
         }
+        self.tick_events();
     }
 
     /// When [`Engine::tick`] will next find something due, on the wall clock.
@@ -303,10 +308,11 @@ impl Engine {
         self.due_timers.first().map(|(at, _)| *at)
     }
 
-    /// When the next lease of a job, grant of a lock or waiter's time runs out, on the store's clock.
+    /// When the next lease of a job or delivery, grant of a lock or waiter's time runs out, or something else of
+    /// [`Engine::maintain`] is due on the store's clock.
     pub fn next_lease_end(&self) -> Option<StoreTime> {
         let of_jobs = self.lease_ends.first().map(|(at, _)| *at);
-        [of_jobs, self.locks.next_end()].into_iter().flatten().min()
+        [of_jobs, self.locks.next_end(), self.next_event_time()].into_iter().flatten().min()
     }
 
     /// When the next waiting job expires, on the wall clock.

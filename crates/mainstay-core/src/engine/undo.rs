@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{
     Engine, Leases,
     change::{Ending, Extras, Lane, LiveJob, QueueId},
+    events::EventUndo,
     keyed::Answer,
     locks::LockUndo,
     queues::Hold,
@@ -32,6 +33,7 @@ pub(super) enum Undo {
     Edge(JobId, JobId, Option<AfterFailure>),
     /// Whether it was there.
     Ended(JobId, Ending, bool),
+    Event(EventUndo),
 }
 
 impl Engine {
@@ -81,6 +83,7 @@ impl Engine {
                     None => drop(self.access.remove(&name)),
                 },
                 Undo::Lock(step) => self.undo_lock(step),
+                Undo::Event(step) => self.undo_event(step),
             }
         }
     }

@@ -41,6 +41,15 @@ pub struct DeadEventFilter {
     pub error_type: Option<String>,
 }
 
+impl DeadEventFilter {
+    /// Whether a dead letter of the group fits the rest.
+    pub fn fits(&self, dead: &DeadEvent) -> bool {
+        let error_type = dead.error.as_ref().and_then(|error| error.kind.as_deref());
+        self.kind.as_deref().is_none_or(|kind| *dead.event.kind == *kind)
+            && self.error_type.as_deref().is_none_or(|wanted| error_type == Some(wanted))
+    }
+}
+
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventItem {
@@ -161,7 +170,7 @@ pub struct LogSlice {
     pub next: u64,
     /// The last number given so far, of whatever topic. At the end of the log, `next` is one more.
     pub head: u64,
-    /// The highest number that retention has removed of a topic that matches; 0: none. At or above `from`, something
-    /// that was asked for is gone; reading from one more than this misses nothing.
+    /// The highest number at or behind `from` that retention has removed of a topic that matches: something that was
+    /// asked for is gone, and whoever begins at one more than this misses nothing. 0: nothing is gone.
     pub removed_up_to: u64,
 }

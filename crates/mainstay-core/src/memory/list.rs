@@ -7,6 +7,7 @@ use crate::{
         change::{FinishedKey, Lane},
     },
     error::{Error, ErrorKind},
+    event::{DeadEvent, EventItem, EventQuery},
     id::JobId,
     job::JobRecord,
     store::{JobFilter, Page, Query, Record, Slice, open_cursor, seal_cursor},
@@ -18,7 +19,7 @@ const SCAN_LIMIT: usize = 10_000;
 
 pub(super) fn list(
     engine: &mut Engine,
-    tables: &Tables,
+    tables: &mut Tables,
     query: &Query,
     page: &Page,
     now: Now,
@@ -66,6 +67,24 @@ pub(super) fn list(
             let end = after.map(parse::<u64>).transpose()?.unwrap_or(u64::MAX);
             let rows = tables.audit.range(..end).rev().map(|(number, record)| (number.to_string(), record));
             Ok(scan(query, limit, rows, |record| Some(Record::Audit(record.clone()))))
+        }
+        Query::Event(EventQuery::Topics) => {
+            let rows =
+                engine.topics(after, limit + 1).into_iter().map(|topic| (topic.name.to_string(), topic));
+            Ok(scan(query, limit, rows, |topic| Some(Record::Event(EventItem::Topic(topic)))))
+        }
+        Query::Event(EventQuery::Groups) => {
+            let groups = engine.groups(after, limit + 1, now, tables)?;
+            let rows = groups.into_iter().map(|group| (group.name.to_string(), group));
+            Ok(scan(query, limit, rows, |group| Some(Record::Event(EventItem::Group(group)))))
+        }
+        Query::Event(EventQuery::Dead(filter)) => {
+            let Some(group) = engine.group_number(filter.group.as_str()) else { return Ok(Slice::default()) };
+            let end = after.map(parse::<u64>).transpose()?.unwrap_or(u64::MAX);
+            let rows = tables.events.dead_before(group, end).map(|(number, dead)| (number.to_string(), dead));
+            let keep =
+                |dead: DeadEvent| filter.fits(&dead).then(|| Record::Event(EventItem::Dead(Box::new(dead))));
+            Ok(scan(query, limit, rows, keep))
         }
     }
 }

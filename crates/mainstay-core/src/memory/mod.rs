@@ -1,5 +1,6 @@
 //! The memory store: the engine behind the [`Store`] seam, with tables that are plain maps. Nothing is durable.
 
+mod events;
 mod list;
 mod tables;
 
@@ -19,6 +20,7 @@ use crate::{
     clock::Clock,
     engine::{Engine, MAX_COMMIT_OPS, change::Change},
     error::{Error, ErrorKind},
+    event::{EventItem, EventKey, EventReply, LogBudget, LogSlice, Position},
     hub::{Hub, Waiting},
     id::JobId,
     op::{Committed, Failure, Reply},
@@ -27,6 +29,7 @@ use crate::{
         Slice, Store, TokenOrder, Wake,
     },
     time::{Now, StoreTime},
+    topic::TopicFilter,
 };
 
 /// A store in RAM: fast, exact, and gone with its process.
@@ -83,10 +86,14 @@ impl MemoryStore {
         inner.engine.commit_group();
         let hub = &self.hub;
         inner.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
+        inner.engine.take_dirty_groups(|group, deliverable| hub.publish_group(group, deliverable));
+        let mut grown = Vec::new();
+        let end = inner.engine.take_published(|topic| grown.push(topic.clone()));
+        hub.log_has_grown(&grown, end);
         let engine = &inner.engine;
         let on_wall = [engine.next_due(), engine.next_expiry()].into_iter().flatten().min();
         let on_wall = on_wall.map(|at| now.store.plus_ms(at.ms_since(now.wall)));
-        let next = [on_wall, engine.next_lease_end()].into_iter().flatten().min();
+        let next = [on_wall, engine.next_lease_end(), engine.next_retry()].into_iter().flatten().min();
         Ok(next.unwrap_or(StoreTime(u64::MAX)).min(now.store.plus_ms(LOOK_AGAIN_MS)))
     }
 
@@ -158,6 +165,13 @@ impl Store for MemoryStore {
                 inner.engine.access_token(name.as_str()).cloned().map(Record::AccessToken)
             }
             Key::Lock(name) => inner.engine.lock(name.as_str(), now).map(|lock| Record::Lock(Box::new(lock))),
+            Key::Event(EventKey::Topic(name)) => {
+                inner.engine.topic(name.as_str()).map(|topic| Record::Event(EventItem::Topic(topic)))
+            }
+            Key::Event(EventKey::Group(name)) => {
+                let group = inner.engine.group(name.as_str(), now, &mut inner.tables)?;
+                group.map(|group| Record::Event(EventItem::Group(group)))
+            }
         })
     }
 
@@ -166,7 +180,20 @@ impl Store for MemoryStore {
         let inner = &mut *inner;
         let now = self.clock.now();
         self.pulse(inner, now)?;
-        list::list(&mut inner.engine, &inner.tables, query, page, now)
+        list::list(&mut inner.engine, &mut inner.tables, query, page, now)
+    }
+
+    async fn read_log(
+        &self,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        let mut inner = self.lock()?;
+        let inner = &mut *inner;
+        self.pulse(inner, self.clock.now())?;
+        let from = inner.engine.log_position(from, &mut inner.tables)?;
+        Ok(inner.tables.events.read_log(&inner.engine, filters, from, budget))
     }
 
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
@@ -219,7 +246,8 @@ impl Inner {
     fn has_happened(&self, interest: &Interest) -> bool {
         let job = |id: &JobId| self.engine.job(*id).map(|(job, ..)| job);
         match interest {
-            Interest::Queue(_) => false,
+            // The hub knows.
+            Interest::Queue(_) | Interest::Event(_) => false,
             Interest::Finished(id) => job(id).is_none(),
             Interest::CancelRequested(id) => job(id).is_none_or(|job| job.cancel_requested),
             Interest::Lock(interest) => self.engine.lock_has_happened(interest),
@@ -249,6 +277,11 @@ impl Tables {
             Reply::Claimed(grants) => grants.iter_mut().for_each(|grant| grant.body = self.body(grant.n)),
             Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
                 enqueued.kind = self.body(enqueued.n).map(|body| body.kind.clone());
+            }
+            Reply::Event(EventReply::Fetched(deliveries)) => {
+                for delivery in deliveries {
+                    delivery.event = self.events.event(delivery.seq, delivery.dead);
+                }
             }
             _ => {}
         }

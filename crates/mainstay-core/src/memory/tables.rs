@@ -5,11 +5,15 @@ use std::{
     sync::Arc,
 };
 
+use super::events::EventTables;
 use crate::{
     access::AuditRecord,
     engine::{
         Engine,
-        change::{Archive, Change, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, QueueId},
+        change::{
+            Archive, Change, DeadRef, EventMeta, FinishedJob, FinishedKey, FinishedRef, GroupId, Lane,
+            LiveJob, QueueId, TopicId,
+        },
     },
     error::Error,
     id::JobId,
@@ -24,6 +28,7 @@ pub(super) struct Tables {
     pub(super) finished: HashMap<JobId, FinishedJob>,
     pub(super) lanes: BTreeMap<FinishedKey, JobId>,
     pub(super) audit: BTreeMap<u64, AuditRecord>,
+    pub(super) events: EventTables,
     bodies: HashMap<u64, Arc<JobBody>>,
     results: HashMap<u64, Json>,
     progress: HashMap<u64, Json>,
@@ -59,6 +64,7 @@ impl Tables {
                 self.failures.entry(n).or_default().insert(record.attempt % FAILURES_KEPT, *record);
             }
             Change::Audit { number, record } => drop(self.audit.insert(number, record)),
+            Change::Event(change) => self.events.apply(change),
             Change::AuditForgotten { up_to } => self.audit = self.audit.split_off(&(up_to + 1)),
             // The engine itself is the table of these.
             Change::Queue { .. }
@@ -158,5 +164,17 @@ impl Archive for Tables {
         let last = FinishedKey { queue, lane, f: u64::MAX };
         let ids = self.lanes.range(first..=last).take(limit).map(|(_, id)| id);
         Ok(ids.filter_map(|id| self.finished.get(id)).map(FinishedJob::as_ref).collect())
+    }
+
+    fn events(&mut self, topic: Option<TopicId>, from: u64, limit: usize) -> Result<Vec<EventMeta>, Error> {
+        Ok(self.events.metas(topic, from, limit))
+    }
+
+    fn dead_event(&mut self, number: u64) -> Result<Option<DeadRef>, Error> {
+        Ok(self.events.dead_event(number))
+    }
+
+    fn dead_events(&mut self, group: GroupId, limit: usize) -> Result<Vec<DeadRef>, Error> {
+        Ok(self.events.dead_events(group, limit))
     }
 }

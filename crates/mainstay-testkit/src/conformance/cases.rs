@@ -330,6 +330,139 @@ macro_rules! __seam_cases {
                 a_closed_store_answers_closed
                 closing_ends_every_wait
             }
+            event_log {
+                an_event_comes_back_as_it_was_published
+                data_may_be_bytes_or_nothing
+                numbers_begin_at_one_and_have_no_gaps
+                a_commit_that_was_refused_leaves_no_gap
+                events_of_one_commit_stand_together
+                a_batch_numbers_its_commits_in_order
+                filters_choose_what_is_read
+                a_reading_begins_where_it_is_told
+                a_piece_of_the_log_keeps_its_budget_and_says_where_to_go_on
+                an_event_without_its_attributes_is_refused
+                a_publish_under_a_key_is_answered_once
+            }
+            event_dedup {
+                the_same_event_again_is_not_stored
+                topic_source_and_id_all_count
+                after_two_minutes_it_is_a_new_event
+                twice_in_one_commit_is_once
+                what_was_refused_is_not_remembered
+                an_id_that_was_made_for_the_call_is_not_looked_up
+                what_retention_has_removed_is_still_recognised
+                a_topic_that_was_deleted_remembers_nothing
+            }
+            event_topics {
+                a_topic_exists_from_its_first_event_or_its_configuration
+                topics_are_listed_by_name
+                a_put_replaces_the_whole_configuration
+                without_retention_everything_stays
+                a_count_keeps_exactly_the_newest
+                an_age_removes_exactly_what_is_older
+                bytes_keep_the_newest_that_fit
+                numbers_go_on_when_nothing_is_left
+                much_is_removed_in_steps
+                a_reader_hears_of_what_is_gone
+                a_topic_that_is_deleted_is_gone_with_its_events
+                an_unknown_topic_cannot_be_deleted
+                a_deletion_that_was_refused_has_deleted_nothing
+                a_step_of_the_wall_clock_does_not_upset_the_log
+            }
+            event_groups {
+                a_group_gets_every_event_that_matches
+                a_delivery_shows_the_whole_event
+                an_event_is_handed_to_one_consumer_of_a_group_and_to_every_group
+                a_new_group_begins_where_it_is_told
+                a_put_on_an_existing_group_leaves_it_where_it_is
+                what_makes_no_sense_is_refused
+                an_unknown_group_is_not_found
+                groups_are_listed_by_name
+                a_group_that_is_deleted_is_gone_with_everything
+                a_deletion_of_a_group_that_was_refused_leaves_it_as_it_was
+                at_most_max_in_flight_are_handed_out
+                a_fetch_stops_at_max_bytes_but_takes_one
+                lag_and_what_is_in_flight_add_up
+                the_ack_floor_never_passes_an_event_that_is_not_acknowledged
+                a_group_that_falls_behind_retention_jumps_ahead_and_counts_what_it_missed
+                what_is_removed_while_it_is_handed_out_can_be_acknowledged
+                a_topic_that_is_deleted_is_skipped
+                a_repeated_fetch_shows_what_still_lives
+                a_fetch_in_the_commit_of_its_publish_gets_the_event
+            }
+            event_settle {
+                an_acknowledged_event_does_not_come_again
+                answers_stand_in_the_order_ack_nack_extend
+                a_late_ack_is_refused_even_if_nobody_took_over
+                a_lease_of_another_group_proves_nothing
+                the_same_settle_again_is_answered_again
+                a_nack_waits_for_the_back_off
+                a_time_out_waits_for_the_back_off_too
+                a_nack_may_name_its_delay
+                a_nack_does_not_block_those_behind_it
+                jitter_stays_below_the_back_off
+                an_extended_delivery_lives_on
+                a_lease_lives_as_long_as_its_group_says
+                a_step_of_the_wall_clock_does_not_touch_deliveries
+                a_delivery_that_goes_back_costs_no_attempt
+                a_thousand_are_settled_at_once
+                an_ack_in_a_commit_is_refused_when_it_is_a_repeat
+                what_was_said_at_the_last_nack_is_kept
+            }
+            event_keys {
+                one_event_of_a_key_is_handed_out_at_a_time
+                a_key_that_fails_parks_only_itself
+                a_key_goes_on_after_a_dead_letter
+                a_key_waits_for_a_delivery_that_ran_out_of_time
+                events_without_a_key_wait_for_nobody
+                each_group_orders_for_itself
+                a_group_that_is_not_ordered_any_more_hands_out_what_was_parked
+                too_much_that_waits_stalls_the_group_visibly
+            }
+            event_dead {
+                an_event_is_dead_after_max_deliver
+                the_last_time_out_is_dead_as_crashed
+                a_consumer_may_give_an_event_up
+                dead_letters_are_of_one_group
+                dead_letters_are_listed_newest_first_and_filtered
+                a_requeued_dead_letter_is_delivered_again_and_the_cursor_stays
+                a_requeued_dead_letter_may_die_again
+                a_dead_letter_outlives_its_event_and_its_topic
+                dead_letters_of_a_group_can_be_deleted
+                dead_letters_are_forgotten_after_thirty_days
+                a_dead_letter_of_another_group_is_none_of_this_one
+                a_key_that_is_busy_makes_a_requeued_one_wait
+                a_seek_puts_a_requeued_one_back
+                a_death_that_was_refused_has_not_happened
+            }
+            event_seek {
+                a_seek_goes_anywhere
+                a_seek_voids_open_leases
+                a_seek_that_was_refused_has_moved_nothing
+                a_seek_behind_retention_begins_with_what_is_left
+            }
+            event_commits {
+                a_job_ends_starts_others_and_publishes_in_one_commit
+                a_stale_worker_publishes_nothing
+                an_event_becomes_a_job_exactly_once
+                a_bridge_that_was_too_slow_enqueues_nothing
+                a_refused_commit_leaves_groups_as_they_were
+            }
+            event_waits {
+                a_publish_wakes_a_consumer
+                a_consumer_that_comes_late_does_not_wait
+                as_many_consumers_are_woken_as_there_are_events
+                the_end_of_a_back_off_wakes_a_consumer
+                a_delivery_that_ran_out_of_time_wakes_a_consumer
+                room_in_a_group_wakes_a_consumer
+                a_key_that_comes_free_wakes_a_consumer
+                a_requeue_wakes_a_consumer
+                readers_of_the_log_are_woken_all
+                a_reader_that_is_behind_does_not_wait
+                a_refused_publish_wakes_nobody
+                a_wait_for_events_ends_in_time
+                what_retention_took_is_nothing_to_wait_for
+            }
         }
     };
 }
@@ -365,6 +498,18 @@ macro_rules! __durable_cases {
                 a_ticket_collects_its_grant_after_a_restart
                 a_grant_that_was_collected_unseen_lives_on_after_a_restart
                 the_delay_after_an_expiry_survives_a_restart
+            }
+            event_restart {
+                everything_of_events_is_as_it_was_after_a_restart
+                numbers_go_on_after_a_restart
+                the_dedup_window_survives_a_restart
+                a_delivery_that_lived_gets_its_full_time_again
+                a_delivery_that_ran_out_before_a_restart_stays_lost
+                redelivery_goes_on_after_a_restart
+                a_settled_lease_is_recognised_after_a_restart
+                a_group_reads_what_was_published_before_a_restart
+                keys_are_parked_again_after_a_restart
+                retention_of_topics_goes_on_after_a_restart
             }
         }
     };

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
-    Error, LeaseId, Now, Store, Token,
+    Error, LeaseId, Now, Store, Token, TopicFilter,
+    event::{LogBudget, LogSlice, Position},
     lock::{LockGrant, LockMode, LockOp, LockReply, LockWaiting, Owner},
     memory::MemoryStore,
     op::{Committed, Failure, Op, Reason, Reply},
@@ -171,6 +172,14 @@ impl Store for LyingStore {
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         let Slice { items, next } = self.inner.list(query, page).await?;
         Ok(Slice { items: items.into_iter().map(|record| self.told(record)).collect(), next })
+    }
+    async fn read_log(
+        &self,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        self.inner.read_log(filters, from, budget).await
     }
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
         self.inner.wait(on, at_most).await

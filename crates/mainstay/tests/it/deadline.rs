@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mainstay::core::error::{Error, ErrorKind};
+use mainstay::core::event::{LogBudget, LogSlice, Position};
 use mainstay::core::op::{Claim, Committed, Failure};
 use mainstay::core::queue::QueueConfig;
 use mainstay::core::store::{
@@ -13,7 +14,7 @@ use mainstay::core::store::{
     Slice, Store, Wake,
 };
 use mainstay::core::time::Now;
-use mainstay::core::{JobId, name::QueueName};
+use mainstay::core::{JobId, TopicFilter, name::QueueName};
 use mainstay::testing::block_on_virtual;
 use mainstay::{Client, Context, ErrorKind as Kind, Job, StoreError, millis, secs};
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,15 @@ impl Store for Slow {
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         tokio::time::sleep(self.takes).await;
         self.inner.list(query, page).await
+    }
+    async fn read_log(
+        &self,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        tokio::time::sleep(self.takes).await;
+        self.inner.read_log(filters, from, budget).await
     }
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
         self.inner.wait(on, at_most).await

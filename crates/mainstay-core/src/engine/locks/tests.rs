@@ -6,7 +6,10 @@ use super::{Entry, Lock, Locks};
 use crate::{
     engine::{
         Engine,
-        change::{Archive, FinishedJob, FinishedKey, FinishedRef, Lane, QueueId},
+        change::{
+            Archive, DeadRef, EventMeta, FinishedJob, FinishedKey, FinishedRef, GroupId, Lane, QueueId,
+            TopicId,
+        },
     },
     error::Error,
     id::{JobId, JobIds},
@@ -29,6 +32,15 @@ impl Archive for NoJobs {
         Ok(false)
     }
     fn oldest(&mut self, _: QueueId, _: Lane, _: usize) -> Result<Vec<FinishedRef>, Error> {
+        Ok(vec![])
+    }
+    fn events(&mut self, _: Option<TopicId>, _: u64, _: usize) -> Result<Vec<EventMeta>, Error> {
+        Ok(vec![])
+    }
+    fn dead_event(&mut self, _: u64) -> Result<Option<DeadRef>, Error> {
+        Ok(None)
+    }
+    fn dead_events(&mut self, _: GroupId, _: usize) -> Result<Vec<DeadRef>, Error> {
         Ok(vec![])
     }
 }

@@ -1,0 +1,197 @@
+//! What many groups together do to the tables of events.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use hashbrown::HashMap;
+use mainstay_core::{
+    LeaseId, Timestamp, TopicName,
+    engine::change::{DeadLetter, EventChange, EventMeta, GroupId, GroupPlace, GroupRow, TopicId, Unsettled},
+    event::{DedupKey, Event, SETTLED_KEPT, TopicConfig},
+    job::Verb,
+};
+
+/// Rows to be written, each by its primary key.
+#[derive(Clone, Default)]
+pub(crate) struct EventBatch {
+    /// The last number given, if any was.
+    pub(crate) last_seq: Option<u64>,
+    pub(crate) topics: BTreeMap<TopicId, Option<TopicRow>>,
+    /// Up to which number a topic's events go.
+    pub(crate) removed: BTreeMap<TopicId, u64>,
+    pub(crate) events: BTreeMap<u64, (EventMeta, Arc<Event>)>,
+    /// The numbers of those, by topic.
+    of_topic: HashMap<TopicId, VecDeque<u64>>,
+    pub(crate) dedup: BTreeMap<u64, (TopicId, Timestamp, DedupKey)>,
+    pub(crate) dedup_forgotten: Option<u64>,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    pub(crate) deliveries: BTreeMap<(GroupId, u64), Delivery>,
+    /// The newest settled leases of a group, by `n`.
+    pub(crate) settled: HashMap<GroupId, BTreeMap<u64, (LeaseId, Verb)>>,
+    pub(crate) dead: BTreeMap<u64, Dead>,
+}
+
+#[derive(Clone)]
+pub(crate) struct TopicRow {
+    pub(crate) name: TopicName,
+    pub(crate) config: TopicConfig,
+    pub(crate) dropped: bool,
+}
+
+#[derive(Clone)]
+pub(crate) enum Group {
+    Whole(GroupRow),
+    /// The columns that change, of one that is there.
+    Moved(GroupPlace),
+    Removed,
+}
+
+/// A delivery's row before and after.
+#[derive(Clone)]
+pub(crate) struct Delivery {
+    /// It may be in the tables.
+    pub(crate) was: bool,
+    /// `None`: it goes.
+    pub(crate) now: Option<Unsettled>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Dead {
+    New {
+        letter: Box<DeadLetter>,
+        body: Body,
+        revived: bool,
+    },
+    /// Of one that is there, whether it is delivered again.
+    Revived(bool),
+    Removed,
+}
+
+/// Where the event of a new dead letter is.
+#[derive(Clone)]
+pub(crate) enum Body {
+    Here(Arc<Event>),
+    /// In the log's table.
+    Log(u64),
+    /// In the row of the dead letter that it was.
+    Dead(u64),
+}
+
+impl EventBatch {
+    pub(super) fn change(&mut self, change: EventChange) {
+        match change {
+            EventChange::Published { meta, event, dedup, topic: _ } => {
+                self.last_seq = Some(meta.seq);
+                self.of_topic.entry(meta.topic).or_default().push_back(meta.seq);
+                if let Some(key) = dedup {
+                    self.dedup.insert(meta.seq, (meta.topic, meta.at, key));
+                }
+                self.events.insert(meta.seq, (meta, event));
+            }
+            EventChange::EventsRemoved { topic, up_to } => {
+                self.removed.insert(topic, up_to);
+                let Some(seqs) = self.of_topic.get_mut(&topic) else { return };
+                while let Some(seq) = seqs.front().copied().filter(|seq| *seq <= up_to) {
+                    seqs.pop_front();
+                    self.events.remove(&seq);
+                }
+            }
+            EventChange::DedupForgotten { up_to } => {
+                self.dedup = self.dedup.split_off(&(up_to + 1));
+                self.dedup_forgotten = Some(up_to);
+            }
+            EventChange::Delivery { group, seq, row, new } => {
+                let delivery = self.deliveries.entry((group, seq));
+                delivery.or_insert(Delivery { was: !new, now: None }).now = Some(row);
+            }
+            EventChange::DeliveryRemoved { group, seq } => match self.deliveries.entry((group, seq)) {
+                std::collections::btree_map::Entry::Occupied(row) if !row.get().was => drop(row.remove()),
+                entry => entry.or_insert(Delivery { was: true, now: None }).now = None,
+            },
+            EventChange::Settled { group, n, lease, verb } => {
+                let ring = self.settled.entry(group).or_default();
+                ring.insert(n, (lease, verb));
+                if ring.len() > SETTLED_KEPT {
+                    ring.pop_first();
+                }
+            }
+            EventChange::GroupMoved { id, place } => match self.groups.get_mut(&id) {
+                Some(Group::Whole(row)) => row.place = place,
+                _ => drop(self.groups.insert(id, Group::Moved(place))),
+            },
+            other => self.rare_change(other),
+        }
+    }
+
+    fn rare_change(&mut self, change: EventChange) {
+        match change {
+            EventChange::Topic { id, name, config, dropped } => {
+                self.topics.insert(id, Some(TopicRow { name, config, dropped }));
+            }
+            EventChange::TopicRemoved(id) => drop(self.topics.insert(id, None)),
+            EventChange::Group(row) => drop(self.groups.insert(row.id, Group::Whole(row))),
+            EventChange::GroupRemoved(id) => {
+                self.groups.insert(id, Group::Removed);
+                self.deliveries.retain(|(group, _), _| *group != id);
+                self.settled.remove(&id);
+                // Those of the tables go with the group.
+                self.dead
+                    .retain(|_, dead| !matches!(dead, Dead::New { letter, .. } if letter.place.group == id));
+            }
+            EventChange::Died { letter, from } => self.died(letter, from),
+            EventChange::DeadRevived { number } => self.revive(number, true),
+            EventChange::DeadReturned { number } => self.revive(number, false),
+            EventChange::DeadRemoved { number } => self.dead_goes(number),
+            // Seen to by the caller.
+            EventChange::Published { .. }
+            | EventChange::EventsRemoved { .. }
+            | EventChange::DedupForgotten { .. }
+            | EventChange::Delivery { .. }
+            | EventChange::DeliveryRemoved { .. }
+            | EventChange::Settled { .. }
+            | EventChange::GroupMoved { .. } => {}
+        }
+    }
+
+    fn died(&mut self, letter: Box<DeadLetter>, from: Option<u64>) {
+        let body = match from {
+            Some(number) => {
+                let body = match self.dead.get(&number) {
+                    Some(Dead::New { body, .. }) => body.clone(),
+                    _ => Body::Dead(number),
+                };
+                self.dead_goes(number);
+                body
+            }
+            None => match self.events.get(&letter.place.seq) {
+                Some((_, event)) => Body::Here(event.clone()),
+                None => Body::Log(letter.place.seq),
+            },
+        };
+        self.dead.insert(letter.place.number, Dead::New { letter, body, revived: false });
+    }
+
+    fn revive(&mut self, number: u64, now: bool) {
+        match self.dead.get_mut(&number) {
+            Some(Dead::New { revived, .. }) => *revived = now,
+            _ => drop(self.dead.insert(number, Dead::Revived(now))),
+        }
+    }
+
+    fn dead_goes(&mut self, number: u64) {
+        match self.dead.get(&number) {
+            Some(Dead::New { .. }) => drop(self.dead.remove(&number)),
+            _ => drop(self.dead.insert(number, Dead::Removed)),
+        }
+    }
+
+    /// The event of a dead letter that the tables lack.
+    pub(crate) fn dead_body(&self, number: u64) -> Option<&Body> {
+        match self.dead.get(&number)? {
+            Dead::New { body, .. } => Some(body),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What the engine keeps in RAM of topics, events and groups.
+
+use std::{collections::HashSet, path::Path};
+
+use mainstay_core::{
+    Error,
+    engine::{
+        Engine,
+        change::{GroupId, TopicId},
+    },
+    event::{DEDUP_KEPT, DedupKey},
+};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Each, known};
+use crate::{
+    archive::Recent,
+    fault::read_error,
+    row::{Cells, DEAD_REF, DELIVERY, EVENT_META},
+};
+
+pub(super) fn load_events(
+    engine: &mut Engine,
+    conn: &Connection,
+    path: &Path,
+    each: Each<'_>,
+) -> Result<(), Error> {
+    each("event_log", "SELECT last_seq FROM event_log", &mut |row| {
+        engine.load_last_seq(row.u64(0)?);
+        Ok(())
+    })?;
+    let mut topics = Vec::new();
+    each("topic", "SELECT id, name, config, dropped, removed_up_to FROM topic", &mut |row| {
+        let id = TopicId(row.u32(0)?);
+        engine.load_topic(id, row.parse(1)?, row.json(2)?, row.int(3)? != 0, row.u64(4)?);
+        topics.push(id);
+        Ok(())
+    })?;
+    for id in topics {
+        load_topic_events(engine, conn, path, id)?;
+    }
+    let newest = format!(
+        "SELECT * FROM (SELECT seq, topic, at, key FROM event_dedup ORDER BY seq DESC LIMIT {DEDUP_KEPT}) ORDER BY seq"
+    );
+    each("event_dedup", &newest, &mut |row| {
+        engine.load_dedup(DedupKey(row.bytes(3)?), row.u64(0)?, TopicId(row.u32(1)?), row.time(2)?);
+        Ok(())
+    })?;
+    load_groups(engine, each)?;
+    // The journal is empty: the tables alone answer.
+    engine.load_pending(&mut Recent::new(conn, path)?)
+}
+
+/// The first and the last tell how many there are.
+fn load_topic_events(engine: &mut Engine, conn: &Connection, path: &Path, id: TopicId) -> Result<(), Error> {
+    let end = |order| {
+        let sql = format!("SELECT {EVENT_META} FROM event WHERE topic = ?1 ORDER BY seq {order} LIMIT 1");
+        let mut statement = conn.prepare_cached(&sql).map_err(|e| read_error(path, e))?;
+        let found =
+            statement.query_row(params![id.0], |row| Ok(Cells { path, table: "event", row }.event_meta()));
+        found.optional().map_err(|e| read_error(path, e))?.transpose()
+    };
+    if let (Some(first), Some(last)) = (end("ASC")?, end("DESC")?) {
+        engine.load_topic_events(first, last);
+    }
+    Ok(())
+}
+
+fn load_groups(engine: &mut Engine, each: Each<'_>) -> Result<(), Error> {
+    let mut groups = HashSet::new();
+    each(
+        "event_group",
+        "SELECT id, name, config, cursor, skipped, redelivered FROM event_group",
+        &mut |row| {
+            let group = row.group_row()?;
+            groups.insert(group.id);
+            engine.load_group(group);
+            Ok(())
+        },
+    )?;
+    let dead = in_dead_event();
+    let deliveries = format!("SELECT {DELIVERY}, {dead} FROM delivery LEFT JOIN dead_event ON number = dead");
+    each("delivery", &deliveries, &mut |row| {
+        let (group, seq, event) = row.delivery()?;
+        known(&groups, &group, row, 0)?;
+        engine.load_delivery(group, seq, event);
+        Ok(())
+    })?;
+    let settled = "SELECT grp, n, token, nonce, verb FROM settled_delivery ORDER BY grp, n";
+    each("settled_delivery", settled, &mut |row| {
+        let (group, n, lease, verb) = row.settled_delivery()?;
+        known(&groups, &group, row, 0)?;
+        engine.load_settled(group, n, lease, verb);
+        Ok(())
+    })?;
+    let dead = "SELECT grp, count(*) FROM dead_event WHERE NOT revived GROUP BY grp";
+    each("dead_event", dead, &mut |row| {
+        let group = GroupId(row.u32(0)?);
+        known(&groups, &group, row, 0)?;
+        engine.load_dead(group, row.u64(1)?);
+        Ok(())
+    })
+}
+
+/// The columns of [`DEAD_REF`], said so that no other table can be meant.
+fn in_dead_event() -> String {
+    DEAD_REF.split(", ").map(|column| format!("dead_event.{column}")).collect::<Vec<_>>().join(", ")
+}

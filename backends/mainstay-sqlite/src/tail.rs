@@ -1,0 +1,258 @@
+//! The end of the log in RAM, with what happened: who reads along never touches the tables, and does not wait for them.
+//!
+//! Beside it, what all readers need to know of topics. The writer adds a group when it is durable, before anybody is
+//! answered.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use hashbrown::HashMap;
+use mainstay_core::{
+    TopicFilter, TopicName,
+    engine::change::{EventChange, TopicId},
+    event::{Event, LogBudget, LogSlice, LoggedEvent},
+};
+
+/// The newest events are kept up to this many bytes, and beyond that those that the tables lack.
+const TAIL_BYTES: usize = 32 << 20;
+/// What an event costs beside its bytes.
+const OVERHEAD: usize = 320;
+/// A reading of the tail looks at no more events than this.
+const SCAN_LIMIT: usize = 10_000;
+
+pub(crate) struct Tail {
+    state: RwLock<State>,
+}
+
+struct State {
+    events: VecDeque<(TopicId, Arc<LoggedEvent>)>,
+    /// The number of the first of them; there are no gaps.
+    first: u64,
+    bytes: usize,
+    topics: HashMap<TopicId, Topic>,
+    names: HashMap<TopicName, TopicId>,
+    /// Topics of which retention has removed something, by how far.
+    trimmed: BTreeSet<(u64, TopicId)>,
+}
+
+struct Topic {
+    name: TopicName,
+    removed_up_to: u64,
+}
+
+/// What a group changes here.
+pub(crate) enum Note {
+    Topic(TopicId, TopicName),
+    TopicDropped(TopicId),
+    Published(TopicId, Arc<LoggedEvent>),
+    Removed(TopicId, u64),
+}
+
+impl Note {
+    /// What of a change matters here.
+    pub(crate) fn of(change: &EventChange) -> Option<Note> {
+        Some(match change {
+            EventChange::Topic { id, dropped: true, .. } => Note::TopicDropped(*id),
+            EventChange::Topic { id, name, .. } => Note::Topic(*id, name.clone()),
+            EventChange::Published { meta, event, topic, .. } => {
+                let logged = LoggedEvent {
+                    topic: topic.clone(),
+                    seq: meta.seq,
+                    published_at: meta.at,
+                    event: event.clone(),
+                };
+                Note::Published(meta.topic, Arc::new(logged))
+            }
+            EventChange::EventsRemoved { topic, up_to } => Note::Removed(*topic, *up_to),
+            _ => return None,
+        })
+    }
+}
+
+/// What the tail says to a reader.
+pub(crate) enum Reading {
+    Here(LogSlice),
+    /// It begins before the tail: the tables have everything before `until`.
+    Older {
+        until: u64,
+        head: u64,
+        removed_up_to: u64,
+    },
+}
+
+impl Tail {
+    /// The end of a log in which `last_seq` was the last number given.
+    pub(crate) fn new<'t>(
+        last_seq: u64,
+        topics: impl Iterator<Item = (TopicId, &'t TopicName, u64)>,
+    ) -> Tail {
+        let mut state = State {
+            events: VecDeque::new(),
+            first: last_seq + 1,
+            bytes: 0,
+            topics: HashMap::new(),
+            names: HashMap::new(),
+            trimmed: BTreeSet::new(),
+        };
+        for (id, name, removed_up_to) in topics {
+            state.note(Note::Topic(id, name.clone()));
+            if removed_up_to > 0 {
+                state.note(Note::Removed(id, removed_up_to));
+            }
+        }
+        Tail { state: RwLock::new(state) }
+    }
+
+    /// A group is durable. The tables have all events up to `in_tables`.
+    pub(crate) fn add(&self, notes: impl Iterator<Item = Note>, in_tables: u64) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        notes.for_each(|note| state.note(note));
+        while state.bytes > TAIL_BYTES && state.first <= in_tables {
+            let Some((_, event)) = state.events.pop_front() else { break };
+            state.bytes -= cost(&event);
+            state.first += 1;
+        }
+    }
+
+    /// The last number given.
+    pub(crate) fn head(&self) -> u64 {
+        self.read_state().head()
+    }
+
+    /// Reads from `from` on.
+    pub(crate) fn read(&self, filters: &[TopicFilter], from: u64, budget: LogBudget) -> Reading {
+        self.read_state().read(filters, from, budget)
+    }
+
+    /// Runs `get` with a way to find events of the tail by number.
+    pub(crate) fn with_events<T>(&self, get: impl FnOnce(&dyn Fn(u64) -> Option<Arc<Event>>) -> T) -> T {
+        let state = self.read_state();
+        get(&|seq| state.event(seq))
+    }
+
+    /// The names of those of the topics that match, by number.
+    pub(crate) fn matching(&self, filters: &[TopicFilter]) -> Matching {
+        let literal: Option<Vec<TopicName>> = filters.iter().map(TopicFilter::literal).collect();
+        let state = self.read_state();
+        match literal {
+            Some(names) if !names.is_empty() => {
+                let ids: BTreeSet<TopicId> =
+                    names.iter().filter_map(|name| state.names.get(name).copied()).collect();
+                Matching::These(ids.into_iter().collect())
+            }
+            _ => Matching::Filtered,
+        }
+    }
+
+    /// Whether events of the table are in the log, and of which topic: `None` if they are gone or do not match.
+    pub(crate) fn judge(&self, filters: &[TopicFilter], topic: TopicId) -> Option<Judged> {
+        let state = self.read_state();
+        let Topic { name, removed_up_to } = state.topics.get(&topic)?;
+        let fits = filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
+        fits.then(|| Judged { name: name.clone(), removed_up_to: *removed_up_to })
+    }
+
+    fn read_state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which topics to read of.
+pub(crate) enum Matching {
+    These(Vec<TopicId>),
+    /// Those that [`Tail::judge`] does not refuse.
+    Filtered,
+}
+
+/// A topic that matches.
+pub(crate) struct Judged {
+    pub(crate) name: TopicName,
+    pub(crate) removed_up_to: u64,
+}
+
+impl State {
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Topic(id, name) => {
+                self.names.insert(name.clone(), id);
+                self.topics.entry(id).or_insert(Topic { name, removed_up_to: 0 });
+            }
+            Note::TopicDropped(id) => {
+                let Some(topic) = self.topics.remove(&id) else { return };
+                self.trimmed.remove(&(topic.removed_up_to, id));
+                if self.names.get(&topic.name) == Some(&id) {
+                    self.names.remove(&topic.name);
+                }
+            }
+            Note::Removed(id, up_to) => {
+                let Some(topic) = self.topics.get_mut(&id) else { return };
+                let before = std::mem::replace(&mut topic.removed_up_to, up_to);
+                self.trimmed.remove(&(before, id));
+                self.trimmed.insert((up_to, id));
+            }
+            Note::Published(topic, event) => {
+                self.bytes += cost(&event);
+                self.events.push_back((topic, event));
+            }
+        }
+    }
+
+    fn head(&self) -> u64 {
+        self.first + self.events.len() as u64 - 1
+    }
+
+    fn event(&self, seq: u64) -> Option<Arc<Event>> {
+        let at = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.events.get(at).map(|(_, logged)| logged.event.clone())
+    }
+
+    /// How far retention has removed something that matches at or behind `from`; 0: nothing.
+    fn removed_up_to(&self, filters: &[TopicFilter], from: u64) -> u64 {
+        let matches = |id: &TopicId| {
+            let name = self.topics.get(id).map(|topic| &topic.name);
+            name.is_some_and(|name| filters.is_empty() || filters.iter().any(|filter| filter.matches(name)))
+        };
+        let behind = self.trimmed.range((from, TopicId(0))..).rev();
+        behind.filter(|(_, id)| matches(id)).map(|(up_to, _)| *up_to).next().unwrap_or_default()
+    }
+
+    fn read(&self, filters: &[TopicFilter], from: u64, budget: LogBudget) -> Reading {
+        let (head, removed_up_to) = (self.head(), self.removed_up_to(filters, from));
+        if from < self.first {
+            return Reading::Older { until: self.first, head, removed_up_to };
+        }
+        let mut slice = LogSlice { from, events: vec![], next: from, head, removed_up_to };
+        let mut bytes = 0;
+        // Most events in a row are of few topics.
+        let mut last: Option<(TopicId, bool)> = None;
+        let skip = usize::try_from(from - self.first).unwrap_or(usize::MAX).min(self.events.len());
+        for (looked, (id, event)) in self.events.range(skip..).enumerate() {
+            slice.next = event.seq;
+            if looked == SCAN_LIMIT {
+                return Reading::Here(slice);
+            }
+            let fits = match last {
+                Some((topic, fits)) if topic == *id => fits,
+                _ => filters.is_empty() || filters.iter().any(|filter| filter.matches(&event.topic)),
+            };
+            last = Some((*id, fits));
+            if !fits || self.topics.get(id).is_none_or(|topic| event.seq <= topic.removed_up_to) {
+                continue;
+            }
+            bytes += event.event.size() as u64;
+            let full = slice.events.len() as u64 >= u64::from(budget.events) || bytes > budget.bytes;
+            if full && !slice.events.is_empty() {
+                return Reading::Here(slice);
+            }
+            slice.events.push(event.clone());
+        }
+        slice.next = from.max(head + 1);
+        Reading::Here(slice)
+    }
+}
+
+fn cost(event: &LoggedEvent) -> usize {
+    event.event.size() + OVERHEAD
+}
