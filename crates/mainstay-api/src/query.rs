@@ -212,6 +212,57 @@ impl JobsQuery {
     }
 }
 
+/// Which locks: `GET /v1/locks`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LocksQuery {
+    /// Whose name begins with this.
+    pub prefix: Option<String>,
+    /// Where in the list.
+    pub page: PageQuery,
+}
+
+impl LocksQuery {
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// `validation-failed` with everything that is wrong.
+    pub fn parse(query: &str) -> Result<Self, Problem> {
+        let mut query = Query::new(query, &["prefix", "limit", "cursor"]);
+        let prefix = query.optional("prefix", |text| match text {
+            "" => Ok(None),
+            text if is_name(text) => Ok(Some(text.to_owned())),
+            _ => Err("must be the beginning of a name"),
+        });
+        let locks = Self { prefix: prefix.flatten(), page: query.page() };
+        query.finish(locks)
+    }
+
+    /// The query string, with its `?` unless it is empty.
+    pub fn to_query(&self) -> String {
+        let mut out = QueryWriter::default();
+        out.optional("prefix", self.prefix.as_deref());
+        self.page.write(&mut out);
+        out.0
+    }
+}
+
+/// Reads the query of `DELETE /v1/locks/{name}`: why it is taken away, 1 to 1,024 bytes.
+///
+/// # Errors
+/// `validation-failed` with everything that is wrong.
+pub fn parse_reason(query: &str) -> Result<Option<String>, Problem> {
+    let mut query = Query::new(query, &["reason"]);
+    let reason = query.text("reason", 1_024);
+    query.finish(reason)
+}
+
+/// Writes the query that [`parse_reason`] reads.
+pub fn reason_query(reason: Option<&str>) -> String {
+    let mut out = QueryWriter::default();
+    out.optional("reason", reason);
+    out.0
+}
+
 /// Reads the query of `GET /v1/jobs/{id}/result`: how long to wait, in milliseconds. Defaults to 0.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 use std::process::ExitCode;
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
-use mainstay::{App, Boot, Client, Job, JobContext, JobError, Result, Weight, Workers, http::ApiError};
+use mainstay::{App, Boot, Client, Job, JobContext, JobError, Result, Weight, Workers, http::ApiError, secs};
 use serde::{Deserialize, Serialize};
 
 // The service: this is all that mainstay asks for.
@@ -34,7 +34,9 @@ async fn signup(State(s): State<Shop>, Json(u): Json<User>) -> Result<StatusCode
 }
 
 async fn send_email(job: SendEmail, cx: JobContext<Shop>) -> Result<(), JobError> {
-    cx.mail.send(job.user, &job.to).await?; // any error = retry by policy
+    // Any error = retry by policy.
+    let lock = cx.store().lock(&format!("mail:{}", job.user))?.ttl(secs(30)).acquire().await?;
+    lock.run(cx.policy("smtp").run(|_| cx.mail.send(job.user, &job.to))).await??; // lost lock cancels the send
     Ok(())
 }
 

@@ -42,6 +42,7 @@
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`admission`]: how much runs at once: as much as the server can do.
+//! - [`lock`]: locks with a TTL that are kept by themselves, told when lost, and fenced; leader election.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request. [`auth`]: who asks.
 
@@ -68,6 +69,7 @@ pub mod health;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod job;
+pub mod lock;
 pub mod log;
 #[cfg(feature = "otlp")]
 mod otlp;
@@ -101,6 +103,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventContext};
 pub use health::Weight;
 pub use job::{Job, JobBuilder, JobError};
+pub use lock::{Lock, LockGuard, LockLost};
 pub use mainstay_core as core;
 pub use policy::{Policies, Policy};
 pub use shutdown::Shutdown;

@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     clock,
     health::Heartbeat,
+    shutdown::Phase,
     telemetry::{Kind, Registry},
 };
 
@@ -124,6 +125,19 @@ impl Tables {
     }
 }
 
+/// When the time for work is up, whoever holds a lock is told, and gives it back by itself if it listens. What is left
+/// then may still be at work: it is taken back once everything has been cut, before the store closes.
+async fn give_locks_back(client: Client, shutdown: Shutdown) {
+    shutdown.cancelled().await;
+    client.keeper().stop();
+    shutdown.reached(Phase::Stopping).await;
+    if tokio::time::timeout(GIVE_BACK_LIMIT, client.keeper().give_all_back()).await.is_err() {
+        tracing::warn!("the store did not take all locks back; they end with their TTL");
+    }
+}
+
+/// How long giving locks back may take.
+const GIVE_BACK_LIMIT: std::time::Duration = crate::secs(2);
 /// How long a store may take to open: recovery of a large file is not an error.
 const OPEN_LIMIT: std::time::Duration = crate::secs(120);
 /// How long a store may take to close.
@@ -161,6 +175,8 @@ impl<C> Boot<C> {
             let store = pinged.store().clone();
             async move { store.ping().await }
         });
+        let locks = client.clone();
+        self.background("locks", |shutdown| give_locks_back(locks, shutdown));
         *self.core.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
     }

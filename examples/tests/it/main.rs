@@ -66,6 +66,12 @@ const EXPECTED: &[(&str, &str)] = &[
         "INFO request_id=req-001 user_id=42 action=login duration_ms=10.0\n\
          INFO request_id=req-001 status=success\n",
     ),
+    (
+        "ttl_lock",
+        "Lock acquired by client_1\n\
+         Lock expired — acquired by client_2\n\
+         Both clients processed\n",
+    ),
 ];
 
 /// Long enough for a loaded machine; none takes a second.

@@ -23,6 +23,7 @@
 mod admin;
 mod error;
 mod jobs;
+mod locks;
 mod queues;
 mod retry;
 mod transport;

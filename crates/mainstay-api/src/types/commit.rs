@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::enqueue::{ENQUEUE_OP, check_local};
 use super::read::{job_id, lease, name, span};
-use super::{Enqueued, JobFailure, NewJob, Retry, StateAnswer};
+use super::{Enqueued, JobFailure, NewJob, Released, Retry, StateAnswer};
 use crate::limits::MAX_SAFE_INTEGER;
 use crate::names::{TOPIC_RULE, is_topic};
 use crate::strict::{Cx, Fields, Kind, Path, Strict, Value, int, matching, one_of};
@@ -66,7 +66,6 @@ impl Strict for Require {
                 let f = Fields::open(cx, at, value, &["lock", "token"])?;
                 let lock = f.required(cx, at, "lock", name);
                 let token = f.required(cx, at, "token", int(0..=MAX_SAFE_INTEGER));
-                cx.needs(at, "locks");
                 Some(Self::Lock { lock: lock?, token: token? })
             }
             (false, true) => {
@@ -229,7 +228,6 @@ impl Strict for CommitOp {
                 let f = Fields::open(cx, at, value, &["op", "name", "lease"])?;
                 let name = f.required(cx, at, "name", name);
                 let lease = f.required(cx, at, "lease", lease);
-                cx.needs(at, "release_lock");
                 Some(Self::ReleaseLock { name: name?, lease: lease? })
             }
         }
@@ -253,4 +251,6 @@ pub enum CommitResult {
     Enqueued(Enqueued),
     /// The answer of what ended a claim.
     State(StateAnswer),
+    /// The answer of a lock's release.
+    Released(Released),
 }

@@ -9,6 +9,7 @@ mod commit;
 mod enqueue;
 mod job;
 mod list;
+mod lock;
 mod queue;
 mod read;
 #[cfg(feature = "openapi")]
@@ -29,6 +30,10 @@ pub use enqueue::{
 };
 pub use job::{AttemptError, CancelAnswer, DeadReason, JobResult, JobState, JobView};
 pub use list::Page;
+pub use lock::{
+    Acquire, AcquireMode, Acquired, CheckLock, LockChecked, LockHolder, LockMode, LockView, LockWaiter,
+    ReleaseLock, Released, Renew, RenewItem, RenewMany, RenewResult, Renewed, RenewedMany,
+};
 pub use queue::{
     DeadChanged, DeadSelect, Depth, Fairness, FairnessBy, Overflow, Purged, QueueConfig, QueueView, Rate,
     Retention, WorkerView,
@@ -41,6 +46,7 @@ pub use store::{CommitScope, StoreInfo, TokenOrder};
 pub use token::{Grant, NewToken, Scope, TokenCreated, TokenView};
 
 pub use claim::{DEFAULT_CLAIM_MAX, DEFAULT_LEASE_MS};
+pub use lock::{DEFAULT_TTL_MS, MAX_PERMITS};
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,16 @@ pub(super) fn key(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<St
     text(1..=256)(cx, at, value)
 }
 
+/// Free text of 1 to 256 bytes that a line of a list can show.
+pub(super) fn text_line(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<String> {
+    let text = key(cx, at, value)?;
+    if text.chars().any(char::is_control) {
+        cx.error(at, "must not have control characters");
+        return None;
+    }
+    Some(text)
+}
+
 /// The id of a job that may exist.
 pub(super) fn job_id(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<JobId> {
     match JobId::from_str(&value.as_str().unwrap_or_default()) {

@@ -108,6 +108,15 @@ fn requests_come_back() {
         max_crashes: Some(9),
         retention: Some(Retention { completed_ms: Some(0), completed_count: Some(20_000), dead_ms: Some(1) }),
     });
+    comes_back(&Acquire::by("me"));
+    let shared = Acquire { mode: Some(AcquireMode::Shared), wait_ms: 60_000, ..Acquire::by("o") };
+    comes_back(&shared);
+    comes_back(&Acquire { permits: Some(3), ttl_ms: 86_400_000, ..Acquire::by("o") });
+    comes_back(&Renew { lease: "l".into(), ttl_ms: Some(1_000) });
+    let leases = vec![RenewItem { name: "n".into(), lease: "l".into(), ttl_ms: None }];
+    comes_back(&RenewMany { leases });
+    comes_back(&ReleaseLock { lease: "l".into() });
+    comes_back(&CheckLock { token: (1 << 53) - 1 });
     comes_back(&DeadSelect::default());
     comes_back(&DeadSelect { ids: Some(vec![id()]), limit: Some(1), dry_run: true, ..DeadSelect::default() });
     comes_back(&Commit {

@@ -8,11 +8,13 @@ use mainstay_core::{
     id::JobId,
     job::{NewJob, Outcome},
     lease::LeaseId,
+    lock::LockOp,
     op::{Commit, IdempotencyKey, Op, Reply, Require, Settle},
 };
 
 use super::{Client, Result, StoreError};
 use crate::job::IntoNewJob;
+use crate::lock::{LockGuard, fence::Fence};
 
 /// A list of changes that happen together or not at all, durable when the `.await` answers.
 #[must_use = "a commit happens when it is awaited"]
@@ -73,6 +75,22 @@ impl CommitBuilder {
     pub fn require_job(mut self, id: JobId, lease: LeaseId) -> Self {
         self.commit.require.push(Require::Job { id, lease });
         self
+    }
+
+    /// Only if the lock is held under this guard's token: what a holder writes that has lost it meanwhile does not happen.
+    pub fn require_lock(self, guard: &LockGuard) -> Self {
+        self.require_token(&guard.fence())
+    }
+
+    /// Only if the lock is held under this token, which may have come from elsewhere.
+    pub fn require_token(mut self, fence: &Fence) -> Self {
+        self.commit.require.push(Require::Lock { name: fence.lock().clone(), token: fence.token() });
+        self
+    }
+
+    /// Gives a lock back. The guard goes on until it is dropped, and is lost then.
+    pub fn release_lock(self, guard: &LockGuard) -> Self {
+        self.op(Op::Lock(LockOp::Release { name: guard.name().clone(), lease: guard.lease() }))
     }
 
     /// Any other change.

@@ -47,7 +47,9 @@ impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match &self.0 {
-            Inner::Rejected(_) => self.is_full(),
+            Inner::Rejected(rejection) => {
+                self.is_full() || matches!(rejection.reason, Reason::LockHeld(_) | Reason::LocksFull { .. })
+            }
             Inner::Failed(error) => error.is_retryable(),
         }
     }

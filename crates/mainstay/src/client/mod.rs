@@ -21,6 +21,7 @@ mod batch;
 mod commit;
 mod deadline;
 mod error;
+mod locks;
 mod pace;
 mod waiting;
 
@@ -30,6 +31,7 @@ pub use batch::{BatchBuilder, BatchProgress, JobBatch};
 pub use commit::CommitBuilder;
 use deadline::Deadline;
 pub use error::StoreError;
+pub use locks::Acquisition;
 use mainstay_core::{
     MemoryStore,
     clock::Clock,
@@ -43,7 +45,7 @@ use mainstay_core::{
 };
 pub use pace::Pace;
 
-use crate::{clock, job::IntoNewJob};
+use crate::{clock, job::IntoNewJob, lock::Keeper};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -66,6 +68,8 @@ struct Inner {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ids: Mutex<JobIds>,
+    /// Renews the locks that were taken through this client, and gives them back.
+    keeper: Arc<Keeper>,
 }
 
 impl Client {
@@ -76,7 +80,8 @@ impl Client {
 
     /// A client of this store that takes time and chance from `clock`.
     pub fn on(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Client {
-        Client { inner: Arc::new(Inner { store, clock, ids: Mutex::default() }), pace: None }
+        let keeper = Keeper::new(store.clone(), clock.clone());
+        Client { inner: Arc::new(Inner { store, clock, ids: Mutex::default(), keeper }), pace: None }
     }
 
     /// A client of a new store in RAM, gone with its last client.

@@ -84,11 +84,16 @@ impl Client {
         }
     }
 
-    fn deadline(&self, wait: Duration) -> StoreTime {
+    /// Waits until looking again may be worth it, `at_most` this long.
+    pub(crate) async fn wait_for(&self, on: &[Interest], at_most: Duration) -> Result<Wake> {
+        Ok(self.store().wait(on, Deadline::current()?.limit_wait(at_most)).await?)
+    }
+
+    pub(super) fn deadline(&self, wait: Duration) -> StoreTime {
         self.now().store.plus_ms(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
     }
 
-    fn left(&self, deadline: StoreTime) -> Duration {
+    pub(super) fn left(&self, deadline: StoreTime) -> Duration {
         Duration::from_millis(deadline.0.saturating_sub(self.now().store.0))
     }
 }

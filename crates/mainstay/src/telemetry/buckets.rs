@@ -43,7 +43,7 @@ pub(super) fn of(histogram: &str, unit: Option<Unit>) -> &'static [f64] {
     }
     match (histogram, unit) {
         ("mainstay.runtime.poll.delay" | "mainstay.store.commit.duration", _) => SHORT,
-        ("mainstay.job.duration", _) => LONG,
+        ("mainstay.job.duration" | "mainstay.lock.wait", _) => LONG,
         (_, Some(Unit::Bytes)) => BYTES,
         (_, Some(Unit::Count)) => COUNT,
         _ => DURATION,

@@ -239,6 +239,21 @@ pub(super) const CATALOG: &[Entry] = &[
     ),
     entry("mainstay.statsd.packets", Counter, Count, "", "Packets sent to StatsD"),
     entry("mainstay.statsd.dropped", Counter, Count, "", "Packets that StatsD did not take"),
+    entry(
+        "mainstay.lock.wait",
+        Histogram,
+        Seconds,
+        "outcome",
+        "Time until a lock was granted, or was not: held, stopped, error",
+    ),
+    entry("mainstay.lock.held", Gauge, Count, "", "Locks this process holds and renews"),
+    entry(
+        "mainstay.lock.lost",
+        Counter,
+        Count,
+        "cause",
+        "Locks this process lost while it wanted them: expired, taken",
+    ),
     entry("mainstay.job.duration", Histogram, Seconds, "kind, outcome", "Duration of job attempts"),
     entry(
         "mainstay.event.duration",

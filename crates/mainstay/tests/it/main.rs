@@ -15,6 +15,8 @@ mod harness;
 mod health;
 mod http;
 mod life;
+#[cfg(feature = "testing")]
+mod locks;
 mod log;
 mod loops;
 mod metrics;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::StatusCode;
 use mainstay::core::access::ScopeKind;
 use mainstay::core::job::Outcome;
+use mainstay::core::lease::Token;
+use mainstay::core::lock::{LockOp, LockReply};
 use mainstay::core::name::Name;
 use mainstay::core::op::{self, Op, Reply};
-use mainstay_api::types::{self as wire, CommitOp, CommitResult, Committed, StateAnswer};
+use mainstay_api::types::{self as wire, CommitOp, CommitResult, Committed, Released, StateAnswer};
 use mainstay_api::{Code, FieldError, Problem};
 
 use super::call::{Answer, Call};
@@ -54,15 +56,18 @@ async fn requirement(call: &Call, index: usize, required: &wire::Require) -> Res
                 Err(problem) => Err(problem),
             }
         }
-        // The reader has noted that it needs locks, and the request was refused for it.
-        wire::Require::Lock { .. } => Err(error::not_supported("locks")),
+        wire::Require::Lock { lock, token } => {
+            let name = name(lock)?;
+            call.caller.must(ScopeKind::LocksUse, name.as_str())?;
+            Ok(op::Require::Lock { name, token: Token(*token) })
+        }
     }
 }
 
 async fn one(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, Problem> {
     let (id, lease, outcome) = match op {
         CommitOp::Enqueue { queue, job } => {
-            let queue = Name::new(&queue).map_err(|_| error::internal("a name that was read is none"))?;
+            let queue = name(&queue)?;
             call.caller.must(ScopeKind::JobsProduce, queue.as_str())?;
             let job = convert::new_job(&call.api.store, &queue, *job, trace);
             return Ok(Op::Enqueue(Box::new(job)));
@@ -76,12 +81,20 @@ async fn one(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, 
         CommitOp::Release { id, lease, delay_ms } => (id, lease, Outcome::Release { delay_ms }),
         CommitOp::Publish { .. } => return Err(error::not_supported("events")),
         CommitOp::Ack { .. } => return Err(error::not_supported("consumer groups")),
-        CommitOp::ReleaseLock { .. } => return Err(error::not_supported("locks")),
+        CommitOp::ReleaseLock { name: lock, lease } => {
+            let name = name(&lock)?;
+            call.caller.must(ScopeKind::LocksUse, name.as_str())?;
+            return Ok(Op::Lock(LockOp::Release { name, lease: convert::lease(&lease) }));
+        }
     };
     let id = convert::job_id(id).ok_or_else(|| error::not_found("job"))?;
     jobs::must(call, ScopeKind::JobsWork, id).await?;
     // Not a repeat: the other ops of this commit must not happen twice.
     Ok(Op::Settle(op::Settle { id, lease: convert::lease(&lease), outcome, repeat_is_ok: false }))
+}
+
+fn name(text: &str) -> Result<Name, Problem> {
+    Name::new(text).map_err(|_| error::internal("a name that was read is none"))
 }
 
 fn at(problem: Problem, index: usize) -> Problem {
@@ -96,6 +109,7 @@ fn result(reply: &Reply) -> Option<CommitResult> {
             let run_at = run_at.map(convert::wire_time);
             Some(CommitResult::State(StateAnswer { state: convert::state(*state), run_at }))
         }
+        Reply::Lock(LockReply::Released) => Some(CommitResult::Released(Released { released: true })),
         _ => None,
     }
 }

@@ -5,10 +5,11 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 use mainstay::StoreError;
 use mainstay::core::error::{Applied, Error, ErrorKind};
+use mainstay::core::lock::LockWaiting;
 use mainstay::core::op::{Failure, Place as At, Reason, Rejection};
 use mainstay::request::Refusal;
 use mainstay_api::types::ItemError;
-use mainstay_api::{Code, FieldError, Outcome, PROBLEM_JSON, Place, Problem};
+use mainstay_api::{Code, FieldError, Outcome, PROBLEM_JSON, Place, Problem, Timestamp};
 
 /// What the ops of a commit are called in the request it was made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
     let at = match (at, shape) {
         (At::Require(index), _) => {
             let pointer = format!("/require/{index}");
-            let error = FieldError::new(pointer, "does not hold: the lease is not live any more");
+            let error = FieldError::new(pointer, format!("does not hold: {reason}"));
             let detail = format!("require {index} does not hold");
             return Problem::new(Code::StateConflict, detail).with_errors(vec![error]);
         }
@@ -62,6 +63,9 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
             wrong.iter().map(|(place, detail)| FieldError::new(format!("{at}/after/{place}"), *detail));
         return Problem::invalid(errors.collect());
     }
+    if let Reason::LockHeld(held) = reason {
+        return lock_held(held);
+    }
     let code = code(reason);
     match field {
         Some((field, detail)) => Problem::invalid(vec![FieldError::new(format!("{at}/{field}"), detail)]),
@@ -71,6 +75,16 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
             Problem::new(code, reason.to_string()).with_errors(vec![error])
         }
     }
+}
+
+/// Somebody else has the lock, or waits for it already.
+pub(crate) fn lock_held(held: &LockWaiting) -> Problem {
+    let mut problem =
+        Problem::new(Code::LockHeld, format!("lock `{}` is held by `{}`", held.name, held.holder));
+    problem.holder = Some(held.holder.to_string());
+    problem.expires_at = Some(Timestamp(held.expires_at.0));
+    problem.waiters = Some(held.waiters);
+    problem
 }
 
 /// Why a commit has no answer.

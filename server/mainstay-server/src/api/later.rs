@@ -16,7 +16,6 @@ macro_rules! later {
 later! {
     schedules = "schedules",
     workers = "lists of workers",
-    locks = "locks",
     events = "events",
     groups = "consumer groups",
 }

@@ -14,6 +14,7 @@ pub(crate) mod input;
 mod jobs;
 mod key;
 mod later;
+mod locks;
 mod queues;
 mod routes;
 mod store;
@@ -27,7 +28,7 @@ use mainstay::{Client, Shutdown, TaskSet};
 use mainstay_api::Limits;
 
 pub(crate) use self::answer::{empty, json};
-pub(crate) use self::audit::audit;
+pub(crate) use self::audit::{audit, request_and_reason};
 pub(crate) use self::call::{Answer, Call, with};
 pub(crate) use self::input::Input;
 pub(crate) use self::jobs::read::page;

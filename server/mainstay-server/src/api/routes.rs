@@ -8,7 +8,7 @@ use http::{Method, StatusCode, header};
 use mainstay_api::{Code, Problem};
 
 use super::jobs::{admin, claim, enqueue, one, read, settle};
-use super::{Api, Call, commit, dead, later, queues, store, with};
+use super::{Api, Call, commit, dead, later, locks, queues, store, with};
 use crate::api::call::Answer;
 
 /// The routes of the contract, in its order. The caller may merge more into the router: what is unknown to all of it is
@@ -43,14 +43,23 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/queues/{queue}/dead", get(with(dead::list)))
         .route("/v1/queues/{queue}/dead/requeue", post(with(dead::requeue)))
         .route("/v1/queues/{queue}/dead/delete", post(with(dead::delete)))
+        // locks; one may be called as the route of many renewals
+        .route("/v1/locks", get(with(locks::read::list)))
+        .route("/v1/locks/{name}", get(with(locks::read::one)).delete(with(locks::force::force)))
+        .route("/v1/locks/{name}/acquire", post(with(locks::acquire::acquire)))
+        .route("/v1/locks/{name}/renew", post(with(locks::hold::renew)))
+        .route("/v1/locks/{name}/release", post(with(locks::hold::release)))
+        .route("/v1/locks/{name}/check", post(with(locks::read::check)))
+        .route(
+            "/v1/locks/renew",
+            post(with(locks::hold::renew_many)).get(with(locks::read::one)).delete(with(locks::force::force)),
+        )
         // one commit for everything
         .route("/v1/commit", post(with(commit::commit)))
         // of a later version
         .route("/v1/schedules", any(with(later::schedules)))
         .route("/v1/schedules/{*rest}", any(with(later::schedules)))
         .route("/v1/workers", any(with(later::workers)))
-        .route("/v1/locks", any(with(later::locks)))
-        .route("/v1/locks/{*rest}", any(with(later::locks)))
         .route("/v1/topics", any(with(later::events)))
         .route("/v1/topics/{*rest}", any(with(later::events)))
         .route("/v1/events/stream", any(with(later::events)))

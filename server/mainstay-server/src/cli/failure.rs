@@ -204,6 +204,8 @@ fn tip(problem: &Problem) -> Option<String> {
         Code::NotFound => {
             "finished jobs are forgotten after a while; `mainstay jobs list` and `mainstay queues list` show what is there"
         }
+        Code::LockHeld => "`mainstay locks show NAME` says who has it and who waits",
+        Code::LockLost => "somebody else may have the lock by now: stop what it protected",
         Code::QueueFull => {
             "run more workers, raise the queue's `max_depth` or `max_age_ms` with `mainstay queues set`, or wait for room \
              with --patience-ms"

@@ -2,9 +2,11 @@
 //!
 //! 1. [`session`]: where the server is, and how answers are written;
 //! 2. [`failure`]: what goes wrong, what to do about it, and the exit code;
-//! 3. [`table`] and [`words`]: how people are told.
+//! 3. [`table`] and [`words`]: how people are told;
+//! 4. [`process`]: what is done to processes that commands start.
 
 mod failure;
+mod process;
 mod session;
 mod table;
 mod words;
@@ -15,6 +17,8 @@ mod config;
 mod drain;
 mod healthcheck;
 mod jobs;
+mod lock;
+mod locks;
 mod queues;
 mod token;
 mod version;
@@ -57,6 +61,12 @@ enum Command {
     /// Look at queues, pause them, empty them
     #[command(subcommand)]
     Queues(queues::Queues),
+    /// Look at locks, take them away
+    #[command(subcommand)]
+    Locks(locks::Locks),
+    /// Run a command while a lock is held
+    #[command(subcommand)]
+    Lock(lock::Lock),
     /// Work on jobs
     #[command(subcommand)]
     Worker(worker::Worker),
@@ -103,6 +113,8 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Version => version::run(session),
         Command::Jobs(command) => session::block_on(command.run(session)),
         Command::Queues(command) => session::block_on(command.run(session)),
+        Command::Locks(command) => session::block_on(command.run(session)),
+        Command::Lock(command) => command.run(session),
         Command::Worker(command) => command.run(session),
         Command::Token(command) => command.run(session),
         Command::Healthcheck(command) => session::block_on(command.run(session)),

@@ -76,9 +76,11 @@ async fn scopes_and_prefixes_decide() {
     for scope in [
         "jobs:produce",
         "jobs:work",
+        "locks:use",
         "read",
         "jobs:produce=mail",
         "jobs:work=mail",
+        "locks:use=mail",
         "read=mail",
         "admin=mail",
     ] {
@@ -110,6 +112,21 @@ async fn scopes_and_prefixes_decide() {
         ("POST", format!("/v1/jobs/{report}/extend"), lost.clone(), all_of("jobs:work")),
         ("POST", format!("/v1/jobs/{mail}/retry"), json!({}), on_mail("jobs:produce")),
         ("POST", format!("/v1/jobs/{report}/retry"), json!({}), all_of("jobs:produce")),
+        ("POST", "/v1/locks/mail.x/acquire".into(), json!({ "owner": "o" }), on_mail("locks:use")),
+        ("POST", "/v1/locks/report/acquire".into(), json!({ "owner": "o" }), all_of("locks:use")),
+        ("POST", "/v1/locks/mail.x/renew".into(), lost.clone(), on_mail("locks:use")),
+        ("POST", "/v1/locks/report/release".into(), lost.clone(), all_of("locks:use")),
+        ("POST", "/v1/locks/mail.x/check".into(), json!({ "token": 1 }), on_mail("locks:use")),
+        ("GET", "/v1/locks/report".into(), Value::Null, all_of("read")),
+        ("GET", "/v1/locks".into(), Value::Null, on_mail("read")),
+        ("DELETE", "/v1/locks/mail.none".into(), Value::Null, vec!["admin".into(), "admin=mail".into()]),
+        (
+            "POST",
+            "/v1/commit".into(),
+            json!({ "require": [{"lock": "mail.x", "token": 1}],
+                "ops": [{"op": "release_lock", "name": "mail.x", "lease": "x"}] }),
+            on_mail("locks:use"),
+        ),
         ("GET", format!("/v1/jobs/{mail}"), Value::Null, on_mail("read")),
         ("GET", format!("/v1/jobs/{report}/result"), Value::Null, all_of("read")),
         ("GET", "/v1/jobs?queue=mail.x".into(), Value::Null, on_mail("read")),
@@ -171,6 +188,12 @@ async fn lists_show_what_a_prefix_may_see() {
         let items = list["items"].as_array().unwrap();
         items.iter().map(|item| item[field].as_str().unwrap().to_owned()).collect()
     };
+    for lock in ["mail.x", "report"] {
+        let acquire = server.request("POST", &format!("/v1/locks/{lock}/acquire"));
+        bearer(acquire, &root).json(json!({ "owner": "o" })).send().await.is(200);
+    }
+    let locks = bearer(server.request("GET", "/v1/locks"), &mail).send().await.is(200);
+    assert_eq!(names(&locks, "name"), ["mail.x"]);
     let queues = bearer(server.request("GET", "/v1/queues"), &mail).send().await.is(200);
     assert_eq!(names(&queues, "name"), ["mail.x"]);
     let jobs = bearer(server.request("GET", "/v1/jobs"), &mail).send().await.is(200);
@@ -193,6 +216,12 @@ async fn an_item_on_a_foreign_queue_does_not_spoil_the_others() {
     let settled = settle.send().await.is(200);
     assert_eq!(settled["results"][0]["state"], "completed");
     assert_eq!(settled["results"][1]["error"]["code"], "forbidden");
+    let leases = json!([{"name": "report", "lease": "x"}, {"name": "mail", "lease": "x"}]);
+    let uses = token(&server, Some(&root), "uses", &["locks:use=mail"]).await;
+    let renew = bearer(server.request("POST", "/v1/locks/renew"), &uses).json(json!({ "leases": leases }));
+    let renewed = renew.send().await.is(200);
+    assert_eq!(renewed["results"][0]["error"]["code"], "forbidden");
+    assert_eq!(renewed["results"][1]["error"]["code"], "lock-lost");
 }
 
 #[tokio::test]

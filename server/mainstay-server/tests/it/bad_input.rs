@@ -83,6 +83,35 @@ async fn every_wrong_field_is_named_at_once() {
         ),
         (
             "POST",
+            "/v1/locks/l/acquire".into(),
+            json!({ "owner": "", "ttl_ms": 999, "wait_ms": 60001, "mode": "semaphore", "permits": 0, "lease": 1 }),
+            &["/lease", "/mode", "/owner", "/permits", "/ttl_ms", "/wait_ms"],
+        ),
+        (
+            "POST",
+            "/v1/locks/l/acquire".into(),
+            json!({ "owner": "a\tb", "mode": "shared", "permits": 2, "ttl_ms": 86400001 }),
+            &["/mode", "/owner", "/permits", "/ttl_ms"],
+        ),
+        ("POST", "/v1/locks/l/renew".into(), json!({ "ttl_ms": 0 }), &["/lease", "/ttl_ms"]),
+        (
+            "POST",
+            "/v1/locks/renew".into(),
+            json!({ "leases": [{"name": "l", "lease": "x"}, {"name": "-", "ttl_ms": 1}] }),
+            &["/leases/1/lease", "/leases/1/name", "/leases/1/ttl_ms"],
+        ),
+        ("POST", "/v1/locks/renew".into(), json!({ "leases": [] }), &["/leases"]),
+        ("POST", "/v1/locks/l/release".into(), json!({ "lease": 1, "token": 1 }), &["/lease", "/token"]),
+        ("POST", "/v1/locks/l/check".into(), json!({ "token": -1 }), &["/token"]),
+        (
+            "POST",
+            "/v1/commit".into(),
+            json!({ "require": [{"lock": "-", "token": "1"}, {"lock": "l", "lease": "x"}],
+                "ops": [{"op": "release_lock", "name": "l"}] }),
+            &["/ops/0/lease", "/require/0/lock", "/require/0/token", "/require/1/lease", "/require/1/token"],
+        ),
+        (
+            "POST",
             "/v1/commit".into(),
             json!({ "require": [{}], "ops": [{"op": "explode"}, {}, {"op": "enqueue", "queue": "-"}] }),
             &["/ops/0/op", "/ops/1/op", "/ops/2/kind", "/ops/2/queue", "/require/0"],
@@ -120,6 +149,9 @@ async fn wrong_paths_queries_and_headers_are_named_with_the_body() {
         ("/v1/queues?cursor=nonsense", "/cursor"),
         ("/v1/queues/q/dead?limti=1", "/limti"),
         ("/v1/store?x", "/x"),
+        ("/v1/locks/a%20b", "/name"),
+        ("/v1/locks?prefix=-", "/prefix"),
+        ("/v1/locks?cursor=nonsense", "/cursor"),
     ];
     for (path, pointer) in rows {
         let problem = server.get(path).await.problem(422, "validation-failed");
@@ -211,7 +243,6 @@ async fn features_of_a_later_version_are_refused_by_name() {
     let routes = [
         ("PUT", "/v1/schedules/s"),
         ("GET", "/v1/workers"),
-        ("POST", "/v1/locks/l/acquire"),
         ("POST", "/v1/topics/t/events"),
         ("GET", "/v1/events/stream"),
         ("POST", "/v1/groups/g/fetch"),

@@ -307,12 +307,12 @@ async fn enqueue_waits_for_the_result() {
 }
 
 /// A server of its own process, on the embedded store.
-struct Served {
-    child: Child,
-    api: String,
+pub struct Served {
+    pub child: Child,
+    pub api: String,
 }
 
-async fn serve(folder: &Path, listen: &str) -> Served {
+pub async fn serve(folder: &Path, listen: &str) -> Served {
     let store = format!("sqlite:{}", folder.join("m.db").display());
     let addresses = folder.join("addresses.json");
     let _ = std::fs::remove_file(&addresses);

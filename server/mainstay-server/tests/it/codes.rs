@@ -13,6 +13,7 @@ async fn unknown_routes_and_methods_are_problems() {
         ("GET", "/v1/jobs/claim/", &[]),
         ("DELETE", "/v1/jobs", &["GET", "HEAD"]),
         ("PUT", "/v1/queues/q/jobs", &["POST"]),
+        ("PUT", "/v1/locks/renew", &["GET", "POST", "DELETE"]),
     ] {
         let reply = server.request(method, path).send().await;
         if allowed.is_empty() {

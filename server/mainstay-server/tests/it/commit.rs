@@ -74,14 +74,10 @@ async fn ops_of_a_later_version_are_refused_by_name_before_anything_happens() {
     let rows = [
         json!({"op": "publish", "topic": "a.b", "event": {}}),
         json!({"op": "ack", "group": "g", "lease": "x"}),
-        json!({"op": "release_lock", "name": "l", "lease": "x"}),
     ];
     for op in rows {
         let problem = commit(&server, json!({ "ops": [enqueue, op] })).await.problem(501, "not-supported");
         assert!(pointers(&problem)[0].starts_with("/ops/1"), "{problem}");
     }
-    let lock = json!({ "require": [{"lock": "l", "token": 1}], "ops": [enqueue] });
-    let problem = commit(&server, lock).await.problem(501, "not-supported");
-    assert_eq!(pointers(&problem), ["/require/0"]);
     server.get("/v1/queues/q").await.problem(404, "not-found");
 }

@@ -46,6 +46,27 @@ async fn the_lame_duck_hands_out_nothing_and_takes_everything() {
 }
 
 #[tokio::test]
+async fn the_lame_duck_grants_no_locks_and_renews_and_releases_those_there_are() {
+    let server = Setup::default().set("lame_duck_ms", 20000).start().await;
+    let held = server.post("/v1/locks/l/acquire", json!({ "owner": "a" })).await.is(200);
+    let waiting = server.post("/v1/locks/l/acquire", json!({ "owner": "b", "wait_ms": 60000 }));
+    let (waited, ()) = tokio::join!(waiting, async {
+        server.get_until("/v1/locks/l", |lock| lock["waiters"][0]["owner"] == "b").await;
+        lame_duck(&server).await;
+    });
+    assert_eq!(waited.header("retry-after"), Some("1"));
+    assert_eq!(waited.problem(503, "draining")["retryable"], true);
+    server.post("/v1/locks/free/acquire", json!({ "owner": "c" })).await.problem(503, "draining");
+
+    let lease = json!({ "lease": held["lease"] });
+    server.post("/v1/locks/l/renew", lease.clone()).await.is(200);
+    server.post("/v1/locks/l/release", lease).await.is(200);
+    server.get("/v1/locks/l").await.problem(404, "not-found");
+    server.shutdown.hurry();
+    assert_eq!(server.stop().await.exit_code(), 0);
+}
+
+#[tokio::test]
 async fn outstanding_leases_are_no_reason_for_a_bad_end() {
     let server = TestServer::start().await;
     server.enqueue("q", json!({})).await;

@@ -38,7 +38,7 @@ async fn a_client_that_left_while_it_waited_is_granted_nothing() {
 }
 
 /// Sends a request behind one that waits, and is gone long before the server comes to it.
-async fn behind_one_that_waits(server: &TestServer, request: crate::client::Request) {
+pub async fn behind_one_that_waits(server: &TestServer, request: crate::client::Request) {
     let gate = server.enqueue("gate", json!({})).await;
     let (_, lease) = server.claim_one("gate").await;
     let wait = server.request("GET", &format!("/v1/jobs/{gate}/result?wait_ms=60000"));

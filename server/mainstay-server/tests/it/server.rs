@@ -50,6 +50,7 @@ impl Setup {
         let app = App::new("mainstay").config(serve::loader().variables(variables));
         let shutdown = app.shutdown();
         let (store, clock) = (self.store, self.clock);
+        let seen = store.clone();
         let (bound, ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let (end, ended) = oneshot::channel();
@@ -80,7 +81,7 @@ impl Setup {
                 // It listens a moment before it says that it is ready.
                 let running = tokio::time::timeout(Duration::from_secs(60), shutdown.reached(Phase::Running));
                 running.await.expect("it is ready");
-                TestServer { api, admin: admin.unwrap(), clock, shutdown, stop, ended }
+                TestServer { api, admin: admin.unwrap(), store: seen, clock, shutdown, stop, ended }
             }
             Err(_) => panic!("the server did not start: {:?}", ended.await),
         }
@@ -91,6 +92,7 @@ pub struct TestServer {
     pub api: SocketAddr,
     pub admin: SocketAddr,
     pub shutdown: Shutdown,
+    store: Option<Client>,
     clock: Option<Arc<ManualClock>>,
     /// Dropped, it stops the server.
     stop: oneshot::Sender<()>,
@@ -104,6 +106,11 @@ impl TestServer {
 
     pub fn advance(&self, by: Duration) {
         self.clock.as_ref().expect("a manual clock").advance(by.as_millis() as u64);
+    }
+
+    /// The store of a server with a manual clock, for what the wire does not show.
+    pub fn store(&self) -> &Client {
+        self.store.as_ref().expect("a manual clock")
     }
 
     /// Stops it and waits for its end.
@@ -156,6 +163,20 @@ impl TestServer {
         assert_eq!(jobs.len(), 1, "nothing to claim from {queue}");
         let text = |name: &str| jobs[0][name].as_str().unwrap().to_owned();
         (text("id"), text("lease"))
+    }
+
+    /// Looks until it is as it should be.
+    pub async fn get_until(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let looking = async {
+            loop {
+                let reply = self.get(path).await;
+                if reply.status == 200 && holds(&reply.json()) {
+                    return reply.json();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), looking).await.expect("it comes to that")
     }
 
     pub async fn job(&self, id: &str) -> Value {

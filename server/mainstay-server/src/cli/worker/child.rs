@@ -5,13 +5,14 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use mainstay_api::types::ClaimedJob;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::Settings;
+use crate::cli::process::{Target, at};
 
 /// The longest result a server takes.
 pub(super) const MAX_RESULT: usize = 1 << 20;
@@ -58,7 +59,7 @@ pub(super) async fn run(settings: &Settings, job: &ClaimedJob, mut order: watch:
         Ok(child) => child,
         Err(error) => return Ended { exit: Exit::NotStarted(error), out, too_much, tail },
     };
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let group = Target::group(&child);
     let limits =
         job.timeout_ms.map(|ms| limits(Duration::from_millis(ms), settings.lease, settings.kill_after));
     let payload = payload(job, settings.raw_strings);
@@ -123,7 +124,7 @@ fn limits(limit: Duration, lease: Duration, kill_after: Duration) -> (Duration, 
 
 async fn life(
     child: &mut Child,
-    group: Option<Pid>,
+    group: Option<Target>,
     limits: Option<(Duration, Duration)>,
     kill_after: Duration,
     order: &mut watch::Receiver<Order>,
@@ -169,17 +170,9 @@ async fn life(
     }
 }
 
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn signal(group: Option<Pid>, signal: Signal) {
+fn signal(group: Option<Target>, signal: Signal) {
     if let Some(group) = group {
-        // Fails when all of the group are gone, which is what it is for.
-        let _ = kill_process_group(group, signal);
+        group.signal(signal);
     }
 }
 

@@ -21,6 +21,7 @@ use mainstay::TaskSet;
 use mainstay_api::{NAME_RULE, is_name};
 
 use super::{Failure, Outcome, Session, session};
+pub(super) use away::{Away, is_passing};
 use supervisor::Supervisor;
 
 #[derive(Debug, Subcommand)]
@@ -134,7 +135,7 @@ impl Run {
 }
 
 /// `HOST-PID`, in the letters a name may have.
-fn own_name() -> String {
+pub(super) fn own_name() -> String {
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy();
     let letter = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') { c } else { '-' };

@@ -10,11 +10,12 @@ use crate::openapi::schemas::one;
 pub(super) fn group() -> Group {
     let commit = Operation::post("/v1/commit", "commit", "Do several things or none")
         .detail(
-            "Ends a job, starts its successors, and requires leases to be live, in one atomic and durable step. Needs \
-             the scopes of all its operations. `errors[0].pointer` names the operation or requirement that failed it.",
+            "Ends a job, starts its successors, releases a lock, and requires leases and fencing tokens to be live, in \
+             one atomic and durable step. Needs the scopes of all its operations and requirements. `errors[0].pointer` names the operation or requirement that failed it.",
         )
         .needs(Scope::JobsProduce)
         .needs(Scope::JobsWork)
+        .needs(Scope::LocksUse)
         .keyed()
         .body(one::<Commit>)
         .answer(200, "A result for each operation, in order.", one::<Committed>)
@@ -22,6 +23,7 @@ pub(super) fn group() -> Group {
             Code::NotFound,
             Code::LeaseLost,
             Code::AlreadySettled,
+            Code::LockLost,
             Code::StateConflict,
             Code::QueueFull,
             Code::NotSupported,

@@ -3,6 +3,7 @@
 mod admin;
 mod commit;
 mod jobs;
+mod locks;
 mod probes;
 mod queues;
 mod store;
@@ -20,5 +21,13 @@ pub(super) struct Group {
 
 /// All groups, in reading order.
 pub(super) fn groups() -> Vec<Group> {
-    vec![jobs::group(), queues::group(), commit::group(), store::group(), probes::group(), admin::group()]
+    vec![
+        jobs::group(),
+        queues::group(),
+        locks::group(),
+        commit::group(),
+        store::group(),
+        probes::group(),
+        admin::group(),
+    ]
 }
