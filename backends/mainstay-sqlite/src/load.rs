@@ -29,7 +29,7 @@ use crate::{
     fault::{damaged_row, read_error},
     options::Options,
     row::{Cells, JOB, LOCK_GRANT, LOCK_WAITER, LiveRow, POLICY},
-    tables::Mark,
+    tables::{LIMIT, Mark, limit},
 };
 
 /// What a file said when it was opened.
@@ -113,6 +113,12 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
     })?;
     each("finished", "SELECT id FROM finished ORDER BY id DESC LIMIT 1", &mut |row| {
         engine.load_finished_up_to(row.job_id(0)?);
+        Ok(())
+    })?;
+    each("limits", &format!("SELECT {LIMIT} FROM limits"), &mut |row| {
+        let (id, key, value) = limit(row)?;
+        known(&queues, &id, row, 0)?;
+        engine.load_limit(id, &key, value);
         Ok(())
     })?;
     load_jobs(&mut engine, options, &queues, &policies)?;

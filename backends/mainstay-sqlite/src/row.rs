@@ -12,7 +12,9 @@ use mainstay_core::{
         Ending, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase, PolicyId,
         QueueId, SettledLease,
     },
-    job::{Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobPolicy, JobState, Verb},
+    job::{
+        Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobKeys, JobPolicy, JobState, Verb,
+    },
 };
 use rusqlite::{Row, types::ValueRef};
 
@@ -23,11 +25,11 @@ pub(crate) use locks::{LOCK_GRANT, LOCK_WAITER};
 /// The columns that [`Cells::live_job`] reads.
 pub(crate) const JOB: &str = "id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, crashes, size, \
      expires_at, unique_key, token, nonce, lease_until, lease_ms, claimed_at, worker, \
-     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, concurrency_key, fairness_key";
 /// The columns that [`Cells::finished_job`] reads.
 pub(crate) const FINISHED: &str = "queue, lane, f, id, n, policy, priority, flags, run_at, created_at, attempt, crashes, \
      size, state, reason, finished_at, expires_at, unique_key, \
-     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, concurrency_key, fairness_key";
 /// The columns that [`Cells::finished_ref`] reads.
 pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
 /// The columns that [`Cells::policy`] reads.
@@ -191,9 +193,15 @@ impl Cells<'_> {
         self.one_of(i, &Lane::ALL)
     }
 
-    fn extras(&self, i: usize) -> Result<Extras, Error> {
-        let expires_at = self.int_opt(i)?.map(Timestamp);
-        Ok(Extras { expires_at, unique_key: self.text_opt(i + 1)?.map(Arc::from) })
+    /// Expiry and unique key from column `i` on, the other keys from column `k` on.
+    fn extras(&self, i: usize, k: usize) -> Result<Extras, Error> {
+        let text = |i| Ok::<_, Error>(self.text_opt(i)?.map(Arc::from));
+        let keys = JobKeys { concurrency: text(k)?, fairness: text(k + 1)? };
+        Ok(Extras {
+            expires_at: self.int_opt(i)?.map(Timestamp),
+            unique_key: text(i + 1)?,
+            keys: Some(keys).filter(|keys| !keys.is_empty()).map(Arc::new),
+        })
     }
 
     fn settled(&self, i: usize) -> Result<Option<SettledLease>, Error> {
@@ -206,7 +214,7 @@ impl Cells<'_> {
     /// A row of [`JOB`].
     pub(crate) fn live_job(&self) -> Result<LiveRow, Error> {
         let flags = self.int(6)?;
-        let extras = self.extras(12)?;
+        let extras = self.extras(12, 25)?;
         let job = LiveJob {
             id: self.job_id(0)?,
             n: self.u64(1)?,
@@ -246,7 +254,7 @@ impl Cells<'_> {
     pub(crate) fn finished_job(&self) -> Result<FinishedJob, Error> {
         let key = FinishedKey { queue: QueueId(self.u32(0)?), lane: self.lane(1)?, f: self.u64(2)? };
         let flags = self.int(7)?;
-        let extras = self.extras(16)?;
+        let extras = self.extras(16, 23)?;
         let job = LiveJob {
             id: self.job_id(3)?,
             n: self.u64(4)?,

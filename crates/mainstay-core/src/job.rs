@@ -177,6 +177,31 @@ pub struct Unique {
     pub for_ms: Option<u64>,
 }
 
+/// The longest concurrency or fairness key, in bytes.
+pub const MAX_KEY_BYTES: usize = 256;
+
+/// Whether a text can be a concurrency or fairness key.
+pub(crate) fn is_key(text: &str) -> bool {
+    (1..=MAX_KEY_BYTES).contains(&text.len())
+}
+
+/// What a job is counted by when its queue hands it out. Both are words of its queue alone: the same key in another
+/// queue is another key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct JobKeys {
+    /// Jobs with one key share the queue's `key_concurrency`.
+    pub concurrency: Option<Arc<str>>,
+    /// Whose turn the job counts for, in a queue with fairness.
+    pub fairness: Option<Arc<str>>,
+}
+
+impl JobKeys {
+    /// It has none.
+    pub fn is_empty(&self) -> bool {
+        self.concurrency.is_none() && self.fairness.is_none()
+    }
+}
+
 /// A raw JSON text, kept byte for byte. The edge has checked that it is JSON.
 pub type Json = Arc<str>;
 
@@ -245,6 +270,8 @@ pub struct NewJob {
     pub after: Vec<After>,
     /// What a dead one among those means. Defaults to [`AfterFailure::Wait`].
     pub after_failure: AfterFailure,
+    /// What it is counted by when it is handed out.
+    pub keys: JobKeys,
 }
 
 impl NewJob {
@@ -262,6 +289,7 @@ impl NewJob {
             unique: None,
             after: Vec::new(),
             after_failure: AfterFailure::Wait,
+            keys: JobKeys::default(),
         }
     }
 }
@@ -408,6 +436,8 @@ pub struct JobRecord {
     pub unique_key: Option<Arc<str>>,
     /// How many of the jobs it was to wait for ([`JobBody::after`]) it still waits for.
     pub waiting_for: u32,
+    /// What it is counted by when it is handed out.
+    pub keys: JobKeys,
     /// The token of the live lease.
     pub token: Option<Token>,
     /// When the live lease runs out, projected to the wall clock.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use mainstay_core::{
     after::{After, AfterFailure},
     id::JobId,
-    job::{Backoff, JobBody, JobPolicy, NewJob, Unique, When},
+    job::{Backoff, JobBody, JobKeys, JobPolicy, NewJob, Unique, When},
     name::QueueName,
     time::Timestamp,
 };
@@ -52,6 +52,7 @@ pub struct JobBuilder {
     expires: Option<When>,
     policy: JobPolicy,
     unique: Option<Unique>,
+    keys: JobKeys,
     tags: Vec<Arc<str>>,
     after: Vec<After>,
     after_failure: AfterFailure,
@@ -69,6 +70,7 @@ impl JobBuilder {
             expires: None,
             policy: J::policy(),
             unique: None,
+            keys: JobKeys::default(),
             tags: Vec::new(),
             after: Vec::new(),
             after_failure: AfterFailure::Wait,
@@ -151,6 +153,20 @@ impl JobBuilder {
         self
     }
 
+    /// Jobs of the queue with this key, 1 to 256 bytes, run one at a time, or as many as the queue's
+    /// `key_concurrency` says. Order within a key is that of the queue; one that waits for its back-off does not hold
+    /// the others up.
+    pub fn concurrency_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.keys.concurrency = Some(key.into());
+        self
+    }
+
+    /// Whose turn it counts for, 1 to 256 bytes, in a queue with [`fairness`](mainstay_core::queue::QueueConfig).
+    pub fn fairness_key(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.keys.fairness = Some(key.into());
+        self
+    }
+
     /// A word to find it by.
     pub fn tag(mut self, tag: impl Into<Arc<str>>) -> Self {
         self.tags.push(tag.into());
@@ -196,6 +212,7 @@ impl IntoNewJob for JobBuilder {
             unique: self.unique,
             after: self.after,
             after_failure: self.after_failure,
+            keys: self.keys,
         })
     }
 }

@@ -12,8 +12,8 @@ use mainstay_core::{
     access::{AccessToken, AuditRecord},
     after::AfterFailure,
     engine::change::{
-        AfterChange, Change, Counters, Ending, Extras, FinishedJob, FinishedKey, LiveJob, LiveLease,
-        PolicyId, QueueId, SettledLease,
+        AfterChange, Change, Counters, Ending, Extras, FinishedJob, FinishedKey, LimitChange, LimitKey,
+        LiveJob, LiveLease, PolicyId, QueueId, SettledLease,
     },
     job::{FailureRecord, JobBody, JobPolicy, Json},
     name::Name,
@@ -46,6 +46,7 @@ pub(crate) struct Batch {
     /// Who waits, for whom.
     pub(crate) edges: BTreeMap<(JobId, JobId), Row<AfterFailure>>,
     pub(crate) ended: BTreeMap<(JobId, Ending), Row<()>>,
+    pub(crate) limits: BTreeMap<(QueueId, LimitKey), Option<u64>>,
     pub(crate) keyed: BTreeMap<u64, Keyed>,
     pub(crate) keyed_forgotten: Option<u64>,
     pub(crate) access: BTreeMap<Name, Option<AccessToken>>,
@@ -160,6 +161,9 @@ impl Batch {
             }
             Change::UniqueRemoved { queue, key } => drop(self.uniques.insert((queue, key), None)),
             Change::After(change) => self.after(change),
+            Change::Limit(LimitChange { queue, key, value }) => {
+                self.limits.insert((queue, key), value);
+            }
             Change::Keyed { k, key, at, replies } => {
                 self.keyed.insert(k, Keyed { key, at, replies });
             }

@@ -6,7 +6,7 @@ use mainstay_core::{
     after::{AfterFailure, WaitsFor},
     engine::{change::*, locks::change::*},
     id::JobIds,
-    job::{Backoff, FailureRecord, JobBody, JobFailure, JobPolicy},
+    job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy},
     lock::{LockMode, Owner, Ticket},
     name::Name,
     op::{IdempotencyKey, Reply},
@@ -68,7 +68,9 @@ impl Chance {
     }
 
     fn extras(&mut self) -> Extras {
-        Extras { expires_at: self.opt(Self::time), unique_key: self.opt(Self::text) }
+        let keys = |c: &mut Self| JobKeys { concurrency: c.opt(Self::text), fairness: c.opt(Self::text) };
+        let (expires_at, unique_key) = (self.opt(Self::time), self.opt(Self::text));
+        Extras { expires_at, unique_key, keys: self.opt(keys).map(Arc::new) }
     }
 
     fn job(&mut self) -> LiveJob {
@@ -139,6 +141,15 @@ impl Chance {
         }
     }
 
+    fn limit(&mut self) -> LimitChange {
+        let key = match self.below(3) {
+            0 => LimitKey::Handed(StoreTime(self.number())),
+            1 => LimitKey::Turn(self.opt(Self::text)),
+            _ => LimitKey::Now,
+        };
+        LimitChange { queue: QueueId(self.small()), key, value: self.opt(Self::number) }
+    }
+
     fn body(&mut self) -> Arc<JobBody> {
         Arc::new(JobBody {
             kind: self.text(),
@@ -152,7 +163,7 @@ impl Chance {
 
     fn change(&mut self) -> Change {
         let n = self.number();
-        match self.below(22 + events_tests::KINDS) {
+        match self.below(23 + events_tests::KINDS) {
             0 => {
                 let (job, extras) = self.job_with_extras();
                 Change::JobPut { job, extras, settled: self.opt(Self::settled), body: self.opt(Self::body) }
@@ -240,6 +251,7 @@ impl Chance {
             19 => Change::AuditForgotten { up_to: n },
             20 => Change::After(self.after_change()),
             21 => Change::Lock(self.lock_change(n)),
+            22 => Change::Limit(self.limit()),
             _ => self.event_change(),
         }
     }
@@ -315,7 +327,8 @@ fn every_kind_of_change_is_tried() {
     let kinds: std::collections::BTreeSet<_> =
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
     let of_events = 50..50 + events_tests::KINDS as u8;
-    assert_eq!(kinds, (1..=20).chain(40..=44).chain(of_events).chain(80..=84).collect());
+    let kinds_there_are = (1..=20).chain(40..=44).chain(of_events).chain(80..=84).chain(90..=92);
+    assert_eq!(kinds, kinds_there_are.collect());
 }
 
 /// What version 1 looks like, to the byte: a released build must read it for ever.

@@ -5,15 +5,15 @@ use std::{str::FromStr, sync::Arc};
 use mainstay_core::{
     JobId, LeaseId, StoreTime, Timestamp, Token,
     engine::change::{
-        Change, Counters, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase,
-        PolicyId, QueueId, SettledLease,
+        Change, Counters, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LimitChange, LimitKey,
+        LiveJob, LiveLease, Phase, PolicyId, QueueId, SettledLease,
     },
-    job::{Backoff, FailureRecord, JobBody, JobFailure, JobPolicy, Json},
+    job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy, Json},
     op::IdempotencyKey,
 };
 
 use super::after;
-use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, RETRYING, tag};
+use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, HAS_KEYS, RETRYING, tag};
 use crate::row::{JITTERS, REASONS, STATES, VERBS};
 
 /// What makes no sense.
@@ -44,8 +44,8 @@ impl<'b> Bytes<'b> {
     fn change(&mut self) -> Result<Change> {
         Ok(match self.u8()? {
             put @ (tag::JOB_PUT | after::tag::JOB_PUT_AFTER) => {
-                let job = self.live_job()?;
-                let (extras, settled) = (self.extras(&job)?, self.opt(Self::settled)?);
+                let (job, extras) = self.job_with_extras()?;
+                let settled = self.opt(Self::settled)?;
                 let mut body = self.opt(Self::body)?;
                 if put == after::tag::JOB_PUT_AFTER {
                     body.as_mut().ok_or("a list without its job")?.after = Some(self.after_list()?);
@@ -53,13 +53,13 @@ impl<'b> Bytes<'b> {
                 Change::JobPut { job, extras, settled, body: body.map(Arc::new) }
             }
             tag::JOB_UPDATED => {
-                let job = self.live_job()?;
+                let (job, _) = self.live_job()?;
                 let (lease, settled) = (self.opt(Self::lease)?, self.opt(Self::settled)?);
                 Change::JobUpdated { job, lease, settled }
             }
             tag::JOB_FINISHED => {
-                let (key, job) = (self.key()?, self.live_job()?);
-                let extras = self.extras(&job)?;
+                let key = self.key()?;
+                let (job, extras) = self.job_with_extras()?;
                 let state = self.one_of(&STATES)?;
                 let reason = match self.u8()? {
                     u8::MAX => None,
@@ -102,6 +102,9 @@ impl<'b> Bytes<'b> {
                 Change::Unique { queue, key, id: self.job_id()?, until: self.opt(Self::time)? }
             }
             tag::UNIQUE_REMOVED => Change::UniqueRemoved { queue: QueueId(self.u32()?), key: self.shared()? },
+            tag::LIMIT_HANDED => self.limit(|bytes| Ok(LimitKey::Handed(StoreTime(bytes.u64()?))))?,
+            tag::LIMIT_TURN => self.limit(|bytes| Ok(LimitKey::Turn(bytes.opt(Self::shared)?)))?,
+            tag::LIMIT_NOW => self.limit(|_| Ok(LimitKey::Now))?,
             tag::KEYED => {
                 let k = self.u64()?;
                 let key = IdempotencyKey { scope: self.array()?, fingerprint: self.array()? };
@@ -120,7 +123,8 @@ impl<'b> Bytes<'b> {
         })
     }
 
-    fn live_job(&mut self) -> Result<LiveJob> {
+    /// A job, and whether keys follow its extras.
+    fn live_job(&mut self) -> Result<(LiveJob, bool)> {
         let (id, n) = (self.job_id()?, self.u64()?);
         let (run_at, created_at) = (self.time()?, self.time()?);
         let (queue, policy) = (QueueId(self.u32()?), PolicyId(self.u32()?));
@@ -131,7 +135,7 @@ impl<'b> Bytes<'b> {
             return Err("a priority that is none");
         }
         let has = |bit: u8| flags & bit != 0;
-        Ok(LiveJob {
+        let job = LiveJob {
             id,
             n,
             run_at,
@@ -146,14 +150,26 @@ impl<'b> Bytes<'b> {
             retrying: has(RETRYING),
             cancel_requested: has(CANCEL_REQUESTED),
             has_extras: has(HAS_EXTRAS),
-        })
+        };
+        Ok((job, has(HAS_KEYS)))
     }
 
-    fn extras(&mut self, job: &LiveJob) -> Result<Extras> {
-        if !job.has_extras {
-            return Ok(Extras::default());
+    fn job_with_extras(&mut self) -> Result<(LiveJob, Extras)> {
+        let (job, has_keys) = self.live_job()?;
+        let mut extras = Extras::default();
+        if job.has_extras {
+            (extras.expires_at, extras.unique_key) = (self.opt(Self::time)?, self.opt(Self::shared)?);
         }
-        Ok(Extras { expires_at: self.opt(Self::time)?, unique_key: self.opt(Self::shared)? })
+        if has_keys {
+            let (concurrency, fairness) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
+            extras.keys = Some(Arc::new(JobKeys { concurrency, fairness }));
+        }
+        Ok((job, extras))
+    }
+
+    fn limit(&mut self, key: impl FnOnce(&mut Self) -> Result<LimitKey>) -> Result<Change> {
+        let (queue, key) = (QueueId(self.u32()?), key(self)?);
+        Ok(Change::Limit(LimitChange { queue, key, value: self.opt(Self::u64)? }))
     }
 
     fn lease(&mut self) -> Result<LiveLease> {

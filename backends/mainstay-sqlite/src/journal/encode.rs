@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use mainstay_core::{
     LeaseId, StoreTime, Timestamp,
-    engine::change::{Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, SettledLease},
-    job::{Backoff, JobBody, JobPolicy},
+    engine::change::{
+        Change, Counters, Extras, FinishedKey, LimitChange, LimitKey, LiveJob, LiveLease, SettledLease,
+    },
+    job::{Backoff, JobBody, JobKeys, JobPolicy},
 };
 
 use super::after;
@@ -37,12 +39,17 @@ pub(super) mod tag {
     pub(in super::super) const ACCESS_TOKEN_REMOVED: u8 = 18;
     pub(in super::super) const AUDIT: u8 = 19;
     pub(in super::super) const AUDIT_FORGOTTEN: u8 = 20;
+    pub(in super::super) const LIMIT_HANDED: u8 = 90;
+    pub(in super::super) const LIMIT_TURN: u8 = 91;
+    pub(in super::super) const LIMIT_NOW: u8 = 92;
 }
 
 /// Bits of a job's flags beside its phase, which takes the lowest two.
 pub(super) const RETRYING: u8 = 4;
 pub(super) const CANCEL_REQUESTED: u8 = 8;
 pub(super) const HAS_EXTRAS: u8 = 16;
+/// With [`HAS_EXTRAS`]: the concurrency and fairness keys follow those. Only where extras are written.
+pub(super) const HAS_KEYS: u8 = 32;
 
 /// The counters of a group.
 pub(crate) fn counters(out: &mut Vec<u8>, counters: &Counters) {
@@ -58,8 +65,7 @@ pub(crate) fn change(out: &mut Vec<u8>, change: &Change) {
         Change::JobPut { job, extras, settled, body } => {
             let after = body.as_ref().and_then(|body| body.after.as_ref());
             out.push(if after.is_some() { after::tag::JOB_PUT_AFTER } else { tag::JOB_PUT });
-            live_job(out, job);
-            put_extras(out, job.has_extras, extras);
+            job_with_extras(out, job, extras);
             opt(out, settled.as_ref(), put_settled);
             opt(out, body.as_deref(), put_body);
             if let Some(after) = after {
@@ -68,15 +74,14 @@ pub(crate) fn change(out: &mut Vec<u8>, change: &Change) {
         }
         Change::JobUpdated { job, lease, settled } => {
             out.push(tag::JOB_UPDATED);
-            live_job(out, job);
+            live_job(out, job, 0);
             opt(out, lease.as_ref(), put_lease);
             opt(out, settled.as_ref(), put_settled);
         }
         Change::JobFinished(finished) => {
             out.push(tag::JOB_FINISHED);
             key(out, &finished.key);
-            live_job(out, &finished.job);
-            put_extras(out, finished.job.has_extras, &finished.extras);
+            job_with_extras(out, &finished.job, &finished.extras);
             out.push(state_number(finished.state) as u8);
             out.push(finished.reason.map_or(u8::MAX, |reason| reason_number(reason) as u8));
             time(out, finished.finished_at);
@@ -153,6 +158,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             text(out, key);
         }
         Change::After(change) => after::put(out, change),
+        Change::Limit(change) => limit(out, change),
         Change::Keyed { k, key, at, replies } => {
             out.push(tag::KEYED);
             u64(out, *k);
@@ -194,7 +200,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
     }
 }
 
-fn live_job(out: &mut Vec<u8>, job: &LiveJob) {
+fn live_job(out: &mut Vec<u8>, job: &LiveJob, more_flags: u8) {
     out.extend(job.id.as_bytes());
     u64(out, job.n);
     time(out, job.run_at);
@@ -203,18 +209,41 @@ fn live_job(out: &mut Vec<u8>, job: &LiveJob) {
         u32(out, number);
     }
     let flag = |is: bool, bit: u8| if is { bit } else { 0 };
-    let flags = flag(job.retrying, RETRYING)
+    let flags = more_flags
+        | flag(job.retrying, RETRYING)
         | flag(job.cancel_requested, CANCEL_REQUESTED)
         | flag(job.has_extras, HAS_EXTRAS);
     out.extend([job.priority, job.phase as u8 | flags]);
 }
 
-/// Nothing if the job's flags say that there are none.
-fn put_extras(out: &mut Vec<u8>, has: bool, extras: &Extras) {
-    if has {
+/// The job's flags say whether there are any.
+fn job_with_extras(out: &mut Vec<u8>, job: &LiveJob, extras: &Extras) {
+    let keys = extras.keys.as_deref().filter(|_| job.has_extras);
+    live_job(out, job, if keys.is_some() { HAS_KEYS } else { 0 });
+    if job.has_extras {
         time_opt(out, extras.expires_at);
         text_opt(out, extras.unique_key.as_ref());
     }
+    if let Some(JobKeys { concurrency, fairness }) = keys {
+        text_opt(out, concurrency.as_ref());
+        text_opt(out, fairness.as_ref());
+    }
+}
+
+fn limit(out: &mut Vec<u8>, change: &LimitChange) {
+    let LimitChange { queue, key, value } = change;
+    out.push(match key {
+        LimitKey::Handed(_) => tag::LIMIT_HANDED,
+        LimitKey::Turn(_) => tag::LIMIT_TURN,
+        LimitKey::Now => tag::LIMIT_NOW,
+    });
+    u32(out, queue.0);
+    match key {
+        LimitKey::Handed(at) => u64(out, at.0),
+        LimitKey::Turn(key) => text_opt(out, key.as_ref()),
+        LimitKey::Now => {}
+    }
+    number_opt(out, *value);
 }
 
 fn put_lease(out: &mut Vec<u8>, lease: &LiveLease) {

@@ -6,7 +6,7 @@ use mainstay_core::{
     Error, JobId, QueueName,
     engine::change::{FinishedJob, LiveJob, Phase, PolicyId, QueueId},
     event::EventReply,
-    job::{FAILURES_KEPT, FailureRecord, JobBody, JobPolicy, JobRecord, Json},
+    job::{FAILURES_KEPT, FailureRecord, JobBody, JobKeys, JobPolicy, JobRecord, Json},
     op::Reply,
     time::Now,
 };
@@ -109,6 +109,7 @@ impl<'c> Jobs<'c> {
         let waiting_for = if live.job.phase == Phase::Blocked { self.waiting_for(live.job.id)? } else { 0 };
         Ok(Some(JobRecord {
             waiting_for,
+            keys: live.extras.job_keys(),
             expires_at: live.extras.expires_at,
             unique_key: live.extras.unique_key,
             token: lease.as_ref().map(|lease| lease.id.token),
@@ -127,6 +128,7 @@ impl<'c> Jobs<'c> {
         let Some(record) = self.record(&finished.job, now)? else { return Ok(None) };
         Ok(Some(JobRecord {
             state: finished.state,
+            keys: finished.extras.job_keys(),
             expires_at: finished.extras.expires_at,
             unique_key: finished.extras.unique_key,
             finished_at: Some(finished.finished_at),
@@ -154,6 +156,7 @@ impl<'c> Jobs<'c> {
             expires_at: None,
             unique_key: None,
             waiting_for: 0,
+            keys: JobKeys::default(),
             token: None,
             lease_expires_at: None,
             worker: None,

@@ -1,6 +1,7 @@
 //! The tables: where the journal's groups end up, a batch in a transaction.
 
 mod events;
+mod limits;
 mod locks;
 mod statements;
 mod write;
@@ -15,6 +16,7 @@ use crate::{
     fault::{Fault, Result, damaged_row, foreign_writer, read_error},
     row::bits,
 };
+pub(crate) use limits::{LIMIT, limit};
 use statements::Statements;
 
 /// The writing connection.

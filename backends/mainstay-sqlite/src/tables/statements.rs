@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::{events::EventStatements, locks::LockStatements};
+use super::{events::EventStatements, limits::Limits, locks::LockStatements};
 use crate::row::{FINISHED, JOB};
 
 pub(super) struct Statements<'c> {
@@ -43,13 +43,14 @@ pub(super) struct Statements<'c> {
     pub(super) audit_forgotten: Statement<'c>,
     pub(super) locks: LockStatements<'c>,
     pub(super) events: EventStatements<'c>,
+    pub(super) limits: Limits<'c>,
 }
 
 /// A piece of a lane.
 const RANGE: &str = "queue = ?1 AND lane = ?2 AND f BETWEEN ?3 AND ?4";
 /// One for each column of [`JOB`].
 const JOB_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-     ?23, ?24, ?25";
+     ?23, ?24, ?25, ?26, ?27";
 
 impl<'c> Statements<'c> {
     pub(super) fn prepare(conn: &'c Connection) -> rusqlite::Result<Statements<'c>> {
@@ -92,7 +93,7 @@ impl<'c> Statements<'c> {
             job_deleted: p("DELETE FROM job WHERE id = ?1")?,
             finished_put: p(&format!(
                 "INSERT INTO finished ({FINISHED}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
-                 ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)"
+                 ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
             ))?,
             finished_deleted: p("DELETE FROM finished WHERE queue = ?1 AND lane = ?2 AND f = ?3")?,
             body_put: p(
@@ -131,6 +132,7 @@ impl<'c> Statements<'c> {
             audit_forgotten: p("DELETE FROM audit WHERE number <= ?1")?,
             locks: LockStatements::prepare(conn)?,
             events: EventStatements::prepare(conn)?,
+            limits: Limits::prepare(conn)?,
         })
     }
 }

@@ -35,6 +35,7 @@ impl Statements<'_> {
         }
         self.bodies(batch)?;
         self.rest(batch)?;
+        self.limits.write(batch)?;
         if let Some(missing) = self.locks.write(&batch.locks)? {
             return Ok(Some(missing));
         }
@@ -84,7 +85,8 @@ impl Statements<'_> {
             return self.put_plain(job);
         }
         let (l, s) = (LeaseCells::new(lease.as_ref()), SettledCells::new(settled));
-        let Extras { expires_at, unique_key } = extras;
+        let Extras { expires_at, unique_key, keys } = extras;
+        let keys = keys.as_deref();
         let statement = if replaces { &mut self.job_replaced } else { &mut self.job_put };
         statement.execute(params![
             job.id.as_bytes(),
@@ -112,6 +114,8 @@ impl Statements<'_> {
             s.verb,
             s.state,
             s.run_at,
+            keys.and_then(|keys| keys.concurrency.as_deref()),
+            keys.and_then(|keys| keys.fairness.as_deref()),
         ])
     }
 
@@ -218,7 +222,7 @@ impl Statements<'_> {
 
     fn finish(&mut self, finished: &FinishedJob) -> Result<()> {
         let FinishedJob { key, job, extras, state, reason, finished_at, settled } = finished;
-        let s = SettledCells::new(settled);
+        let (s, keys) = (SettledCells::new(settled), extras.keys.as_deref());
         self.finished_put.execute(params![
             key.queue.0,
             key.lane as u8,
@@ -243,6 +247,8 @@ impl Statements<'_> {
             s.verb,
             s.state,
             s.run_at,
+            keys.and_then(|keys| keys.concurrency.as_deref()),
+            keys.and_then(|keys| keys.fairness.as_deref()),
         ])?;
         Ok(())
     }

@@ -361,7 +361,7 @@ impl<'c> Writer<'c> {
         } else {
             None
         };
-        let next = [due, tidy].into_iter().flatten().min()?;
+        let next = [due, self.engine.next_opening(), tidy].into_iter().flatten().min()?;
         Some(next.min(now.store.plus_ms(LOOK_AGAIN_MS)))
     }
 

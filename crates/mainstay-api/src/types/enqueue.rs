@@ -65,11 +65,13 @@ pub struct NewJob {
     /// At most one job of the queue with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique: Option<Unique>,
-    /// Bounds how many jobs with this key run at once.
+    /// Bounds how many jobs of the queue with this key run at once. 1 to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub concurrency_key: Option<String>,
-    /// Whose turn the job counts for in a queue with fairness.
+    /// Whose turn the job counts for in a queue with fairness. 1 to 256 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub fairness_key: Option<String>,
     /// Jobs to wait for, at most 10,000: the job is `blocked` until all of them have completed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -132,12 +134,6 @@ impl NewJob {
         }
         if given(f, "expires_at") && given(f, "expires_in_ms") {
             cx.conflict(at, "expires_at", "expires_in_ms");
-        }
-        if job.concurrency_key.is_some() {
-            cx.needs(&at.key("concurrency_key"), "concurrency_key");
-        }
-        if job.fairness_key.is_some() {
-            cx.needs(&at.key("fairness_key"), "fairness_key");
         }
         Some(job)
     }

@@ -40,6 +40,10 @@ pub struct QueueConfig {
     /// Whether keys take turns. Defaults to no.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fairness: Option<Fairness>,
+    /// A waiting job gains one step of priority for each so many milliseconds that it has been due. Defaults to no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub ageing_ms: Option<u64>,
     /// How many crashes end a job that does not say. Defaults to 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000_000))]
@@ -63,11 +67,12 @@ impl Strict for QueueConfig {
                 "key_concurrency",
                 "rate",
                 "fairness",
+                "ageing_ms",
                 "max_crashes",
                 "retention",
             ],
         )?;
-        let config = Self {
+        Some(Self {
             max_depth: f.optional(cx, at, "max_depth", int(1..=MAX_SAFE_INTEGER)),
             overflow: f.optional(cx, at, "overflow", one_of(Overflow::WORDS)),
             max_age_ms: f.optional(cx, at, "max_age_ms", some_span),
@@ -75,23 +80,10 @@ impl Strict for QueueConfig {
             key_concurrency: f.optional(cx, at, "key_concurrency", int(1..=1_000_000)),
             rate: f.optional(cx, at, "rate", Rate::read),
             fairness: f.optional(cx, at, "fairness", Fairness::read),
+            ageing_ms: f.optional(cx, at, "ageing_ms", some_span),
             max_crashes: f.optional(cx, at, "max_crashes", int(1..=1_000_000)),
             retention: f.optional(cx, at, "retention", Retention::read),
-        };
-        if config.concurrency.is_some() {
-            cx.needs(&at.key("concurrency"), "concurrency");
-        }
-        // 1 is what a queue without the feature does with keys that it does not take.
-        if config.key_concurrency.is_some_and(|bound| bound != 1) {
-            cx.needs(&at.key("key_concurrency"), "key_concurrency");
-        }
-        if config.rate.is_some() {
-            cx.needs(&at.key("rate"), "rate");
-        }
-        if config.fairness.is_some() {
-            cx.needs(&at.key("fairness"), "fairness");
-        }
-        Some(config)
+        })
     }
 }
 
@@ -136,7 +128,7 @@ impl Strict for Rate {
 pub struct Fairness {
     /// What is taken as the key.
     pub by: FairnessBy,
-    /// Keys with more or less than the usual share, which is 1.
+    /// Keys with more or less than the usual share, which is 1: 0.001 to 1000, in steps of 0.001.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(feature = "openapi", schema(required = false))]
     pub weights: BTreeMap<String, f64>,
@@ -173,7 +165,10 @@ fn weights(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<BTreeMap<
     }
     let mut all = BTreeMap::new();
     for (key, value) in members {
-        if let Some(weight) = decimal(0.001..=1000.0)(cx, &at.key(&key), value) {
+        let weight = decimal(0.001..=1000.0)(cx, &at.key(&key), value);
+        if !(1..=256).contains(&key.len()) {
+            cx.error(&at.key(&key), "must be named by a fairness key, 1 to 256 bytes");
+        } else if let Some(weight) = weight {
             all.insert(key.into_owned(), weight);
         }
     }

@@ -115,14 +115,20 @@ impl Engine {
         Ok(Reply::Count(ids.len() as u64))
     }
 
-    pub(super) fn put_queue(&mut self, name: &QueueName, config: QueueConfig) -> Reply {
+    pub(super) fn put_queue(&mut self, name: &QueueName, config: &QueueConfig) -> Result<Reply, Reason> {
+        if let Some((field, detail)) = config.wrong() {
+            return Err(Reason::Invalid { field, detail });
+        }
         let id = self.queue_or_create(name);
+        // A longer span begins with what the old one remembers, not with what nobody has tidied up.
+        self.forget_handed(id);
         self.change_queue(id, |queue| {
-            queue.config = config;
+            queue.configure(config.clone());
             queue.trim_at = [None; 3];
         });
+        self.drop_limits(id, Some(config));
         self.over_retention += 1; // it may be now; the next look tells
-        Reply::Done
+        Ok(Reply::Done)
     }
 
     pub(super) fn set_paused(&mut self, name: &QueueName, paused: bool) -> Result<Reply, Reason> {
@@ -144,6 +150,7 @@ impl Engine {
         for key in keys {
             self.set_unique(id, &key, None);
         }
+        self.drop_limits(id, None);
         self.change_queue(id, |queue| queue.dropped = true);
         self.queue_names.remove(name);
         self.dropped.push(id);
@@ -191,7 +198,7 @@ impl Engine {
 
     fn change_queue(&mut self, id: QueueId, change: impl FnOnce(&mut super::Queue)) {
         let queue = self.queue_mut(id);
-        let before = Undo::Queue(id, queue.config, queue.paused, queue.dropped);
+        let before = Undo::Queue(id, queue.config.clone(), queue.paused, queue.dropped);
         change(queue);
         let was_dirty = std::mem::replace(&mut queue.dirty, true);
         if !was_dirty {

@@ -1,8 +1,8 @@
 //! What a commit changed, as plain data: a journal writes these blindly by primary key, in order.
 //!
 //! The tables they speak of are `queue`, `policy`, `job` (unfinished jobs), `finished` (ordered for retention),
-//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `edge` and `ended` (who waits for whom),
-//! `keyed`, `access_token`, `audit`, and those of [`super::locks::change`] and of [`EventChange`].
+//! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `limits`, `edge` and `ended` (who waits for
+//! whom), `keyed`, `access_token`, `audit`, and those of [`super::locks::change`] and of [`EventChange`].
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     after::AfterFailure,
     error::Error,
     id::JobId,
-    job::{DeadReason, FailureRecord, JobBody, JobPolicy, JobState, Json, Verb},
+    job::{DeadReason, FailureRecord, JobBody, JobKeys, JobPolicy, JobState, Json, Verb},
     lease::LeaseId,
     name::{Name, QueueName, WorkerName},
     op::{IdempotencyKey, Reply},
@@ -104,6 +104,15 @@ pub struct Extras {
     pub expires_at: Option<Timestamp>,
     /// The key it is unique by.
     pub unique_key: Option<Arc<str>>,
+    /// What it is counted by when it is handed out; jobs of the same keys share them.
+    pub keys: Option<Arc<JobKeys>>,
+}
+
+impl Extras {
+    /// What it is counted by when it is handed out.
+    pub fn job_keys(&self) -> JobKeys {
+        self.keys.as_deref().cloned().unwrap_or_default()
+    }
 }
 
 /// The lease of a running job.
@@ -255,6 +264,28 @@ pub enum AfterChange {
     },
 }
 
+/// What a queue remembers of what it has handed out: the second part of the key of a `limits` row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LimitKey {
+    /// Hand-outs that count for the rate until `per_ms` after this instant.
+    Handed(StoreTime),
+    /// When the next turn of a fairness key begins, in the queue's virtual time; `None`: of the jobs without one.
+    Turn(Option<Arc<str>>),
+    /// The queue's virtual time: when the last turn began.
+    Now,
+}
+
+/// Upsert of a `limits` row; without a value it goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitChange {
+    /// Key, first part.
+    pub queue: QueueId,
+    /// Key, second part.
+    pub key: LimitKey,
+    /// The number that is remembered.
+    pub value: Option<u64>,
+}
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
@@ -360,6 +391,8 @@ pub enum Change {
     },
     /// Who waits for whom.
     After(AfterChange),
+    /// What a queue with a rate or fairness remembers.
+    Limit(LimitChange),
     /// A commit was answered under an idempotency key.
     Keyed {
         /// Key: grows by one.

@@ -15,6 +15,16 @@ use crate::{
 /// A claim turns at most this many expired jobs into dead letters before it answers with what it has.
 const EXPIRED_PER_CLAIM: u32 = 1_000;
 
+/// A claim that is being answered.
+struct Hand<'c> {
+    claim: &'c Claim,
+    entropy: u64,
+    grants: Vec<Grant>,
+    bytes: u64,
+    /// Jobs met that had expired.
+    expired: u32,
+}
+
 impl Engine {
     pub(super) fn claim(
         &mut self,
@@ -26,36 +36,56 @@ impl Engine {
             let field = if claim.max == 0 { "max" } else { "lease_ms" };
             return Err(Reason::Invalid { field, detail: "is at least 1".into() }.into());
         }
-        let mut grants = Vec::new();
-        let mut bytes = 0;
-        let mut expired = 0;
-        'queues: for name in &claim.queues {
+        let mut hand = Hand { claim, entropy, grants: Vec::new(), bytes: 0, expired: 0 };
+        for name in &claim.queues {
             let Some(&queue) = self.queue_names.get(name) else { continue };
             if self.queue_ref(queue).paused {
                 continue;
             }
             self.advance(queue);
-            while let Some(id) = self.queue_ref(queue).first_due() {
-                if (grants.len() as u64) >= u64::from(claim.max) {
-                    break 'queues;
-                }
-                let Some(job) = self.jobs.get(id).copied() else { break };
-                if self.has_expired(&job) {
-                    self.finish(id, JobState::Dead, Some(DeadReason::Expired), None, archive)?;
-                    expired += 1;
-                    if expired == EXPIRED_PER_CLAIM {
-                        break 'queues;
-                    }
-                    continue;
-                }
-                bytes += u64::from(job.size);
-                if bytes > claim.max_bytes && !grants.is_empty() {
-                    break 'queues;
-                }
-                grants.push(self.grant(queue, job, claim, entropy));
+            let before = hand.grants.len();
+            let goes_on = self.claim_from(queue, &mut hand, archive);
+            // Also after trouble: what was granted may stand.
+            self.note_handed(queue, (hand.grants.len() - before) as u64);
+            if !goes_on? {
+                break;
             }
         }
-        Ok(Reply::Claimed(grants))
+        Ok(Reply::Claimed(hand.grants))
+    }
+
+    /// Hands out jobs of one queue; `false`: the claim has all it may have.
+    fn claim_from(
+        &mut self,
+        queue: QueueId,
+        hand: &mut Hand<'_>,
+        archive: &mut dyn Archive,
+    ) -> Result<bool, Refusal> {
+        let (mut room, _) = self.queue_ref(queue).room(self.now.store);
+        while room > 0
+            && let Some(id) = self.queue_ref(queue).first_due()
+        {
+            if (hand.grants.len() as u64) >= u64::from(hand.claim.max) {
+                return Ok(false);
+            }
+            let Some(job) = self.jobs.get(id).copied() else { break };
+            if self.has_expired(&job) {
+                self.finish(id, JobState::Dead, Some(DeadReason::Expired), None, archive)?;
+                hand.expired += 1;
+                if hand.expired == EXPIRED_PER_CLAIM {
+                    return Ok(false);
+                }
+                continue;
+            }
+            hand.bytes += u64::from(job.size);
+            if hand.bytes > hand.claim.max_bytes && !hand.grants.is_empty() {
+                return Ok(false);
+            }
+            let grant = self.grant(queue, job, hand.claim, hand.entropy);
+            hand.grants.push(grant);
+            room -= 1;
+        }
+        Ok(true)
     }
 
     fn has_expired(&self, job: &LiveJob) -> bool {
@@ -92,8 +122,10 @@ impl Engine {
             expires_at: self.now.wall_at(lease.until),
             body: None,
         };
+        self.pass_turn(queue, &job);
         self.set_leases(job.id, Some(leases));
         self.set_job(job.id, Some(job));
+        self.settle_turns(queue);
         self.changes.push(Change::JobUpdated { job, lease: Some(lease), settled });
         grant
     }

@@ -14,7 +14,7 @@ use crate::{
     id::JobId,
     job::{JobBody, JobState, NewJob, Unique},
     op::{Enqueued, Reason, Reply},
-    queue::Overflow,
+    queue::{Overflow, QueueConfig},
     time::Timestamp,
 };
 
@@ -30,6 +30,7 @@ impl Engine {
             let detail = "is a number from 0 to 9".into();
             return Err(Reason::Invalid { field: "priority", detail }.into());
         }
+        Engine::check_keys(&new.keys)?;
         // A made id is new, but for one that was handed over twice. The unfinished are looked through for nothing, and
         // one above all that have finished cannot be among them.
         let may_be_known =
@@ -61,6 +62,7 @@ impl Engine {
         let extras = Extras {
             expires_at: new.expires.map(|when| when.from(wall)),
             unique_key: new.unique.as_ref().map(|unique| unique.key.clone()),
+            keys: self.shared_keys(queue, new.keys.clone()),
         };
         self.counters.n += 1;
         let job = LiveJob {
@@ -172,8 +174,8 @@ impl Engine {
 
     /// Whether jobs had to go for it.
     fn make_room(&mut self, id: QueueId, archive: &mut dyn Archive) -> Result<bool, Refusal> {
-        let config = self.queue_ref(id).config;
-        if let Some(max_age_ms) = config.max_age_ms {
+        let QueueConfig { max_depth, max_age_ms, overflow, .. } = self.queue_ref(id).config;
+        if let Some(max_age_ms) = max_age_ms {
             self.advance(id);
             let queue = self.queue_ref(id);
             let age = queue.oldest_available_age_ms(self.now.wall);
@@ -181,10 +183,10 @@ impl Engine {
                 return Err(Reason::QueueBehind { queue: queue.name.clone(), age_ms, max_age_ms }.into());
             }
         }
-        let Some(max_depth) = config.max_depth else { return Ok(false) };
+        let Some(max_depth) = max_depth else { return Ok(false) };
         let mut dropped = false;
         while self.queue_ref(id).depth() >= max_depth {
-            let oldest = match config.overflow {
+            let oldest = match overflow {
                 Overflow::DropOldest => self.queue_ref(id).oldest(),
                 Overflow::Reject => None,
             };

@@ -1,5 +1,5 @@
-//! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, jobs,
-//! edges and ends, unique keys, kept answers, access tokens, locks, events (see [`Engine::load_last_seq`]), and
+//! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, limits,
+//! jobs, edges and ends, unique keys, kept answers, access tokens, locks, events (see [`Engine::load_last_seq`]), and
 //! [`Engine::finish_load`] at the end.
 
 use std::sync::Arc;
@@ -74,11 +74,13 @@ impl Engine {
     pub fn load_job(
         &mut self,
         job: LiveJob,
-        extras: Extras,
+        mut extras: Extras,
         lease: Option<LiveLease>,
         settled: Option<SettledLease>,
     ) {
         if job.has_extras {
+            extras.keys =
+                extras.keys.and_then(|keys| self.shared_keys(job.queue, Arc::unwrap_or_clone(keys)));
             self.extras.insert(job.id, extras);
         }
         if lease.is_some() || settled.is_some() {

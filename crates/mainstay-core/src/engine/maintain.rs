@@ -86,6 +86,11 @@ impl Engine {
         }
         left -= self.lapse_locks(left);
         left -= self.forget_keyed(left);
+        for at in 0..self.queues.len() {
+            if left > 0 && self.queues[at].is_some() {
+                left -= self.forget_turns(QueueId(at as u32), left as usize) as u32;
+            }
+        }
         left = self.maintain_events(left, archive, &mut done)?;
         self.edges.share = left;
         self.trim(left, archive, &mut done)?;

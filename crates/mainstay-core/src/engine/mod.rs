@@ -22,6 +22,7 @@ mod events;
 mod finished;
 mod jobs;
 mod keyed;
+mod limits;
 mod load;
 pub mod locks;
 mod maintain;
@@ -101,6 +102,8 @@ pub struct Engine {
     unique_ends: BTreeSet<(Timestamp, QueueId, Arc<str>)>,
     /// When the next job of a queue becomes due.
     due_timers: BTreeSet<(Timestamp, QueueId)>,
+    /// When the rate of a queue lets more through.
+    openings: BTreeSet<(StoreTime, QueueId)>,
     /// Where retention looks next.
     trim_next: usize,
     /// Finished jobs above their queue's count since retention last looked.
@@ -233,7 +236,7 @@ impl Engine {
             Op::RequeueDead { queue, ids } => self.requeue_dead(queue, ids, archive),
             Op::DeleteDead { queue, ids } => self.delete_dead(queue, ids, archive),
             Op::Purge { queue, limit } => Ok(self.purge(queue, *limit)?),
-            Op::PutQueue { queue, config } => Ok(self.put_queue(queue, *config)),
+            Op::PutQueue { queue, config } => Ok(self.put_queue(queue, config)?),
             Op::SetPaused { queue, paused } => Ok(self.set_paused(queue, *paused)?),
             Op::DeleteQueue { queue } => Ok(self.delete_queue(queue)?),
             Op::PutAccessToken(token) => Ok(self.put_access_token(token)?),
@@ -283,7 +286,13 @@ impl Engine {
             if let Some(queue) = self.queues[id.0 as usize].as_mut() {
                 queue.dirty = false;
                 if !queue.dropped {
-                    tell(&queue.name, queue.claimable());
+                    let (claimable, opens) = queue.claimable(self.now.store);
+                    if let Some(at) = queue.opens {
+                        self.openings.remove(&(at, id));
+                    }
+                    queue.opens = opens;
+                    self.openings.extend(opens.map(|at| (at, id)));
+                    tell(&queue.name, claimable);
                 }
             }
         }
@@ -301,6 +310,7 @@ impl Engine {
             }
         }
         self.tick_events();
+        self.open_rates();
     }
 
     /// When [`Engine::tick`] will next find something due, on the wall clock.
@@ -458,10 +468,12 @@ impl Engine {
             let Some(job) = job else { continue };
             let queue = self.queues[job.queue.0 as usize].as_mut().expect("a queue outlives its jobs");
             let was_dirty = queue.dirty;
+            let extras = if job.has_extras { self.extras.get(&id) } else { None };
+            let keys = extras.and_then(|extras| extras.keys.as_ref());
             if comes {
-                queue.index(job)
+                queue.index(job, keys)
             } else {
-                queue.unindex(job)
+                queue.unindex(job, keys)
             }
             if queue.dirty && !was_dirty {
                 self.dirty.push(job.queue);
@@ -578,8 +590,13 @@ impl Engine {
 
     fn changed_queue(&mut self, id: QueueId) {
         let Queue { name, config, paused, dropped, .. } = self.queue_ref(id);
-        let change =
-            Change::Queue { id, name: name.clone(), config: *config, paused: *paused, dropped: *dropped };
+        let change = Change::Queue {
+            id,
+            name: name.clone(),
+            config: config.clone(),
+            paused: *paused,
+            dropped: *dropped,
+        };
         self.changes.push(change);
     }
 

@@ -1,18 +1,22 @@
-//! A queue in RAM: the order of its waiting jobs, and its counts.
+//! A queue in RAM: the order of its waiting jobs, and its counts. Jobs with keys stand in its [`Lines`].
 
 use std::{collections::BTreeSet, ops::Bound, sync::Arc};
 
 use hashbrown::HashMap;
 
-use super::change::{Lane, LiveJob, Phase, QueueId};
+use super::{
+    change::{Lane, LiveJob, Phase, QueueId},
+    limits::{Lines, Window, rank},
+};
 use crate::{
     id::JobId,
+    job::JobKeys,
     name::QueueName,
     queue::{Depth, QueueConfig, QueueRecord},
-    time::Timestamp,
+    time::{StoreTime, Timestamp},
 };
 
-const PRIORITIES: usize = 10;
+pub(super) const PRIORITIES: usize = 10;
 
 /// Who holds a unique key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +44,13 @@ pub(super) struct Queue {
     pub dirty: bool,
     /// The timer that is set for the next job to become due.
     pub armed: Option<Timestamp>,
-    /// Waiting jobs by priority, in the order of hand-out. A job becomes due by time alone: nothing moves.
+    /// The timer that is set for its rate.
+    pub opens: Option<StoreTime>,
+    /// Waiting jobs with keys.
+    pub lines: Lines,
+    /// What it has handed out lately, for its rate.
+    pub handed: Window,
+    /// Waiting jobs without keys by priority, in the order of hand-out. A job becomes due by time alone: nothing moves.
     waiting: [BTreeSet<(Timestamp, JobId)>; PRIORITIES],
     /// Up to here, jobs have been counted as due: the wall clock when it was last looked at, or earlier.
     due_until: Timestamp,
@@ -55,6 +65,9 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(id: QueueId, name: QueueName, config: QueueConfig) -> Queue {
+        let due_until = Timestamp(i64::MIN);
+        let mut lines = Lines::default();
+        lines.configure(&config, due_until);
         Queue {
             id,
             name,
@@ -67,8 +80,11 @@ impl Queue {
             trim_at: [None; 3],
             dirty: false,
             armed: None,
+            opens: None,
+            lines,
+            handed: Window::default(),
             waiting: Default::default(),
-            due_until: Timestamp(i64::MIN),
+            due_until,
             due: 0,
             due_retrying: 0,
             total: 0,
@@ -78,25 +94,60 @@ impl Queue {
         }
     }
 
-    pub(super) fn index(&mut self, job: &LiveJob) {
-        match job.phase {
-            Phase::Waiting => {
-                self.waiting[usize::from(job.priority)].insert((job.run_at, job.id));
-                self.count_waiting(job, 1);
-            }
-            Phase::Running => self.running += 1,
-            Phase::Blocked => drop(self.blocked.insert(job.id)),
+    /// Replaces its configuration. The order of jobs with keys may be another then: costs a step for each line.
+    pub(super) fn configure(&mut self, config: QueueConfig) {
+        let of_lines = |config: &QueueConfig| (config.key_concurrency, config.ageing_ms);
+        let same = of_lines(&config) == of_lines(&self.config) && config.fairness == self.config.fairness;
+        self.config = config;
+        if !same {
+            self.lines.configure(&self.config, self.due_until);
+            self.lines.set_plain(self.plain_due() > 0);
         }
     }
 
-    pub(super) fn unindex(&mut self, job: &LiveJob) {
-        match job.phase {
-            Phase::Waiting => {
+    pub(super) fn index(&mut self, job: &LiveJob, keys: Option<&Arc<JobKeys>>) {
+        match (job.phase, keys) {
+            (Phase::Waiting, None) => {
+                self.waiting[usize::from(job.priority)].insert((job.run_at, job.id));
+                self.count_waiting(job, 1);
+            }
+            (Phase::Waiting, Some(keys)) => {
+                self.lines.insert(keys, job, self.due_until);
+                self.count_waiting(job, 1);
+            }
+            (Phase::Running, keys) => {
+                self.running += 1;
+                self.count_place(keys, true);
+            }
+            (Phase::Blocked, _) => drop(self.blocked.insert(job.id)),
+        }
+    }
+
+    pub(super) fn unindex(&mut self, job: &LiveJob, keys: Option<&Arc<JobKeys>>) {
+        match (job.phase, keys) {
+            (Phase::Waiting, None) => {
                 self.waiting[usize::from(job.priority)].remove(&(job.run_at, job.id));
                 self.count_waiting(job, -1);
             }
-            Phase::Running => self.running -= 1,
-            Phase::Blocked => drop(self.blocked.remove(&job.id)),
+            (Phase::Waiting, Some(keys)) => {
+                self.lines.remove(keys, job, self.due_until);
+                self.count_waiting(job, -1);
+            }
+            (Phase::Running, keys) => {
+                self.running -= 1;
+                self.count_place(keys, false);
+            }
+            (Phase::Blocked, _) => drop(self.blocked.remove(&job.id)),
+        }
+    }
+
+    /// A place is taken or comes free: of the queue, or of the job's key.
+    fn count_place(&mut self, keys: Option<&Arc<JobKeys>>, taken: bool) {
+        if let Some(keys) = keys {
+            self.lines.run(keys, taken, self.due_until);
+        }
+        if keys.is_some() || self.config.concurrency.is_some() {
+            self.dirty = true;
         }
     }
 
@@ -114,6 +165,7 @@ impl Queue {
             }
         }
         self.dirty = true;
+        self.lines.set_plain(self.plain_due() > 0);
     }
 
     /// Counts what has become due by `wall`. Each job passes here once.
@@ -133,8 +185,14 @@ impl Queue {
                     }
                 }
             }
+            let retrying = self.retrying > 0;
+            let (due, retrying) = self.lines.advance(self.due_until, wall, |id| retrying && is_retrying(id));
+            self.due += due;
+            self.due_retrying += retrying;
+            self.dirty |= due > 0;
         }
         self.due_until = wall;
+        self.lines.set_plain(self.plain_due() > 0);
     }
 
     /// Takes back what was counted as due after `wall`, which was stepped back. Else every delay would be over at
@@ -154,27 +212,39 @@ impl Queue {
                 }
             }
         }
+        let retrying = self.retrying > 0;
+        let (due, retrying) = self.lines.retreat(self.due_until, wall, |id| retrying && is_retrying(id));
+        self.due -= due;
+        self.due_retrying -= retrying;
+        self.dirty |= due > 0;
         self.due_until = wall;
+        self.lines.set_plain(self.plain_due() > 0);
     }
 
-    /// The next job to hand out, of those counted as due.
+    /// The next job to hand out, of those counted as due whose key has a place free.
     pub(super) fn first_due(&self) -> Option<JobId> {
         if self.due == 0 {
             return None;
         }
-        let heads = self.waiting.iter().filter_map(|set| set.first());
-        heads.filter(|(run_at, _)| *run_at <= self.due_until).map(|(_, id)| *id).next()
+        let ageing_ms = self.config.ageing_ms;
+        let heads =
+            self.waiting.iter().zip(0..).filter_map(|(set, priority)| Some((priority, *set.first()?)));
+        let mut heads = heads
+            .filter(|(_, (run_at, _))| *run_at <= self.due_until)
+            .map(|(priority, head)| rank(ageing_ms, priority, head));
+        // Without ageing, the first of the lowest number comes before all others.
+        let plain = if ageing_ms.is_none() { heads.next() } else { heads.min() };
+        self.lines.first(plain)
     }
 
     /// The job that has been due, or will be due, first, whatever its priority; else the oldest that waits for others.
     pub(super) fn oldest(&self) -> Option<JobId> {
-        let waiting = self.waiting.iter().filter_map(|set| set.first()).min().map(|(_, id)| *id);
-        waiting.or_else(|| self.blocked.first().copied())
+        self.heads().min().map(|(_, id)| id).or_else(|| self.blocked.first().copied())
     }
 
     /// How long the oldest available job has been available, in milliseconds.
     pub(super) fn oldest_available_age_ms(&self, wall: Timestamp) -> Option<u64> {
-        let oldest = self.waiting.iter().filter_map(|set| set.first()).map(|(run_at, _)| *run_at).min();
+        let oldest = self.heads().map(|(run_at, _)| run_at).min();
         oldest.filter(|run_at| *run_at <= self.due_until).map(|run_at| wall.ms_since(run_at))
     }
 
@@ -190,6 +260,10 @@ impl Queue {
         depth.max(age)
     }
 
+    fn heads(&self) -> impl Iterator<Item = (Timestamp, JobId)> {
+        self.waiting.iter().filter_map(|set| set.first().copied()).chain(self.lines.oldest())
+    }
+
     /// When the next job becomes due that is not counted as due yet.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         if self.total == self.due {
@@ -200,6 +274,7 @@ impl Queue {
             .iter()
             .filter_map(|set| set.range((from, Bound::Unbounded)).next())
             .map(|(run_at, _)| *run_at)
+            .chain(self.lines.next_due())
             .min()
     }
 
@@ -207,9 +282,27 @@ impl Queue {
         job.run_at <= self.due_until
     }
 
-    /// How many could be claimed now.
-    pub(super) fn claimable(&self) -> u64 {
-        if self.paused { 0 } else { self.due }
+    /// Due jobs without keys.
+    fn plain_due(&self) -> u64 {
+        self.due - self.lines.due()
+    }
+
+    /// How many could be claimed now, as far as keys are concerned.
+    pub(super) fn runnable(&self) -> u64 {
+        self.plain_due() + self.lines.runnable()
+    }
+
+    pub(super) fn running(&self) -> u64 {
+        self.running
+    }
+
+    /// How many could be claimed now, and when that changes by time alone because its rate allows more.
+    pub(super) fn claimable(&self, now: StoreTime) -> (u64, Option<StoreTime>) {
+        if self.paused {
+            return (0, None);
+        }
+        let (room, opens) = self.room(now);
+        (room.min(self.runnable()), opens)
     }
 
     /// What `max_depth` counts.
@@ -223,8 +316,8 @@ impl Queue {
 
     /// Ids of up to `limit` jobs that wait, for their turn or for others, in no order that matters.
     pub(super) fn some_waiting(&self, limit: usize) -> Vec<JobId> {
-        let waiting = self.waiting.iter().flatten().map(|(_, id)| *id);
-        waiting.chain(self.blocked.iter().copied()).take(limit).collect()
+        let plain = self.waiting.iter().flatten().map(|(_, id)| *id);
+        plain.chain(self.lines.jobs()).chain(self.blocked.iter().copied()).take(limit).collect()
     }
 
     pub(super) fn record(&self, wall: Timestamp) -> QueueRecord {
@@ -242,7 +335,7 @@ impl Queue {
                 dead: self.lanes[Lane::Dead as usize],
             },
             oldest_available_age_ms: self.oldest_available_age_ms(wall),
-            config: self.config,
+            config: self.config.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Engine, Leases,
-    change::{Ending, Extras, Lane, LiveJob, QueueId},
+    change::{Ending, Extras, Lane, LimitKey, LiveJob, QueueId},
     events::EventUndo,
     keyed::Answer,
     locks::LockUndo,
@@ -34,6 +34,7 @@ pub(super) enum Undo {
     /// Whether it was there.
     Ended(JobId, Ending, bool),
     Event(EventUndo),
+    Limit(QueueId, LimitKey, Option<u64>),
 }
 
 impl Engine {
@@ -59,7 +60,8 @@ impl Engine {
                 Undo::Queue(id, config, paused, dropped) => {
                     let queue = self.queue_mut(id);
                     let was_dropped = queue.dropped;
-                    (queue.config, queue.paused, queue.dropped) = (config, paused, dropped);
+                    queue.configure(config);
+                    (queue.paused, queue.dropped) = (paused, dropped);
                     (queue.dirty, queue.trim_at) = (true, [None; 3]);
                     let name = queue.name.clone();
                     if was_dropped && !dropped {
@@ -78,6 +80,7 @@ impl Engine {
                 Undo::KeyedForgotten(answer) => self.keyed.put_back(answer),
                 Undo::Edge(waiter, on, before) => drop(self.edges.swap(waiter, on, before)),
                 Undo::Ended(id, how, was) => drop(self.edges.swap_ended(id, how, was)),
+                Undo::Limit(queue, key, before) => drop(self.queue_mut(queue).swap_limit(&key, before)),
                 Undo::Access(name, before) => match before {
                     Some(token) => drop(self.access.insert(name, token)),
                     None => drop(self.access.remove(&name)),

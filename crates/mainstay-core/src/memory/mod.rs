@@ -93,7 +93,8 @@ impl MemoryStore {
         let engine = &inner.engine;
         let on_wall = [engine.next_due(), engine.next_expiry()].into_iter().flatten().min();
         let on_wall = on_wall.map(|at| now.store.plus_ms(at.ms_since(now.wall)));
-        let next = [on_wall, engine.next_lease_end(), engine.next_retry()].into_iter().flatten().min();
+        let on_store = [engine.next_lease_end(), engine.next_retry(), engine.next_opening()];
+        let next = on_store.into_iter().chain([on_wall]).flatten().min();
         Ok(next.unwrap_or(StoreTime(u64::MAX)).min(now.store.plus_ms(LOOK_AGAIN_MS)))
     }
 

@@ -17,7 +17,7 @@ use crate::{
     },
     error::Error,
     id::JobId,
-    job::{FAILURES_KEPT, FailureRecord, JobBody, JobRecord, Json},
+    job::{FAILURES_KEPT, FailureRecord, JobBody, JobKeys, JobRecord, Json},
     time::Now,
 };
 
@@ -74,6 +74,7 @@ impl Tables {
             | Change::Unique { .. }
             | Change::UniqueRemoved { .. }
             | Change::After(_)
+            | Change::Limit(_)
             | Change::Keyed { .. }
             | Change::KeyedForgotten { .. }
             | Change::AccessToken(_)
@@ -100,6 +101,7 @@ impl Tables {
             let live = lease.filter(|lease| lease.until > now.store);
             return Some(JobRecord {
                 expires_at: extras.expires_at,
+                keys: extras.job_keys(),
                 unique_key: extras.unique_key,
                 waiting_for: engine.waiting_for(id),
                 token: live.as_ref().map(|lease| lease.id.token),
@@ -113,6 +115,7 @@ impl Tables {
             state: finished.state,
             expires_at: finished.extras.expires_at,
             unique_key: finished.extras.unique_key.clone(),
+            keys: finished.extras.job_keys(),
             finished_at: Some(finished.finished_at),
             reason: finished.reason,
             ..self.record(engine, &finished.job, now)?
@@ -137,6 +140,7 @@ impl Tables {
             expires_at: None,
             unique_key: None,
             waiting_for: 0,
+            keys: JobKeys::default(),
             token: None,
             lease_expires_at: None,
             worker: None,

@@ -249,6 +249,54 @@ macro_rules! __seam_cases {
                 a_wait_ends_when_its_time_is_up
                 waiting_takes_nothing
             }
+            places {
+                no_more_jobs_of_a_queue_run_than_it_has_places
+                a_key_has_one_place_unless_its_queue_says_otherwise
+                jobs_of_other_keys_pass_a_busy_one
+                within_a_key_jobs_keep_their_order
+                a_key_is_a_word_of_its_queue_alone
+                a_place_comes_free_exactly_once_however_its_job_ends
+                a_stale_worker_frees_no_place
+                all_workers_share_the_places_of_a_queue
+                a_job_that_waits_for_its_back_off_does_not_hold_its_key
+                a_job_that_is_not_due_does_not_hold_its_key
+                a_lower_bound_hands_out_nothing_until_enough_have_ended
+                a_place_that_comes_free_wakes_one_waiter
+                more_places_wake_as_many_waiters
+                a_deleted_or_cancelled_job_makes_way_for_the_next_of_its_key
+                an_expired_job_of_a_key_is_never_handed_out
+                jobs_with_keys_are_counted_purged_and_dropped_like_others
+                a_refused_commit_gives_its_places_back
+                the_keys_of_a_job_are_shown
+                keys_and_limits_out_of_bounds_are_refused_by_name
+                many_busy_keys_hide_nothing
+            }
+            rates {
+                a_queue_hands_out_no_more_than_its_rate
+                no_span_sees_more_than_the_rate_wherever_it_begins
+                a_waiter_is_woken_when_the_rate_allows_more
+                a_job_that_was_given_back_has_counted
+                another_queue_of_the_claim_goes_on
+                a_new_rate_counts_what_was_handed_out_under_the_old
+                a_refused_commit_uses_no_rate
+                a_step_of_the_wall_clock_changes_no_rate
+            }
+            turns {
+                a_small_tenant_is_not_starved_by_a_large_one
+                tenants_take_turns
+                shares_are_by_weight
+                within_a_tenant_the_order_is_that_of_the_queue
+                jobs_without_a_key_take_turns_as_one
+                a_tenant_that_paused_does_not_catch_up
+                a_tenant_with_one_job_at_a_time_gets_its_share_and_no_more
+                fairness_may_come_and_go_with_a_backlog
+                a_tenant_whose_keys_are_busy_does_not_hold_others_up
+                fairness_places_rates_and_time_hold_together
+                a_refused_commit_takes_no_turn
+                a_low_priority_is_not_starved_where_jobs_age
+                without_ageing_a_priority_is_absolute
+                the_limits_of_a_queue_are_shown
+            }
             access {
                 access_tokens_are_kept_and_listed_by_name
                 the_name_of_an_access_token_is_taken_once
@@ -510,6 +558,12 @@ macro_rules! __durable_cases {
                 a_group_reads_what_was_published_before_a_restart
                 keys_are_parked_again_after_a_restart
                 retention_of_topics_goes_on_after_a_restart
+            }
+            limits_restart {
+                places_are_taken_over_a_restart
+                a_rate_counts_over_a_restart
+                turns_go_on_after_a_restart
+                keys_survive_a_restart
             }
         }
     };

@@ -49,8 +49,9 @@ pub(super) async fn the_configuration_is_replaced_as_a_whole(w: &mut World) {
         overflow: Overflow::DropOldest,
         max_crashes: Some(9),
         retention: Retention { completed_ms: 1, completed_count: 2, dead_ms: 3 },
+        ..QueueConfig::default()
     };
-    w.configure("q", config).await;
+    w.configure("q", config.clone()).await;
     assert_eq!(w.queue("q").await.config, config);
     w.configure("q", QueueConfig { max_crashes: Some(1), ..QueueConfig::default() }).await;
     let expected = QueueConfig { max_crashes: Some(1), ..QueueConfig::default() };

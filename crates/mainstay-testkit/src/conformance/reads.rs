@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mainstay_core::{
     Store,
     clock::Clock,
-    job::{JobBody, JobRecord, JobState, NewJob, When},
+    job::{JobBody, JobKeys, JobRecord, JobState, NewJob, When},
     op::Op,
 };
 
@@ -15,11 +15,13 @@ pub(super) async fn a_job_is_shown_as_it_was_enqueued(w: &mut World) {
     let tags = vec!["b".into(), "a".into()];
     let meta = Some(r#"{"z":1, "a":2}"#.into());
     let body = Arc::new(JobBody { tags, meta, ..JobBody::new("mail", "[1,  2.50]") });
+    let keys = JobKeys { concurrency: Some("c".into()), fairness: Some("f".into()) };
     let job = NewJob {
         body: body.clone(),
         priority: 7,
         run_at: Some(When::In(500)),
         expires: Some(When::In(9_000)),
+        keys: keys.clone(),
         ..w.job_with("q", |policy| {
             policy.max_attempts = 4;
             policy.max_crashes = Some(2);
@@ -46,6 +48,7 @@ pub(super) async fn a_job_is_shown_as_it_was_enqueued(w: &mut World) {
         expires_at: Some(now.plus_ms(9_000)),
         unique_key: None,
         waiting_for: 0,
+        keys,
         token: None,
         lease_expires_at: None,
         worker: None,

@@ -1,16 +1,19 @@
 //! Who appears in a sequence, and what its steps mean in terms of them: the same words for both sides, but for the
 //! leases, of which each side has its own.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mainstay_core::{
     JobId, LeaseId, QueueName, Timestamp, Token,
     access::{AccessToken, AuditRecord},
     after::After,
     id::JobIds,
-    job::{Backoff, JobBody, JobFailure, JobPolicy, NewJob, Outcome, Retry, Unique, When},
+    job::{Backoff, JobBody, JobFailure, JobKeys, JobPolicy, NewJob, Outcome, Retry, Unique, When},
     op::{Claim, Commit, IdempotencyKey, Op, Require, Settle},
-    queue::{Overflow, QueueConfig, Retention},
+    queue::{Fairness, Overflow, QueueConfig, Rate, Retention},
     rules::mix,
     store::{DeadFilter, JobFilter, Query},
 };
@@ -191,6 +194,10 @@ impl Cast {
             unique: work.unique.map(|(key, for_ms)| Unique { key: format!("u{key}").into(), for_ms }),
             after,
             after_failure: work.after_failure,
+            keys: JobKeys {
+                concurrency: work.concurrency_key.map(|key| format!("c{key}").into()),
+                fairness: work.fairness_key.map(|key| format!("f{key}").into()),
+            },
         }
     }
 
@@ -258,6 +265,15 @@ fn queue_config(config: Config) -> QueueConfig {
             completed_count: config.completed_count,
             dead_ms: config.dead_ms,
         },
+        concurrency: config.limits.concurrency,
+        key_concurrency: config.limits.key_concurrency,
+        rate: config.limits.rate.map(|(per_ms, count)| Rate { per_ms, count }),
+        fairness: config.limits.fairness.map(|weighted| {
+            let weights = [("f0".into(), 3_000), ("f1".into(), 700)];
+            let weights: BTreeMap<_, _> = weights.into_iter().filter(|_| weighted).collect();
+            Fairness { weights: weights.into() }
+        }),
+        ageing_ms: config.limits.ageing_ms,
     }
 }
 

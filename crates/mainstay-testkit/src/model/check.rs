@@ -7,7 +7,6 @@ use mainstay_core::{
     after::AfterFailure,
     job::{JobRecord, JobState},
     lock::LockRecord,
-    op::{Claim, Reply},
     queue::{Depth, QueueRecord},
     store::{JobFilter, Query, Record},
 };
@@ -123,40 +122,4 @@ fn counts_are_right(view: &View, queue: &QueueRecord) -> Outcomes {
         return Err(format!("queue {}'s oldest job is {age:?} ms old, not {shown:?}", queue.name));
     }
     Ok(())
-}
-
-/// A claim takes exactly what the lists before it said was runnable, in the order of the contract.
-pub(super) fn claim_was_right(before: &View, claim: &Claim, reply: &Reply) -> Outcomes {
-    let Reply::Claimed(grants) = reply else { return Err(format!("a claim was answered with {reply:?}")) };
-    let expected = runnable(before, claim);
-    let granted: Vec<JobId> = grants.iter().map(|grant| grant.id).collect();
-    if granted == expected {
-        return Ok(());
-    }
-    Err(format!("{granted:?} were handed out; by the lists it was {expected:?}'s turn"))
-}
-
-fn runnable(view: &View, claim: &Claim) -> Vec<JobId> {
-    let mut taken = vec![];
-    let mut bytes = 0;
-    for name in &claim.queues {
-        if view.queues.get(name).is_none_or(|queue| queue.paused) {
-            continue;
-        }
-        let due = |job: &&JobRecord| {
-            let alive = job.expires_at.is_none_or(|at| at > view.now);
-            job.queue == *name && job.state == JobState::Available && alive && !taken.contains(&job.id)
-        };
-        let mut due: Vec<_> = view.jobs.iter().filter(due).collect();
-        due.sort_by_key(|job| (job.priority, job.run_at, job.id));
-        for job in due {
-            bytes += job.body.size() as u64;
-            let full = taken.len() as u64 >= u64::from(claim.max);
-            if full || bytes > claim.max_bytes && !taken.is_empty() {
-                return taken;
-            }
-            taken.push(job.id);
-        }
-    }
-    taken
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use mainstay_core::{
     LeaseId, Store, Token,
+    clock::Clock,
     job::JobRecord,
     lock::LockOp,
     memory::MemoryStore,
@@ -14,6 +15,7 @@ use mainstay_core::{
 use super::{
     cast::{Cast, Granted, query, queue_name},
     check::{self, View},
+    limits::{self, Ledger},
     locks::{self, DoLock, LOCKS, TICKETS, release_was_right},
     step::{Asked, Do, Look, Step, alone},
 };
@@ -31,7 +33,8 @@ const FULL_LOOK_EVERY: usize = 16;
 pub(super) async fn play(world: &mut World, steps: &[Step]) -> Outcomes {
     let clock = world.harness().clock().clone();
     let reference = World::open(Box::new(Reference(clock))).await;
-    let mut play = Play { reference, cast: Cast::new(), last_token: Token(0), restarted: false };
+    let ledger = Ledger::default();
+    let mut play = Play { reference, cast: Cast::new(), ledger, last_token: Token(0), restarted: false };
     for (n, step) in steps.iter().enumerate() {
         let at = |what: String| format!("step {n}, {step:?}: {what}");
         play.step(world, step).await.map_err(at)?;
@@ -58,6 +61,7 @@ impl Harness for Reference {
 struct Play {
     reference: World,
     cast: Cast,
+    ledger: Ledger,
     last_token: Token,
     /// Token numbers and body numbers are the store's own business since.
     restarted: bool,
@@ -87,6 +91,9 @@ impl Play {
         self.maintain(world).await;
         let view = View::of(world).await;
         self.cast.grants.hold(&view.locks, view.now)?;
+        let configures = |asked: &Asked| asked.ops.iter().any(|op| matches!(op, Do::Configure { .. }));
+        let same_limits = !matches!(step, Step::Submit(commits) if commits.iter().any(configures));
+        self.ledger.never_exceeded(&view, same_limits)?;
         check::invariants(&view)
     }
 
@@ -121,11 +128,12 @@ impl Play {
             Some(Op::Lock(LockOp::Release { name, lease })) => Some((name.clone(), lease.token)),
             _ => None,
         });
+        let (asked, now) = (tested.clone(), world.clock().now().store);
         let answers = world.submit(tested).await;
         let expected = self.reference.submit(reference).await;
         self.compare_answers(&answers, &expected)?;
         if let (Some(view), Some(claim), [Ok(done)]) = (runnable, claim, &answers[..]) {
-            check::claim_was_right(&view, &claim, &done.replies[0])?;
+            limits::claim_was_right(&view, &self.ledger, &claim, &done.replies[0], now)?;
         }
         if let (Some(before), Some((name, token)), [Ok(_)]) = (released, release, &answers[..]) {
             let before = before.iter().find(|lock| lock.name == name);
@@ -133,6 +141,7 @@ impl Play {
             let after = world.show_lock(name.as_str()).await;
             release_was_right(before, token, after.as_ref())?;
         }
+        self.ledger.note(&asked, &answers, now)?;
         self.note_grants(world, &answers, &expected)
     }
 
@@ -248,6 +257,7 @@ impl Play {
         self.quiet_locks(world).await?;
         world.reopen().await;
         self.restarted = true;
+        self.ledger.restarted(&View::of(world).await);
         self.look_at_everything(world).await
     }
 

@@ -68,6 +68,8 @@ pub(super) struct Work {
     pub due: Due,
     pub expires_in: Option<u64>,
     pub unique: Option<(u8, Option<u64>)>,
+    pub concurrency_key: Option<u8>,
+    pub fairness_key: Option<u8>,
     pub max_attempts: u32,
     pub max_crashes: Option<u32>,
     pub jitter: Jitter,
@@ -114,6 +116,19 @@ pub(super) struct Config {
     pub completed_ms: u64,
     pub completed_count: u64,
     pub dead_ms: u64,
+    pub limits: Limits,
+}
+
+/// What bounds and orders the hand-out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub concurrency: Option<u32>,
+    pub key_concurrency: Option<u32>,
+    /// `per_ms` and `count`.
+    pub rate: Option<(u64, u64)>,
+    /// With weights or without.
+    pub fairness: Option<bool>,
+    pub ageing_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -127,6 +142,54 @@ pub(super) enum Look {
 /// Sequences of one to `most` steps.
 pub(super) fn sequences(most: usize) -> impl Strategy<Value = Vec<Step>> {
     vec(step(), 1..=most)
+}
+
+/// The same, of a world in which many jobs crowd before few places.
+pub(super) fn crowds(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let one = |op| Step::Submit(vec![alone(op)]);
+    let configured = || {
+        (0..3_u8, limits()).prop_map(move |(queue, limits)| {
+            let config = Config {
+                max_depth: None,
+                max_age_ms: None,
+                drop_oldest: false,
+                max_crashes: None,
+                completed_ms: 86_400_000,
+                completed_count: 1_000_000,
+                dead_ms: 86_400_000,
+                limits,
+            };
+            one(Do::Configure { queue: queue.min(1), config })
+        })
+    };
+    let job = (work(), 0..3_u8).prop_map(|(work, queue)| Work {
+        queue: queue.min(1),
+        known_id: None,
+        unique: None,
+        expires_in: work.expires_in.filter(|ms| ms % 2 == 0),
+        ..work
+    });
+    let jobs = vec(job.prop_map(|work| Do::Enqueue(Box::new(work))), 1..5);
+    let jobs =
+        jobs.prop_map(|ops| Step::Submit(vec![Asked { key: None, require: None, require_lock: None, ops }]));
+    let claim = (prop::bool::ANY, 1..6_u32, lease()).prop_map(move |(both, max, lease_ms)| {
+        let queues = if both { vec![0, 1] } else { vec![0] };
+        one(Do::Claim { queues, max, max_bytes: 1 << 20, lease_ms, worker: None })
+    });
+    let settle = (pick(), how()).prop_map(move |(lease, how)| one(Do::Settle { lease, how, once: false }));
+    let step = prop_oneof![
+        20 => jobs,
+        30 => claim,
+        25 => settle,
+        12 => prop_oneof![4 => 1..400_u64, 1 => time()].prop_map(Step::Advance),
+        4 => configured(),
+        8 => vec(asked(), 1..4).prop_map(Step::Submit),
+        3 => pick().prop_map(move |pick| one(Do::Cancel(pick))),
+        1 => (-5_000_i64..5_000).prop_map(Step::SetWall),
+        1 => Just(Step::Restart),
+    ];
+    (vec(configured(), 2), vec(step, 1..=most))
+        .prop_map(|(first, then)| first.into_iter().chain(then).collect())
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -177,7 +240,7 @@ fn op() -> impl Strategy<Value = Do> {
         2 => (queue(), vec(pick(), 0..4)).prop_map(|(queue, jobs)| Do::RequeueDead { queue, jobs }),
         1 => (queue(), vec(pick(), 0..4)).prop_map(|(queue, jobs)| Do::DeleteDead { queue, jobs }),
         1 => (queue(), 1..4_u32).prop_map(|(queue, limit)| Do::Purge { queue, limit }),
-        3 => (queue(), config()).prop_map(|(queue, config)| Do::Configure { queue, config }),
+        4 => (queue(), config()).prop_map(|(queue, config)| Do::Configure { queue, config }),
         3 => (queue(), prop::bool::weighted(0.4)).prop_map(|(queue, paused)| Do::Pause { queue, paused }),
         2 => queue().prop_map(|queue| Do::DeleteQueue { queue }),
         1 => (0..3_u8).prop_map(|token| Do::Grant { token }),
@@ -205,7 +268,8 @@ fn work() -> impl Strategy<Value = Work> {
         option::weighted(0.15, time()),
     );
     let body = (0..2_u8, option::of(0..2_u8), 0..60_usize);
-    (where_and_when, limits, body, after()).prop_map(|(a, b, c, d)| Work {
+    let keys = (option::weighted(0.5, 0..3_u8), option::weighted(0.5, 0..3_u8));
+    (where_and_when, limits, body, after(), keys).prop_map(|(a, b, c, d, keys)| Work {
         queue: a.0,
         known_id: a.1,
         priority: a.2,
@@ -222,6 +286,8 @@ fn work() -> impl Strategy<Value = Work> {
         payload: c.2,
         after: d.0,
         after_failure: d.1,
+        concurrency_key: keys.0,
+        fairness_key: keys.1,
     })
 }
 
@@ -256,10 +322,39 @@ fn config() -> impl Strategy<Value = Config> {
         ms(),
         prop_oneof![2 => Just(1_000_000_u64), 1 => 0..4_u64],
         ms(),
+        limits(),
     )
-        .prop_map(|(bounds, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms)| {
-            let (max_depth, max_age_ms) = bounds;
-            Config { max_depth, max_age_ms, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms }
+        .prop_map(
+            |(bounds, drop_oldest, max_crashes, completed_ms, completed_count, dead_ms, limits)| {
+                let (max_depth, max_age_ms) = bounds;
+                Config {
+                    max_depth,
+                    max_age_ms,
+                    drop_oldest,
+                    max_crashes,
+                    completed_ms,
+                    completed_count,
+                    dead_ms,
+                    limits,
+                }
+            },
+        )
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    (
+        option::weighted(0.4, 1..4_u32),
+        option::weighted(0.5, 1..3_u32),
+        option::weighted(0.25, (1..3_000_u64, 1..4_u64)),
+        option::weighted(0.4, any::<bool>()),
+        option::weighted(0.3, 1..5_000_u64),
+    )
+        .prop_map(|(concurrency, key_concurrency, rate, fairness, ageing_ms)| Limits {
+            concurrency,
+            key_concurrency,
+            rate,
+            fairness,
+            ageing_ms,
         })
 }
 

@@ -113,6 +113,10 @@ pub(crate) fn new_job(
             wire::AfterFailure::Cancel => AfterFailure::Cancel,
             wire::AfterFailure::Run => AfterFailure::Run,
         },
+        keys: job::JobKeys {
+            concurrency: new.concurrency_key.map(Arc::from),
+            fairness: new.fairness_key.map(Arc::from),
+        },
     }
 }
 
@@ -248,8 +252,8 @@ pub(crate) fn job_view(job: &JobRecord, max_crashes: u32) -> wire::JobView {
         timeout_ms: job.policy.timeout_ms,
         expires_at: job.expires_at.map(wire_time),
         unique: text(&job.unique_key).map(|key| wire::Unique { key, for_ms: None }),
-        concurrency_key: None,
-        fairness_key: None,
+        concurrency_key: text(&job.keys.concurrency),
+        fairness_key: text(&job.keys.fairness),
         after,
         after_failure,
         waiting_for: (job.state == job::JobState::Blocked).then_some(job.waiting_for),
@@ -324,11 +328,28 @@ pub(crate) fn queue_config(config: &wire::QueueConfig) -> queue::QueueConfig {
             completed_count: retention.completed_count.unwrap_or(default.completed_count),
             dead_ms: retention.dead_ms.unwrap_or(default.dead_ms),
         },
+        concurrency: config.concurrency,
+        key_concurrency: config.key_concurrency,
+        rate: config.rate.map(|wire::Rate { per_ms, count }| queue::Rate { per_ms, count }),
+        fairness: config.fairness.as_ref().map(fairness),
+        ageing_ms: config.ageing_ms,
     }
 }
 
+/// Weights are exact to a thousandth.
+fn fairness(fairness: &wire::Fairness) -> queue::Fairness {
+    let milli = |weight: f64| ((weight * 1_000.0).round() as u32).clamp(1, queue::MAX_WEIGHT);
+    let weights = fairness.weights.iter().map(|(key, weight)| (Arc::from(key.as_str()), milli(*weight)));
+    queue::Fairness { weights: Arc::new(weights.collect()) }
+}
+
+fn wire_fairness(fairness: &queue::Fairness) -> wire::Fairness {
+    let weights = fairness.weights.iter().map(|(key, milli)| (key.to_string(), f64::from(*milli) / 1_000.0));
+    wire::Fairness { by: wire::FairnessBy::FairnessKey, weights: weights.collect() }
+}
+
 pub(crate) fn queue_view(queue: &queue::QueueRecord) -> wire::QueueView {
-    let (depth, config) = (queue.depth, queue.config);
+    let (depth, config) = (queue.depth, &queue.config);
     wire::QueueView {
         name: queue.name.to_string(),
         paused: queue.paused,
@@ -354,7 +375,11 @@ pub(crate) fn queue_view(queue: &queue::QueueRecord) -> wire::QueueView {
                 completed_count: Some(config.retention.completed_count),
                 dead_ms: Some(config.retention.dead_ms),
             }),
-            ..wire::QueueConfig::default()
+            concurrency: config.concurrency,
+            key_concurrency: Some(config.key_concurrency.unwrap_or(1)),
+            rate: config.rate.map(|queue::Rate { per_ms, count }| wire::Rate { per_ms, count }),
+            fairness: config.fairness.as_ref().map(wire_fairness),
+            ageing_ms: config.ageing_ms,
         },
     }
 }

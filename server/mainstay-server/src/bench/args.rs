@@ -49,7 +49,7 @@ pub struct JobsArgs {
     #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "0,1000000")]
     pub backlog: Vec<u64>,
     /// What to measure
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_value = "raw,store,http,batch")]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_value = "raw,store,keys,http,batch")]
     pub only: Vec<Variant>,
     /// How often each cell is measured
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -63,7 +63,7 @@ pub struct JobsArgs {
     /// A first look: one round of two seconds, 64 callers, nothing waiting
     #[arg(long, conflicts_with_all = ["callers", "backlog", "rounds", "cell_seconds", "warm_up_seconds"])]
     pub quick: bool,
-    /// Measure the matrix alone: not the memory of a waiting job, nor restarts, nor the empty server
+    /// Measure the matrix alone: not the memory of a waiting job, nor restarts, nor the empty server, nor fairness
     #[arg(long)]
     pub matrix_only: bool,
     /// The folder whose disk is measured; a subfolder is made in it, and removed at the end

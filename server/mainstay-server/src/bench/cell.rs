@@ -9,6 +9,7 @@ use super::{
     Error, Result,
     batch::Batches,
     drive::{Driven, Span, Subject, drive, within},
+    fair::{self, FairWait},
     fill::fill,
     latency::Quantiles,
     machine::{Device, Memory, cpu_seconds, memory},
@@ -32,6 +33,8 @@ pub(super) struct Spec {
     pub(super) callers: usize,
     pub(super) backlog: u64,
     pub(super) queues: usize,
+    /// Concurrency keys that jobs have; 0: none.
+    pub(super) keys: u64,
     pub(super) payload_bytes: usize,
     pub(super) batch: usize,
     pub(super) keep_finished: u64,
@@ -46,6 +49,8 @@ pub(super) enum Task {
     Fill,
     /// Measure a variant.
     Measure(Variant),
+    /// Measure how long a small tenant waits behind a large one.
+    Fair,
     /// Drive the store in process, and end without closing it.
     Abandon,
     /// Open the store, claim one job, give it back, and end without closing.
@@ -61,6 +66,7 @@ pub(super) enum Outcome {
     Done,
     Measured(Measured),
     Opened(Opened),
+    Fair(FairWait),
 }
 
 /// What was measured in a cell.
@@ -106,7 +112,8 @@ async fn perform(spec: &Spec) -> Result<Outcome> {
     match spec.task {
         Task::Fill => fill(spec).await.map(|()| Outcome::Done),
         Task::Measure(Variant::Raw) => raw(spec).await.map(Outcome::Measured),
-        Task::Measure(Variant::Store) => in_process(spec, true).await.map(Outcome::Measured),
+        Task::Fair => fair::measure(spec).await.map(Outcome::Fair),
+        Task::Measure(Variant::Store | Variant::Keys) => in_process(spec, true).await.map(Outcome::Measured),
         Task::Measure(Variant::Http | Variant::Batch) => over_http(spec).await.map(Outcome::Measured),
         Task::Abandon => in_process(spec, false).await.map(|_| Outcome::Done),
         Task::Reopen { evict } => reopen(spec, evict).await.map(Outcome::Opened),

@@ -9,7 +9,7 @@ use super::{
     Error, Result,
     cell::Spec,
     payload::Random,
-    store::{close, depth, make_queues, new_job, open, queues},
+    store::{close, depth, key, make_queues, new_job, open, queues},
 };
 
 /// Jobs of one commit.
@@ -27,7 +27,9 @@ pub(super) async fn fill(spec: &Spec) -> Result<()> {
         let count = BATCH.min(spec.backlog - waiting);
         let ops = (waiting..waiting + count).map(|i| {
             let queue = &queues[(i % queues.len() as u64) as usize];
-            Op::Enqueue(Box::new(new_job(&client, queue, &mut random, spec.payload_bytes, &mut text)))
+            let mut job = new_job(&client, queue, &mut random, spec.payload_bytes, &mut text);
+            job.keys.concurrency = key(spec.keys, i);
+            Op::Enqueue(Box::new(job))
         });
         let commit = Commit { ops: ops.collect(), entropy: client.entropy(), ..Commit::default() };
         let answers =

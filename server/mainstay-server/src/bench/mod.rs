@@ -5,7 +5,8 @@
 //! 3. `cell` measures one: `drive` is the closed loop of callers, the same for every subject;
 //! 4. the subjects: `raw` (the limit of the disk), `store` (in process), `single` and `batch` (over HTTP, with
 //!    `server` and `wire`);
-//! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server;
+//! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server; `fair` how long a small
+//!    tenant waits behind a large one;
 //! 6. `fanout` measures the event bus of a process, beside others;
 //! 7. `latency`, `machine` and `report` count, look at the machine, and tell.
 
@@ -13,6 +14,7 @@ mod args;
 mod batch;
 mod cell;
 mod drive;
+mod fair;
 mod fanout;
 mod fill;
 mod latency;

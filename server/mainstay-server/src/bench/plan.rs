@@ -13,6 +13,8 @@ pub enum Variant {
     Raw,
     /// The embedded store, called in its own process
     Store,
+    /// The same, each job with one of 10,000 concurrency keys, of which each has one place
+    Keys,
     /// The server over loopback HTTP, one job a call
     Http,
     /// The server over loopback HTTP, many jobs a call
@@ -24,9 +26,15 @@ impl Variant {
         match self {
             Variant::Raw => "raw",
             Variant::Store => "store",
+            Variant::Keys => "keys",
             Variant::Http => "http",
             Variant::Batch => "batch",
         }
+    }
+
+    /// Concurrency keys that its jobs have; 0: none.
+    pub(super) fn keys(self) -> u64 {
+        if self == Variant::Keys { 10_000 } else { 0 }
     }
 }
 
@@ -77,7 +85,7 @@ mod tests {
     #[test]
     fn the_default_is_the_full_matrix() {
         let args = args(&[]);
-        assert_eq!(round(&args, 0).len(), 4 + 2 * 4 * 3);
+        assert_eq!(round(&args, 0).len(), 4 + 2 * 4 * 4);
         assert_eq!((args.rounds, args.check()), (5, Ok(())));
     }
 

@@ -159,6 +159,13 @@ fn once_lines(once: &Once) -> Vec<String> {
             number(median_of(&once.servers, |server| Some(server.memory?.rss as f64 / 1e6)), 1),
         ));
     }
+    if let Some(fair) = once.fair {
+        lines.push(format!(
+            "fairness: {} jobs of a small tenant behind {} of a large one, 64 callers that drain {:.0} jobs/s: the first \
+             was handed out after {:.1} ms, the last after {:.1} ms",
+            fair.small, fair.large, fair.drained_per_second, fair.first_ms, fair.last_ms,
+        ));
+    }
     lines
 }
 
@@ -167,9 +174,22 @@ fn bytes_per_waiting_job(once: &Once) -> Option<f64> {
     (once.backlog > 0).then(|| full.anon.saturating_sub(empty.anon) as f64 / once.backlog as f64)
 }
 
-/// With jobs waiting, against none.
+/// With jobs waiting, against none; with keys, against none.
 fn ratio_lines(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
+    for (place, _) in report.cells.iter().filter(|(place, _)| place.variant == Variant::Keys) {
+        let with = report.cycles(Variant::Keys, place.callers, place.backlog);
+        let without = report.cycles(Variant::Store, place.callers, place.backlog);
+        if let Some((with, without)) = with.zip(without) {
+            lines.push(format!(
+                "{} keys with a place each, {} callers, {} waiting: {:.2} of the cycles without keys",
+                Variant::Keys.keys(),
+                place.callers,
+                place.backlog,
+                with / without,
+            ));
+        }
+    }
     for (place, _) in report.cells.iter().filter(|(place, _)| place.backlog > 0) {
         let with = report.cycles(place.variant, place.callers, place.backlog);
         let without = report.cycles(place.variant, place.callers, 0);
@@ -212,6 +232,7 @@ fn document(report: &Report) -> Value {
         "waiting_job_bytes": bytes_per_waiting_job(once),
         "restart": { "waiting": once.backlog, "cold": once.cold, "warm": once.warm, "empty": once.empty },
         "empty_server": once.servers,
+        "fairness": once.fair,
         "failures": report.failures,
     })
 }

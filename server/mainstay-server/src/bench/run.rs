@@ -1,6 +1,10 @@
 //! A whole run: the stores are filled, the rounds go by, what is measured once comes last.
 
-use std::{collections::BTreeMap, process::Stdio, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Stdio,
+    time::Duration,
+};
 
 use tokio::{process::Command, time::timeout};
 
@@ -8,6 +12,7 @@ use super::{
     Error, Result,
     args::{JobsArgs, seconds},
     cell::{Measured, Outcome, Spec, Task},
+    fair::FairWait,
     machine,
     once::{EmptyServer, Opened, empty_server},
     plan::{Place, Variant, round},
@@ -20,6 +25,8 @@ use super::{
 const CELL: Duration = Duration::from_secs(300);
 /// How long the filling of a store may take.
 const FILL: Duration = Duration::from_secs(1_800);
+/// Jobs of the large tenant, at least: enough that they are not drained before the small one is served.
+const LARGE_TENANT: u64 = 100_000;
 /// Starts of an empty server.
 const STARTS: usize = 5;
 
@@ -33,6 +40,7 @@ pub(super) struct Once {
     pub(super) cold: Option<Opened>,
     pub(super) warm: Option<Opened>,
     pub(super) servers: Vec<EmptyServer>,
+    pub(super) fair: Option<FairWait>,
 }
 
 /// Measures and tells.
@@ -51,11 +59,16 @@ pub(super) fn jobs(args: &JobsArgs, json: bool) -> Result<()> {
 async fn measure(args: &JobsArgs) -> Result<Report> {
     let scratch = Scratch::new(&args.dir, args.keep)?;
     let mut report = Report::new(args, machine::Device::of(scratch.path()));
-    let needs_store = args.only.iter().any(|variant| *variant != Variant::Raw);
-    if needs_store || !args.matrix_only {
-        for &backlog in &args.backlog {
-            note(&format!("filling a store with {backlog} waiting jobs"));
-            process(&spec(args, &scratch, Task::Fill, backlog, 1), FILL).await?;
+    let of_store = |variant: &&Variant| **variant != Variant::Raw;
+    let mut keys: BTreeSet<u64> = args.only.iter().filter(of_store).map(|variant| variant.keys()).collect();
+    if !args.matrix_only {
+        keys.insert(0);
+    }
+    for &backlog in &args.backlog {
+        for &keys in &keys {
+            let of = if keys > 0 { format!(" of {keys} keys") } else { String::new() };
+            note(&format!("filling a store with {backlog} waiting jobs{of}"));
+            process(&spec(args, &scratch, Task::Fill, backlog, keys, 1), FILL).await?;
         }
     }
     let mut found: BTreeMap<Place, Vec<Measured>> = BTreeMap::new();
@@ -63,7 +76,7 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
         for place in round(args, number) {
             let Place { backlog, callers, variant } = place;
             let name = format!("{}, {callers} callers, {backlog} waiting", variant.name());
-            let spec = spec(args, &scratch, Task::Measure(variant), backlog, callers);
+            let spec = spec(args, &scratch, Task::Measure(variant), backlog, variant.keys(), callers);
             match process(&spec, CELL + spec.warm_up + spec.measure).await {
                 Ok(Outcome::Measured(cell)) => {
                     note(&format!("round {}: {name}: {:.0} cycles/s", number + 1, cell.cycles_per_second));
@@ -74,7 +87,7 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
                     note(&format!("round {}: {name}: {error}", number + 1));
                     report.failures.push(format!("{name}: {error}"));
                     // It may have left jobs in flight, or half a store.
-                    refill(args, &scratch, backlog).await?;
+                    refill(args, &scratch, backlog, variant.keys()).await?;
                 }
             }
         }
@@ -87,8 +100,8 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
     Ok(report)
 }
 
-async fn refill(args: &JobsArgs, scratch: &Scratch, backlog: u64) -> Result<()> {
-    let path = scratch.store(backlog);
+async fn refill(args: &JobsArgs, scratch: &Scratch, backlog: u64, keys: u64) -> Result<()> {
+    let path = scratch.store(backlog, keys);
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let beside = std::fs::read_dir(scratch.path()).map_err(Error::doing("the folder of the stores"))?;
     for file in beside.flatten() {
@@ -102,20 +115,20 @@ async fn refill(args: &JobsArgs, scratch: &Scratch, backlog: u64) -> Result<()> 
             std::fs::remove_file(file.path()).map_err(Error::doing("cannot remove half a store"))?;
         }
     }
-    process(&spec(args, scratch, Task::Fill, backlog, 1), FILL).await.map(drop)
+    process(&spec(args, scratch, Task::Fill, backlog, keys, 1), FILL).await.map(drop)
 }
 
 async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
     note("measuring restarts and the empty server");
     let backlog = args.backlog.iter().copied().max().unwrap_or(0);
     let mut once = Once { backlog, ..Once::default() };
-    let fresh = Spec { path: scratch.path().join("nothing.db"), ..spec(args, scratch, Task::Fill, 0, 1) };
+    let fresh = Spec { path: scratch.path().join("nothing.db"), ..spec(args, scratch, Task::Fill, 0, 0, 1) };
     process(&fresh, FILL).await?;
     once.empty = reopen(&Spec { task: Task::Reopen { evict: false }, ..fresh }).await?;
     let abandon = Spec {
         measure: Duration::from_secs(2),
         warm_up: Duration::ZERO,
-        ..spec(args, scratch, Task::Abandon, backlog, 64)
+        ..spec(args, scratch, Task::Abandon, backlog, 0, 64)
     };
     process(&abandon, CELL).await?;
     once.cold = reopen(&Spec { task: Task::Reopen { evict: true }, ..abandon.clone() }).await?;
@@ -123,6 +136,15 @@ async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
     once.warm = reopen(&Spec { task: Task::Reopen { evict: false }, ..abandon }).await?;
     for number in 0..STARTS {
         once.servers.push(empty_server(scratch.path(), number).await?);
+    }
+    note("measuring fairness");
+    let fair = Spec {
+        path: scratch.path().join("fair.db"),
+        ..spec(args, scratch, Task::Fair, backlog.max(LARGE_TENANT), 0, 64)
+    };
+    match process(&fair, FILL).await? {
+        Outcome::Fair(fair) => once.fair = Some(fair),
+        _ => return Err(Error::new("a cell answered something else than was asked")),
     }
     Ok(once)
 }
@@ -134,14 +156,15 @@ async fn reopen(spec: &Spec) -> Result<Option<Opened>> {
     }
 }
 
-fn spec(args: &JobsArgs, scratch: &Scratch, task: Task, backlog: u64, callers: usize) -> Spec {
+fn spec(args: &JobsArgs, scratch: &Scratch, task: Task, backlog: u64, keys: u64, callers: usize) -> Spec {
     Spec {
         task,
-        path: scratch.store(backlog),
+        path: scratch.store(backlog, keys),
         dir: scratch.path().to_owned(),
         callers,
         backlog,
         queues: args.queues,
+        keys,
         payload_bytes: args.payload_bytes,
         batch: args.batch,
         keep_finished: args.keep_finished,

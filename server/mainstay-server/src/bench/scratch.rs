@@ -24,9 +24,10 @@ impl Scratch {
         &self.path
     }
 
-    /// The file of the store with this many jobs waiting.
-    pub(super) fn store(&self, backlog: u64) -> PathBuf {
-        self.path.join(format!("waiting-{backlog}.db"))
+    /// The file of the store with this many jobs waiting, which have this many keys.
+    pub(super) fn store(&self, backlog: u64, keys: u64) -> PathBuf {
+        let kind = if keys == 0 { "" } else { "keys-" };
+        self.path.join(format!("{kind}waiting-{backlog}.db"))
     }
 }
 

@@ -1,14 +1,22 @@
 //! The embedded store in this very process, through the seam every store has.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use mainstay::{
     Client,
     core::{
         JobId, QueueName,
-        job::{JobBody, JobState, NewJob, Outcome},
+        job::{Grant, JobBody, JobState, NewJob, Outcome},
         op::{Claim, Commit, Op, Reply, Settle},
         queue::{QueueConfig, Retention},
+        store::Interest,
     },
 };
 
@@ -22,6 +30,8 @@ use super::{
 pub(super) const KIND: &str = "bench";
 /// Long enough that none runs out in a cell.
 pub(super) const LEASE_MS: u64 = 600_000;
+/// How long a place may take to come free.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a store may take to close.
 const CLOSE: Duration = Duration::from_secs(30);
 
@@ -29,6 +39,9 @@ pub(super) struct InProcess {
     client: Client,
     queues: Vec<QueueName>,
     payload_bytes: usize,
+    keys: u64,
+    /// Jobs that were given a key.
+    keyed: AtomicU64,
 }
 
 /// One caller: its queue, its source of payloads, and the last job it completed.
@@ -83,9 +96,14 @@ pub(super) async fn make_queues(client: &Client, queues: &[QueueName], keep_fini
         ..QueueConfig::default()
     };
     for queue in queues {
-        client.put_queue(queue.clone(), config).await.map_err(Error::doing("cannot make a queue"))?;
+        client.put_queue(queue.clone(), config.clone()).await.map_err(Error::doing("cannot make a queue"))?;
     }
     Ok(())
+}
+
+/// The concurrency key of the `n`-th job, of so many; 0: none.
+pub(super) fn key(keys: u64, n: u64) -> Option<Arc<str>> {
+    (keys > 0).then(|| format!("key-{}", n % keys).into())
 }
 
 /// A job with a payload that does not compress.
@@ -103,7 +121,9 @@ pub(super) fn new_job(
 
 impl InProcess {
     pub(super) fn new(client: Client, spec: &Spec) -> Result<Arc<InProcess>> {
-        Ok(Arc::new(InProcess { client, queues: queues(spec.queues)?, payload_bytes: spec.payload_bytes }))
+        let (queues, keyed) = (queues(spec.queues)?, AtomicU64::new(client.entropy() % spec.keys.max(1)));
+        let (payload_bytes, keys) = (spec.payload_bytes, spec.keys);
+        Ok(Arc::new(InProcess { client, queues, payload_bytes, keys, keyed }))
     }
 
     async fn op(&self, op: Op) -> Result<Reply> {
@@ -115,7 +135,24 @@ impl InProcess {
         committed.replies.pop().ok_or_else(|| Error::new("the store answered nothing"))
     }
 
-    async fn claim(&self, queue: &QueueName) -> Result<mainstay::core::job::Grant> {
+    /// Only where jobs have keys may there be none to claim for a moment: when all that wait have the key of one that
+    /// runs.
+    async fn claim(&self, queue: &QueueName) -> Result<Grant> {
+        loop {
+            if let Some(grant) = self.try_claim(queue).await? {
+                return Ok(grant);
+            }
+            if self.keys == 0 {
+                return Err(Error::new("a job was lost: there was none to claim"));
+            }
+            let wait = self.client.store().wait(&[Interest::Queue(queue.clone())], PATIENCE).await;
+            if !wait.map_err(Error::doing("the store refused"))?.is_woken() {
+                return Err(Error::new("a job was lost: there was none to claim"));
+            }
+        }
+    }
+
+    async fn try_claim(&self, queue: &QueueName) -> Result<Option<Grant>> {
         let claim = Claim {
             queues: vec![queue.clone()],
             max: 1,
@@ -124,10 +161,8 @@ impl InProcess {
             worker: None,
         };
         match self.op(Op::Claim(claim)).await? {
-            Reply::Claimed(mut grants) if grants.len() == 1 && grants[0].body.is_some() => {
-                Ok(grants.remove(0))
-            }
-            _ => Err(Error::new("a job was lost: there was none to claim")),
+            Reply::Claimed(mut grants) if grants.iter().all(|grant| grant.body.is_some()) => Ok(grants.pop()),
+            _ => Err(Error::new("a claim was answered with something else")),
         }
     }
 }
@@ -146,7 +181,10 @@ impl Subject for InProcess {
 
     async fn cycle(&self, caller: &mut Caller, lap: &Lap) -> Result<u64> {
         let Caller { queue, random, text, last } = caller;
-        let job = new_job(&self.client, queue, random, self.payload_bytes, text);
+        let mut job = new_job(&self.client, queue, random, self.payload_bytes, text);
+        if self.keys > 0 {
+            job.keys.concurrency = key(self.keys, self.keyed.fetch_add(1, Ordering::Relaxed));
+        }
         lap.step(0, self.op(Op::Enqueue(Box::new(job)))).await?;
         let grant = lap.step(1, self.claim(queue)).await?;
         let outcome = Outcome::Complete { result: None };

@@ -32,7 +32,8 @@ pub(crate) enum Queues {
     Set {
         /// The queue
         queue: String,
-        /// As in the API, such as {"max_depth":1000}; {} means the defaults
+        /// As in the API, such as {"max_depth":1000,"concurrency":20} or {"rate":{"per_ms":1000,"count":50}}; {} means
+        /// the defaults
         config: String,
     },
     /// Forget every job of a queue that is neither running nor dead

@@ -231,15 +231,6 @@ async fn sizes_have_limits() {
 #[tokio::test]
 async fn features_of_a_later_version_are_refused_by_name() {
     let server = TestServer::start().await;
-    let rows = [
-        ("POST", "/v1/queues/q/jobs", json!({ "kind": "k", "concurrency_key": "c" }), "/concurrency_key"),
-        ("PUT", "/v1/queues/q", json!({ "rate": {"per_ms": 1, "count": 1} }), "/rate"),
-        ("PUT", "/v1/queues/q", json!({ "concurrency": 3 }), "/concurrency"),
-    ];
-    for (method, path, body, pointer) in rows {
-        let request = server.request(method, path).json(body);
-        assert_eq!(pointers(&request.send().await.problem(501, "not-supported")), [pointer]);
-    }
     let routes = [
         ("PUT", "/v1/schedules/s"),
         ("GET", "/v1/workers"),

@@ -106,6 +106,11 @@ async fn a_job_is_made_listed_and_shown() {
     assert!(shown.contains(r#"{"to":"ada"}"#), "{shown}");
     let shown = run(&server, &["jobs", "show", &id, "--output", "json"]).await.json();
     assert_eq!(shown["id"], json!(id));
+
+    let line = ["jobs", "enqueue", "mail", "send", "--concurrency-key", "smtp", "--fairness-key", "eu"];
+    let id = run(&server, &line).await.ok();
+    let shown = run(&server, &["jobs", "show", &id]).await.ok();
+    assert!(shown.contains("smtp") && shown.contains("eu"), "{shown}");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod dependencies;
 mod drain;
 mod keys;
 mod leases;
+mod limits;
 mod locks;
 mod locks_lost;
 mod lost;

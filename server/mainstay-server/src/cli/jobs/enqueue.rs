@@ -30,7 +30,8 @@ pub(crate) struct Enqueue {
     /// Make a job of each line of a file (`-`: standard input): a JSON object as in the API, such as {"kind":"k","payload":1}
     #[arg(long, value_name = "FILE", conflicts_with_all = [
         "kind", "text", "wait", "wait_ms", "id", "priority", "delay_ms", "run_at", "max_attempts", "max_crashes",
-        "unique_key", "tag", "meta", "timeout_ms", "expires_in_ms", "retain_ms", "after", "after_failure",
+        "unique_key", "concurrency_key", "fairness_key", "tag", "meta", "timeout_ms", "expires_in_ms", "retain_ms", "after",
+        "after_failure",
     ])]
     bulk: Option<PathBuf>,
     /// 0 to 9, lower first [default: 5]
@@ -54,6 +55,12 @@ pub(crate) struct Enqueue {
     /// How long the key is held from now [default: until the job has finished]
     #[arg(long, value_name = "N", requires = "unique_key")]
     unique_for_ms: Option<u64>,
+    /// Jobs of the queue with this key run one at a time, or as many as its key_concurrency says
+    #[arg(long, value_name = "KEY")]
+    concurrency_key: Option<String>,
+    /// Whose turn the job counts for, in a queue with fairness
+    #[arg(long, value_name = "KEY")]
+    fairness_key: Option<String>,
     /// The job's id, a UUIDv7; one that is taken answers for this one
     #[arg(long)]
     id: Option<JobId>,
@@ -129,6 +136,8 @@ impl Enqueue {
             timeout_ms: self.timeout_ms,
             expires_in_ms: self.expires_in_ms,
             unique: self.unique_key.take().map(|key| Unique { key, for_ms }),
+            concurrency_key: self.concurrency_key.take(),
+            fairness_key: self.fairness_key.take(),
             tags: std::mem::take(&mut self.tag),
             meta,
             retain_ms: self.retain_ms,

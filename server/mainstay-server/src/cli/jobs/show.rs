@@ -60,6 +60,8 @@ fn text(job: &JobView, now: Timestamp) -> String {
         ("time limit", job.timeout_ms.map(span).unwrap_or_default()),
         ("unique key", job.unique.as_ref().map(|unique| unique.key.clone()).unwrap_or_default()),
         ("after", after(job)),
+        ("concurrency", job.concurrency_key.clone().unwrap_or_default()),
+        ("fairness", job.fairness_key.clone().unwrap_or_default()),
         ("tags", job.tags.join(", ")),
         ("worker", job.worker.clone().unwrap_or_default()),
         ("lease ends", shown(job.lease_expires_at)),
