@@ -9,6 +9,7 @@ use mainstay_api::client::HttpClient;
 use mainstay_api::types::{BulkEnqueue, BulkResult, NewJob};
 use mainstay_api::{Limits, strict};
 
+use super::patience::with_patience;
 use super::{Failure, Outcome, Session};
 
 /// What the server takes at once.
@@ -58,16 +59,15 @@ async fn send(
     lines: &mut Lines,
     written: &mut Written,
 ) -> Outcome {
-    let mut api = match patience_ms {
-        Some(0) | None => api.clone(),
-        Some(ms) => api.with_retry(true).with_timeout(Duration::from_millis(ms)),
-    };
+    let mut api = api.clone();
     loop {
         let jobs = lines.chunk()?;
         if jobs.is_empty() {
             return Ok(());
         }
-        let made = api.enqueue_bulk(queue, &BulkEnqueue { jobs }).await;
+        let jobs = BulkEnqueue { jobs };
+        let made =
+            with_patience(patience_ms.unwrap_or(0), async || api.enqueue_bulk(queue, &jobs).await).await;
         let made = made.map_err(|error| Failure::of_call(&error, api.url()))?;
         written.results(&made.results)?;
         written.next_line = lines.number + 1;

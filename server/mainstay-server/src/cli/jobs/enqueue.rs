@@ -2,12 +2,12 @@
 
 use std::io::Read;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use mainstay_api::types::{AfterFailure, AfterRef, NewJob, Unique};
 use mainstay_api::{JobId, RawJson, Timestamp};
 
+use super::patience::with_patience;
 use super::{Failure, Outcome, Session, bulk, result, session};
 
 /// More than a server takes is not worth reading: what is longer is refused by it, not cut here.
@@ -103,11 +103,9 @@ impl Enqueue {
             return bulk::run(&api, &self.queue, file, self.patience_ms, session).await;
         }
         let job = self.job()?;
-        let patient = match self.patience_ms {
-            Some(ms) if ms > 0 => api.with_retry(true).with_timeout(Duration::from_millis(ms)),
-            _ => api.clone(),
-        };
-        let made = patient.enqueue(&self.queue, &job).await.map_err(|e| Failure::of_call(&e, api.url()))?;
+        let made =
+            with_patience(self.patience_ms.unwrap_or(0), async || api.enqueue(&self.queue, &job).await).await;
+        let made = made.map_err(|e| Failure::of_call(&e, api.url()))?;
         if made.deduplicated {
             session::note("an earlier job answers for this one");
         }

@@ -5,6 +5,7 @@ mod bulk;
 mod dead;
 mod enqueue;
 mod list;
+mod patience;
 mod result;
 mod show;
 
