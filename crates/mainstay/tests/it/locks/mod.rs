@@ -23,8 +23,9 @@ use async_trait::async_trait;
 use mainstay::{
     Client,
     core::{
-        Error, MemoryStore,
+        Error, MemoryStore, TopicFilter,
         clock::Clock,
+        event::{LogBudget, LogSlice, Position},
         lock::LockOp,
         op::{Committed, Failure, Op},
         store::{
@@ -95,6 +96,14 @@ impl Store for Wire {
     }
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         self.store.list(query, page).await
+    }
+    async fn read_log(
+        &self,
+        filter: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        self.store.read_log(filter, from, budget).await
     }
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
         self.store.wait(on, at_most).await
