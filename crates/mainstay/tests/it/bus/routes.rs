@@ -14,7 +14,7 @@ use super::{Paid, Placed, Seen, note};
 #[tokio::test(start_paused = true)]
 async fn a_subscription_handles_events_in_the_order_in_which_they_were_published() {
     async fn slow_every_third(event: Placed, cx: EventContext<Seen>) -> Result<(), JobError> {
-        if event.order % 3 == 0 {
+        if event.order.is_multiple_of(3) {
             tokio::time::sleep(secs(1)).await;
         }
         cx.add(event.order.to_string());
