@@ -38,7 +38,7 @@
 //! - [`log`]: `tracing` in, flat lines out. [`telemetry`]: `metrics` in, Prometheus and StatsD out.
 //! - `testing` (feature): virtual time, scripts for dependencies, log and metric capture, fixtures and a fault proxy for
 //!   tests.
-//! - [`event`]: events as a program sees them. [`bus`]: the event bus of a process.
+//! - [`event`]: events as a program sees them. [`bus`]: the event bus of a process. [`group`]: handlers of the log.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`admission`]: how much runs at once: as much as the server can do.
@@ -65,6 +65,7 @@ pub mod config;
 pub mod context;
 mod error;
 pub mod event;
+pub mod group;
 pub mod health;
 #[cfg(feature = "http")]
 pub mod http;

@@ -1,5 +1,6 @@
 //! What every piece of a running app shares.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub(crate) struct Core {
     pub reloads: Reloads,
     /// The store that was opened last: what workers take jobs from unless told otherwise.
     pub store: Mutex<Option<Client>>,
+    /// The groups that are subscribed to: each once.
+    pub groups: Mutex<HashSet<String>>,
     registry: Mutex<Registry>,
 }
 
@@ -104,6 +107,7 @@ impl Core {
             admin: Admin::default(),
             reloads: Reloads::default(),
             store: Mutex::default(),
+            groups: Mutex::default(),
             registry: Mutex::default(),
         })
     }

@@ -55,7 +55,7 @@ impl Lanes {
             let rules = Retry { max_attempts: self.retry.max_attempts.saturating_sub(spent), ..self.retry };
             let answer = retry(rules, || {
                 spent += 1;
-                self.consumer.attempt(envelope, spent, missed)
+                self.consumer.attempt(envelope, spent, missed, None)
             });
             match answer.await {
                 // Later, and that was no attempt. The place in the order is kept.

@@ -80,6 +80,7 @@ use mainstay_core::topic::TopicFilter;
 pub use outlet::Overflow;
 use outlet::{Item, Offer, Outlet, Ticket};
 pub use part::Joins;
+pub(crate) use part::sealed;
 use routes::{Route, Routes};
 use serde::de::DeserializeOwned;
 pub use subscribe::{OnBus, Subscribe};

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use mainstay_core::{
     after::After,
+    event::EventOp,
     id::JobId,
     job::{NewJob, Outcome},
     lease::LeaseId,
@@ -13,8 +14,11 @@ use mainstay_core::{
 };
 
 use super::{Client, Result, StoreError};
-use crate::job::IntoNewJob;
-use crate::lock::{LockGuard, fence::Fence};
+use crate::{
+    event::IntoPublish,
+    job::IntoNewJob,
+    lock::{LockGuard, fence::Fence},
+};
 
 /// A list of changes that happen together or not at all, durable when the `.await` answers.
 #[must_use = "a commit happens when it is awaited"]
@@ -64,6 +68,15 @@ impl CommitBuilder {
 
     pub(super) fn push(&mut self, job: NewJob) {
         self.commit.ops.push(Op::Enqueue(Box::new(job)));
+    }
+
+    /// Announces an event in the log of the store.
+    pub fn publish(mut self, event: impl IntoPublish) -> Self {
+        match event.into_publish() {
+            Ok(publish) => self.commit.ops.push(Op::Event(EventOp::Publish(Box::new(publish)))),
+            Err(error) => self.mistake = self.mistake.or(Some(error)),
+        }
+        self
     }
 
     /// Ends a claim.

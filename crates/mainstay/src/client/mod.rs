@@ -23,6 +23,7 @@ mod deadline;
 mod error;
 mod locks;
 mod pace;
+mod events;
 mod waiting;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,7 @@ pub use batch::{BatchBuilder, BatchProgress, JobBatch};
 pub use commit::CommitBuilder;
 use deadline::Deadline;
 pub use error::StoreError;
+pub use events::Logged;
 pub use locks::Acquisition;
 use mainstay_core::{
     MemoryStore,

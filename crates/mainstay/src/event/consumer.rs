@@ -9,7 +9,7 @@ use tower::Service;
 
 use super::{
     Delivery, Envelope,
-    context::{Around, Given},
+    context::{Around, Given, Proof},
     delivery::Layers,
     handler::{Answer, Handle},
 };
@@ -52,7 +52,13 @@ impl Consumer {
 
     /// One attempt, in the event's context. Whatever the handler does, it ends here: panics and overrunning the time
     /// limit are failures like any other.
-    pub async fn attempt(&self, envelope: &Envelope, attempt: u32, missed: u64) -> Answer {
+    pub async fn attempt(
+        &self,
+        envelope: &Envelope,
+        attempt: u32,
+        missed: u64,
+        proof: Option<Proof>,
+    ) -> Answer {
         let mut context = envelope.context().clone().with_attempt(attempt);
         context = context.with_field("event.subscriber", self.name().clone());
         if let Some(trace) = context.trace() {
@@ -61,7 +67,7 @@ impl Consumer {
         if let Some(limit) = self.limit {
             context = context.with_time_limit(limit);
         }
-        let given = Given { envelope: envelope.clone(), around: self.around.clone(), attempt, missed };
+        let given = Given { envelope: envelope.clone(), around: self.around.clone(), attempt, missed, proof };
         context.scope(self.guarded(given)).await
     }
 

@@ -1,12 +1,19 @@
 //! What a handler gets beside the event.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use mainstay_core::{GroupName, LeaseId, Token, event::EventOp, op::Op};
 use tokio::sync::watch;
 
 use super::Envelope;
 use crate::{
-    client::Client,
+    client::{Client, CommitBuilder},
     job::JobError,
     policy::{Policies, Target},
 };
@@ -25,6 +32,17 @@ pub(crate) struct Given {
     /// From 1.
     pub attempt: u32,
     pub missed: u64,
+    /// What proves the delivery; `None` on a bus.
+    pub proof: Option<Proof>,
+}
+
+/// What proves a delivery of a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    pub group: GroupName,
+    pub lease: LeaseId,
+    /// Whether the handler has put the end of its delivery into a commit of its own.
+    pub joined: Arc<AtomicBool>,
 }
 
 /// What all deliveries of a subscription share.
@@ -87,6 +105,39 @@ impl<S> EventContext<S> {
                 "this subscription has no store: open one with `b.store(…)` before it, or keep one in the state",
             )
         })
+    }
+
+    /// A commit that, in the log, also ends this delivery: what it changes, and that the event has been dealt with,
+    /// happen together or not at all. So a crash in between cannot make it happen twice.
+    ///
+    /// ```
+    /// # use mainstay::{Event, EventContext, Job, JobError};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Serialize, Deserialize)] struct OrderPlaced { order: String }
+    /// # impl Event for OrderPlaced { const TOPIC: &'static str = "orders.placed"; }
+    /// # #[derive(Serialize, Deserialize)] struct Ship { order: String }
+    /// # impl Job for Ship { const KIND: &'static str = "ship"; const QUEUE: &'static str = "lorries"; }
+    /// async fn ship(event: OrderPlaced, cx: EventContext) -> Result<(), JobError> {
+    ///     cx.commit()?.enqueue(Ship { order: event.order }).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// On a bus it is an ordinary commit.
+    ///
+    /// # Errors
+    /// As [`store`](Self::store).
+    pub fn commit(&self) -> Result<CommitBuilder, JobError> {
+        let commit = self.store()?.commit();
+        let Some(proof) = &self.delivery.proof else { return Ok(commit) };
+        proof.joined.store(true, Ordering::Relaxed);
+        let (group, lease) = (proof.group.clone(), proof.lease);
+        Ok(commit.op(Op::Event(EventOp::Ack { group, lease })))
+    }
+
+    /// The fencing token of this delivery: larger than that of every earlier one. `None` on a bus.
+    pub fn token(&self) -> Option<Token> {
+        self.delivery.proof.as_ref().map(|proof| proof.lease.token)
     }
 
     /// Something that the handler calls, under the service's policy for it: the setting `policies.NAME`, or the

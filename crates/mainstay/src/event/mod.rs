@@ -29,8 +29,8 @@ mod with;
 use std::borrow::Cow;
 
 pub(crate) use consumer::Consumer;
-pub(crate) use context::Around;
 pub use context::EventContext;
+pub(crate) use context::{Around, Proof};
 pub use delivery::Delivery;
 pub use envelope::Envelope;
 pub(crate) use envelope::now;

@@ -4,14 +4,14 @@ use std::{ops::Deref, sync::Arc};
 
 use mainstay_core::{
     id::JobId,
-    job::Grant,
+    job::{Grant, Outcome},
     lease::{LeaseId, Token},
     op::{Op, Reply},
 };
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::client::{Client, StoreError};
+use crate::client::{Client, CommitBuilder, StoreError};
 use crate::policy::{Policies, Target};
 
 /// A running job's surroundings. Dereferences to the state the workers were made with. Cheap to clone.
@@ -74,6 +74,13 @@ impl<S> JobContext<S> {
     /// ([`crate::client::CommitBuilder::require_job`]).
     pub fn lease(&self) -> LeaseId {
         self.inner.grant.lease
+    }
+
+    /// A commit that also completes this job: what it changes and the job's end happen together or not at all, and only
+    /// while the attempt's lease is live. The handler returns `Ok(())` after it; a result of its own would come too late.
+    pub fn commit(&self) -> CommitBuilder {
+        let outcome = Outcome::Complete { result: None };
+        self.store().commit().settle(self.id(), self.lease(), outcome)
     }
 
     /// Tells how far the work is; seen by whoever reads the job. Renews the lease.

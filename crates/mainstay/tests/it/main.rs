@@ -11,6 +11,7 @@ mod config;
 mod deadline;
 mod failures;
 mod gate;
+mod group;
 mod harness;
 mod health;
 mod http;

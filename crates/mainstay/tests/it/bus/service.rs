@@ -126,7 +126,6 @@ async fn a_mistake_in_a_subscription_ends_the_start() {
     )
     .await;
     assert_eq!(ended.exit_code(), 78);
-    let error = ended.error.expect("an error");
-    let told = std::error::Error::source(&error).expect("a cause").to_string();
+    let told = ended.error.expect("an error").chain();
     assert!(told.contains("orders.>.x"), "{told}");
 }

@@ -1,0 +1,61 @@
+//! One timer renews every lease of a subscription.
+
+use std::sync::Arc;
+
+use mainstay_core::{
+    LeaseId,
+    event::{EventOp, EventReply, Prolong, SettleDeliveries, Settled},
+    op::{Commit, Op, Reply},
+    store::Batch,
+};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::run::Pool;
+use crate::job::ms;
+
+/// At most so many in one call.
+const BATCH: usize = 1_000;
+
+impl Pool {
+    /// Renews at a third of the lease. Ends when it is dropped.
+    pub async fn renew(self: Arc<Self>) {
+        let mut tick = interval(self.lease / 3);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.tick().await;
+        loop {
+            tick.tick().await;
+            let leases = self.hands.leases();
+            for some in leases.chunks(BATCH) {
+                self.renew_some(some).await;
+            }
+        }
+    }
+
+    async fn renew_some(&self, leases: &[LeaseId]) {
+        let extend_ms = ms(self.lease);
+        let extend = leases.iter().map(|lease| Prolong { lease: *lease, extend_ms }).collect();
+        let settle = SettleDeliveries { group: self.group.clone(), ack: vec![], nack: vec![], extend };
+        let op = Op::Event(EventOp::Settle(Box::new(settle)));
+        // An answer that comes later than the next renewal is none.
+        let batch =
+            Batch { commits: vec![Commit::of(op, self.client.entropy())], within: Some(self.lease / 3) };
+        let answer = match self.client.submit(batch).await {
+            Ok(mut answers) => answers.pop().and_then(|answer| answer.ok()),
+            Err(error) => {
+                tracing::warn!(%error, leases = leases.len(), "cannot renew leases; trying again");
+                return;
+            }
+        };
+        let Some(Reply::Event(EventReply::Settled(outcomes))) =
+            answer.and_then(|committed| committed.replies.into_iter().next())
+        else {
+            return;
+        };
+        for (lease, outcome) in leases.iter().zip(outcomes) {
+            // It may just have been settled; then there is nothing left to cut.
+            if outcome == Settled::LeaseLost {
+                self.hands.cut_lost(*lease);
+            }
+        }
+    }
+}

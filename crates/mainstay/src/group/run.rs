@@ -1,0 +1,166 @@
+//! Fetching events and handling them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstay_core::{
+    GroupName, WorkerName,
+    event::{Delivery, Fetch, GroupConfig, Nack, Position, Settled},
+    job::{JobFailure, Retry},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::sleep,
+};
+
+use super::{
+    hands::{Hands, Slip},
+    settle::{End, Settler},
+};
+use crate::{
+    Error, Result,
+    client::Client,
+    event::{Answer, Consumer, Envelope, Proof},
+    health::Health,
+    job::{Ending, JobError, ms},
+    millis, secs,
+    shutdown::Shutdown,
+    tasks::TaskSet,
+};
+
+/// How long one fetch waits for events.
+const FETCH_WAIT: Duration = secs(30);
+/// One turn of the fetcher, waiting included; one that takes longer hangs.
+const FETCH_LIMIT: Duration = secs(90);
+/// Between tries when the store does not answer.
+const STORE_PAUSE: Duration = millis(500);
+
+/// Everything that a durable subscription shares.
+pub(super) struct Pool {
+    pub client: Client,
+    pub group: GroupName,
+    pub config: GroupConfig,
+    pub start: Position,
+    pub me: WorkerName,
+    pub consumer: Consumer,
+    pub concurrency: usize,
+    pub lease: Duration,
+    pub shutdown: Shutdown,
+    pub health: Health,
+    pub hands: Hands,
+    pub settler: Arc<Settler>,
+    /// Tells handlers to give up.
+    pub stop: watch::Sender<bool>,
+}
+
+impl Pool {
+    /// Creates the group, or sets it up anew if it is set up otherwise.
+    pub async fn put_group(&self) -> Result<()> {
+        let known = self.client.group_record(&self.group).await.map_err(Error::from_any)?;
+        if known.is_some_and(|known| known.config == self.config) {
+            return Ok(());
+        }
+        let put = self.client.put_group(self.group.clone(), self.config.clone(), self.start);
+        put.await.map_err(Error::from_any)
+    }
+
+    /// Fetches for free slots until no new work should be begun.
+    pub async fn fetch(self: Arc<Self>, tasks: TaskSet) {
+        let slots = Arc::new(Semaphore::new(self.concurrency));
+        let heartbeat = self.health.heartbeat(format!("fetch group {}", self.group), FETCH_LIMIT);
+        loop {
+            // Handlers take what time they take.
+            heartbeat.rest();
+            let slot = self.shutdown.unless_draining(slots.clone().acquire_owned()).await;
+            let Some(Ok(first)) = slot else { return };
+            heartbeat.beat();
+            let mut free = vec![first];
+            while let Ok(slot) = slots.clone().try_acquire_owned() {
+                free.push(slot);
+            }
+            let fetch = Fetch {
+                group: self.group.clone(),
+                max: free.len().min(1_000) as u32,
+                max_bytes: 16 << 20,
+                consumer: Some(self.me.clone()),
+            };
+            match self.client.fetch(fetch, None, FETCH_WAIT, self.shutdown.draining()).await {
+                Ok(deliveries) => {
+                    for (delivery, slot) in deliveries.into_iter().zip(free) {
+                        self.begin(delivery, slot, &tasks);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(group = %self.group, %error, "cannot fetch events; trying again");
+                    metrics::counter!("mainstay.group.fetch_errors").increment(1);
+                    self.shutdown.unless_draining(sleep(STORE_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    fn begin(self: &Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit, tasks: &TaskSet) {
+        let (lease, attempt) = (delivery.lease, delivery.attempt);
+        let Delivery { topic, seq, published_at, event, .. } = delivery;
+        let Some(event) = event else {
+            tracing::error!(group = %self.group, "the store handed out a delivery without its event; this is a bug of the store");
+            return;
+        };
+        let envelope = Envelope::stored(topic, seq, published_at, &event);
+        let _in = envelope.context().enter();
+        let slip = self.hands.enter(lease, &envelope);
+        let pool = self.clone();
+        let name = format!("event {} {}", envelope.topic(), envelope.id());
+        let task = tasks.spawn(name, async move {
+            // The slot is free again when the delivery has been settled.
+            let _slot = slot;
+            pool.attempt(envelope, attempt, slip, lease).await;
+        });
+        self.hands.can_be_cut(lease, task.abort_handle());
+    }
+
+    async fn attempt(&self, envelope: Envelope, attempt: u32, slip: Slip, lease: mainstay_core::LeaseId) {
+        let joined = Arc::new(AtomicBool::new(false));
+        let proof = Proof { group: self.group.clone(), lease, joined: joined.clone() };
+        let answer = self.consumer.attempt(&envelope, attempt, 0, Some(proof)).await;
+        let acked = answer.is_ok();
+        let settled = self.settler.settle(end(lease, answer)).await;
+        match settled {
+            Some(Settled::Dead) => {
+                tracing::error!(subscriber = %self.group, attempts = attempt, "an event is a dead letter");
+            }
+            // The handler ended its delivery itself, in a commit.
+            Some(Settled::LeaseLost) if acked && joined.load(Ordering::Relaxed) => {}
+            Some(Settled::LeaseLost) => {
+                metrics::counter!("mainstay.group.leases_lost").increment(1);
+                tracing::warn!("the lease was lost before the handler ended; its outcome is void");
+            }
+            _ => {}
+        }
+        slip.settled();
+    }
+}
+
+fn end(lease: mainstay_core::LeaseId, answer: Answer) -> End {
+    let nack = |retry, error| End::Nack(Nack { lease, retry, error });
+    let said = |kind: Option<String>, message: String| {
+        Some(JobFailure { kind: kind.map(Into::into), message: message.into(), backtrace: None })
+    };
+    match answer {
+        Ok(_) => End::Ack(lease),
+        Err(JobError(ending)) => match ending {
+            Ending::Retry { kind, message, after } => {
+                nack(after.map_or(Retry::Auto, |after| Retry::After(ms(after))), said(kind, message))
+            }
+            Ending::Permanent { message } => nack(Retry::Never, said(None, message)),
+            Ending::Snooze(after) => nack(Retry::After(ms(after)), None),
+            // Not wanted any more: that is an end like any other.
+            Ending::Cancel => End::Ack(lease),
+        },
+    }
+}
