@@ -21,9 +21,9 @@ mod batch;
 mod commit;
 mod deadline;
 mod error;
+mod events;
 mod locks;
 mod pace;
-mod events;
 mod waiting;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -241,6 +241,8 @@ async fn what_a_handler_commits_ends_its_delivery_or_does_not_happen() {
     let slice = store.store().read_log(&[], Position::Earliest, Default::default()).await.unwrap();
     let paid = slice.events.iter().filter(|event| event.topic.as_str() == "orders.paid").count();
     assert_eq!((slice.events.len(), paid), (6, 3), "each was paid once");
+    let group = store.group_record(&GroupName::new("charges").unwrap()).await.unwrap().unwrap();
+    assert_eq!((group.waiting, group.lag, group.redelivered), (0, 0, 0), "and nothing comes again");
     assert!(dead(&store, "charges").await.is_empty());
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mainstay::bus::{Bus, PublishError};
 use mainstay::event::{Envelope, EventContext};
-use mainstay::{Event, JobError, secs};
+use mainstay::{Event, JobError, millis, secs};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::time::Instant;
@@ -181,6 +181,35 @@ async fn idle_waits_for_what_handlers_publish_on_the_way() {
     bus.publish(&Placed { order: 7 }).await.unwrap();
     bus.idle().await;
     assert_eq!(seen.all(), ["shipped 7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_handles_what_is_queued_and_what_follows_and_says_what_is_left() {
+    async fn charge(event: Placed, cx: EventContext<Bus>) -> Result<(), JobError> {
+        tokio::time::sleep(secs(1)).await;
+        cx.publish(&Paid { order: event.order }).await?;
+        Ok(())
+    }
+    async fn ship(_: Paid, cx: EventContext<Bus>) -> Result<(), JobError> {
+        let _ = &cx;
+        tokio::time::sleep(secs(1)).await;
+        Ok(())
+    }
+    for (limit, told) in [
+        (secs(60), "everything was handled"),
+        (secs(2), "subscriber charge: 4 left, 1 unfinished; subscriber ship: 0 left, 1 unfinished"),
+    ] {
+        let bus = Bus::new();
+        let both = bus.with(bus.clone());
+        let _subs = [both.on(charge).start().unwrap(), both.on(ship).start().unwrap()];
+        for order in 0..6 {
+            bus.publish(&Placed { order }).await.unwrap();
+        }
+        let drained = bus.drain_by(Instant::now() + limit - millis(1)).await;
+        assert_eq!(drained.to_string(), told);
+        assert_eq!(drained.is_complete(), limit > secs(10));
+        assert!(bus.is_closed());
+    }
 }
 
 #[tokio::test(start_paused = true)]
