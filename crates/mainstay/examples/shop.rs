@@ -1,12 +1,14 @@
-//! A whole service: a route that enqueues a job in one commit, a worker that runs it, a health check, and an orderly
-//! end. Run with `cargo run -p mainstay --example shop`, then
+//! A whole service: a route that enqueues a job and publishes an event in one commit, a worker that runs it under a lock
+//! and a policy, a health check, and an orderly end. Run with `cargo run -p mainstay --example shop`, then
 //! `curl -d '{"id":7,"email":"ada@example.org"}' -H 'content-type: application/json' localhost:8080/signup`,
 //! and stop it with Ctrl-C.
 
 use std::process::ExitCode;
 
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
-use mainstay::{App, Boot, Client, Job, JobContext, JobError, Result, Weight, Workers, http::ApiError, secs};
+use mainstay::{
+    App, Boot, Client, Event, Job, JobContext, JobError, Result, Weight, Workers, http::ApiError, secs,
+};
 use serde::{Deserialize, Serialize};
 
 // The service: this is all that mainstay asks for.
@@ -29,14 +31,19 @@ struct Shop {
 }
 
 async fn signup(State(s): State<Shop>, Json(u): Json<User>) -> Result<StatusCode, ApiError> {
-    s.store.commit().enqueue(SendEmail { user: u.id, to: u.email }).await?; // durable when it answers
+    // Both or neither.
+    s.store
+        .commit()
+        .enqueue(SendEmail { user: u.id, to: u.email })
+        .publish(&UserCreated { id: u.id })
+        .await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn send_email(job: SendEmail, cx: JobContext<Shop>) -> Result<(), JobError> {
     // Any error = retry by policy.
     let lock = cx.store().lock(&format!("mail:{}", job.user))?.ttl(secs(30)).acquire().await?;
-    lock.run(cx.policy("smtp").run(|_| cx.mail.send(job.user, &job.to))).await??; // lost lock cancels the send
+    lock.run(cx.policy("smtp").run(|_| cx.mail.send(&job.to))).await??; // lost lock cancels the send
     Ok(())
 }
 
@@ -56,6 +63,14 @@ fn main() -> ExitCode {
 }
 
 // Its own types, as every service has them.
+
+#[derive(Clone, Serialize, Deserialize)]
+struct UserCreated {
+    id: u64,
+}
+impl Event for UserCreated {
+    const TOPIC: &'static str = "user.created";
+}
 
 #[derive(Deserialize)]
 struct User {
@@ -82,8 +97,8 @@ impl Mailer {
     fn new() -> Self {
         Mailer
     }
-    async fn send(&self, user: u64, to: &str) -> std::io::Result<()> {
-        println!("mail for user {user} sent to {to}");
+    async fn send(&self, to: &str) -> std::io::Result<()> {
+        println!("mail sent to {to}");
         Ok(())
     }
 }

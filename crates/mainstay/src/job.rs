@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     client::{Client, StoreError},
     context::Context,
+    event::Hopeless,
     policy::Later,
 };
 
@@ -273,13 +274,17 @@ impl JobError {
 impl<E: std::error::Error> From<E> for JobError {
     fn from(error: E) -> JobError {
         let mut message = error.to_string();
-        let mut later = None;
+        let (mut later, mut hopeless) = (None, false);
         let mut cause = error.source();
         while let Some(error) = cause {
             later = later.or(error.downcast_ref::<Later>());
+            hopeless |= error.is::<Hopeless>();
             message.push_str(": ");
             message.push_str(&error.to_string());
             cause = error.source();
+        }
+        if hopeless {
+            return JobError::permanent(message);
         }
         if let Some(Later { after, attempted: false }) = later {
             return JobError::snooze(*after);

@@ -13,8 +13,8 @@ use mainstay_core::{
     time::Timestamp,
 };
 
-use super::{Event, EventBuilder, version_of};
-use crate::{clock::quick_random, context::Context, job::JobError};
+use super::{Event, EventBuilder, Unreadable, version_of};
+use crate::{clock::quick_random, context::Context};
 
 /// An event with its attributes, on a bus or from the log. What a handler of many topics takes instead of a type of its
 /// own. Cheap to clone; the data of a typed event becomes JSON when somebody asks for it, once for all.
@@ -154,41 +154,34 @@ impl Envelope {
     /// The data as JSON text.
     ///
     /// # Errors
-    /// A value that cannot be written as JSON, or data of another kind ([`bytes`](Self::bytes)). It never will be, so
-    /// the delivery becomes a dead letter.
-    pub fn json(&self) -> Result<Json, JobError> {
-        let (topic, id) = (self.topic(), self.id());
-        self.0
-            .data
-            .written()
-            .map_err(|error| JobError::permanent(format!("the data of {topic} {id}: {error}")))
+    /// A value that cannot be written as JSON, or data of another kind ([`bytes`](Self::bytes)).
+    pub fn json(&self) -> Result<Json, Unreadable> {
+        self.0.data.written().map_err(|why| self.unreadable("has data that is not JSON", why))
     }
 
     /// The data as an event of this type, or of an older version that it can read.
     ///
     /// # Errors
     /// Data that does not fit, and a version above [`Event::VERSION`].
-    pub fn read<E: Event>(&self) -> Result<E, JobError> {
+    pub fn read<E: Event>(&self) -> Result<E, Unreadable> {
         if let Data::Value { value, .. } = &self.0.data
             && let Some(event) = value.downcast_ref::<E>()
         {
             return Ok(event.clone());
         }
+        let does_not_fit = |why| self.unreadable(&format!("does not fit {}", E::TOPIC), why);
         let version = self.version();
         if version > E::VERSION {
-            return Err(JobError::permanent(format!(
-                "{} {} is of version {version}, and this reader knows up to {}",
-                self.topic(),
-                self.id(),
+            return Err(does_not_fit(format!(
+                "it is of version {version}, and this reader knows up to {}",
                 E::VERSION
             )));
         }
-        let json = self.json()?;
-        // The same text will never read better.
-        E::read(version, &json).map_err(|error| {
-            let why = error.to_message();
-            JobError::permanent(format!("{} {} does not fit {}: {why}", self.topic(), self.id(), E::TOPIC))
-        })
+        E::read(version, &self.json()?).map_err(|error| does_not_fit(error.to_message()))
+    }
+
+    fn unreadable(&self, what: &str, why: String) -> Unreadable {
+        Unreadable::new(format!("{} {} {what}", self.topic(), self.id()), why)
     }
 
     /// The data as it is, where it is not JSON.

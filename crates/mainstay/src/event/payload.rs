@@ -14,7 +14,7 @@ pub trait Payload: Send + Sized + 'static {
 
 impl<E: Event> Payload for E {
     fn of(envelope: &Envelope) -> Result<Self, JobError> {
-        envelope.read()
+        Ok(envelope.read()?)
     }
 }
 

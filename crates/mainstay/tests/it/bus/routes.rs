@@ -255,7 +255,11 @@ async fn older_versions_are_read_and_newer_ones_are_dead_letters() {
     assert_eq!(all, ["12.05", "1205", "3.00"]);
     let dead = bus.dead();
     assert_eq!(dead.len(), 1);
-    assert!(dead[0].error.contains("is of version 2, and this reader knows up to 1"), "{}", dead[0].error);
+    assert!(
+        dead[0].error.contains("does not fit price: it is of version 2, and this reader knows up to 1"),
+        "{}",
+        dead[0].error
+    );
     assert_eq!((&*dead[0].subscriber, dead[0].attempts), ("reads_old", 1));
 }
 
