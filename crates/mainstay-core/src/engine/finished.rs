@@ -163,6 +163,7 @@ impl Engine {
                 _ => self.set_unique(queue, key, Some(Hold { id, until: None })),
             }
         }
+        extras.keys = extras.keys.and_then(|keys| self.shared_keys(queue, Arc::unwrap_or_clone(keys)));
         extras.expires_at = extras.expires_at.filter(|at| *at > self.now.wall);
         let job = LiveJob {
             run_at: self.now.wall,
