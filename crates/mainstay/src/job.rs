@@ -15,7 +15,7 @@ use crate::{
     client::{Client, StoreError},
     context::Context,
     event::Hopeless,
-    policy::Later,
+    policy::{Later, PolicyError},
 };
 
 /// A kind of work. An enqueue takes the [`Context`] along, but for its deadline, and every attempt runs in it. The type is the payload; the constants say what it is called and where it goes.
@@ -267,6 +267,17 @@ impl JobError {
             Ending::Retry { message, .. } | Ending::Permanent { message } => message.clone(),
             Ending::Snooze(_) => "not now".to_owned(),
             Ending::Cancel => "not wanted any more".to_owned(),
+        }
+    }
+}
+
+impl JobError {
+    /// What a policy's answer means for a job: one that was only refused is put off.
+    pub(crate) fn of_policy(error: PolicyError<JobError>) -> JobError {
+        match error {
+            PolicyError::Failed { error, .. } => error,
+            PolicyError::Refused { later: Some(later), .. } => JobError::snooze(later.after),
+            error => JobError::retry(error.told()),
         }
     }
 }

@@ -40,6 +40,7 @@
 //!   tests.
 //! - [`event`]: events as a program sees them. [`bus`]: the event bus of a process. [`group`]: handlers of the log.
 //! - [`queue`]: one bounded queue, with a rule for when it is full. [`rate`]: rate limits by key.
+//! - [`pool`]: workers for jobs inside the process. [`scale`]: how many.
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`admission`]: how much runs at once: as much as the server can do.
 //! - [`lock`]: locks with a TTL that are kept by themselves, told when lost, and fenced; leader election.
@@ -79,10 +80,12 @@ mod otlp;
 mod otlp;
 pub mod pipeline;
 pub mod policy;
+pub mod pool;
 pub mod queue;
 pub mod rate;
 #[cfg(feature = "http")]
 pub mod request;
+pub mod scale;
 pub mod shutdown;
 pub mod store;
 pub mod streams;
@@ -107,6 +110,7 @@ pub use job::{Job, JobBuilder, JobError};
 pub use lock::{Lock, LockGuard, LockLost};
 pub use mainstay_core as core;
 pub use policy::{Policies, Policy};
+pub use pool::WorkerPool;
 pub use shutdown::Shutdown;
 pub use tasks::TaskSet;
 pub use time::{millis, secs};

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use mainstay_core::{ErrorKind, MemoryStore, clock::Clock, store::Store};
 
 use crate::{
-    Boot, Error, Result, Shutdown, Weight, Workers,
+    Boot, Error, Result, Secret, Shutdown, Weight, Workers,
     client::Client,
     clock,
     health::Heartbeat,
@@ -19,7 +19,7 @@ const FORMS: &str = "memory:, sqlite:PATH, postgres://…, redis://…, nats://�
 /// What is called when a store can no longer be trusted: after a failed sync, or with a damaged file.
 type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
 
-/// Opens the store that `url` names. Opening a file blocks, for as long as its recovery takes.
+/// Opens the store that `url` names. Blocks: a file for as long as its recovery takes, a server until it has answered.
 ///
 /// A store that loses its trustworthiness later answers `Untrusted` to everything; [`Boot::store`] also ends the
 /// service.
@@ -27,13 +27,27 @@ type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
 /// # Errors
 /// A URL of no known form; a form this build or this version cannot open, named; the store's own trouble.
 pub fn open(url: &str) -> Result<Client> {
-    open_with(url, clock::current(), Arc::new(|_| ()))
+    open_with(url, None, clock::current(), Arc::new(|_| ()))
 }
 
-fn open_with(url: &str, clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Result<Client> {
+/// Opens the store of a mainstay server at `http://HOST:PORT` with an access token.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_with_token(url: &str, token: impl Into<Secret<String>>) -> Result<Client> {
+    open_with(url, Some(token.into()), clock::current(), Arc::new(|_| ()))
+}
+
+fn open_with(
+    url: &str,
+    token: Option<Secret<String>>,
+    clock: Arc<dyn Clock>,
+    on_fatal: OnFatal,
+) -> Result<Client> {
     check_url(url).map_err(Error::config)?;
     let store: Arc<dyn Store> = match url.split_once(':') {
         Some(("sqlite", path)) => sqlite(path, &clock, on_fatal)?,
+        Some(("http", _)) => remote(url, token.as_ref(), &clock)?,
         _ => Arc::new(MemoryStore::new(clock.clone())),
     };
     Ok(Client::on(store, clock))
@@ -47,9 +61,18 @@ pub fn check_url(url: &str) -> Result<(), String> {
     match url.split_once(':') {
         Some(("memory", "")) => Ok(()),
         Some(("sqlite", path)) if !path.is_empty() => Ok(()),
-        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats" | "http" | "https"), _)) => {
-            Err(format!("store `{scheme}:` cannot be opened by this version yet; use memory: or sqlite:PATH"))
+        Some(("http", rest)) if rest.starts_with("//") && rest.len() > 2 => match rest.contains('@') {
+            true => {
+                Err("a store's URL has no name or password in it: give the token apart from it".to_owned())
+            }
+            false => Ok(()),
+        },
+        Some(("https", _)) => {
+            Err("a server is reached by http:// alone; put a TLS proxy beside this program".to_owned())
         }
+        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats"), _)) => Err(format!(
+            "store `{scheme}:` cannot be opened by this version yet; use memory:, sqlite:PATH or http://HOST:PORT"
+        )),
         _ => Err(format!("`{url}` is not a store URL; the forms are {FORMS}")),
     }
 }
@@ -61,6 +84,14 @@ mod file;
 #[path = "store/missing.rs"]
 mod file;
 use file::open as sqlite;
+
+#[cfg(feature = "client")]
+#[path = "store/remote/mod.rs"]
+mod elsewhere;
+#[cfg(not(feature = "client"))]
+#[path = "store/nowhere.rs"]
+mod elsewhere;
+use elsewhere::open as remote;
 
 /// What the store says of itself. Figures that only grow end in `_total`; counters say that by themselves.
 fn observe(registry: &Registry, client: &Client) {
@@ -145,16 +176,18 @@ const CLOSE_LIMIT: std::time::Duration = crate::secs(5);
 
 impl<C> Boot<C> {
     /// Opens a store as a component: it is closed after everything that is registered later, and its health is
-    /// watched. Workers registered later take their jobs from it.
+    /// watched. Workers registered later take their jobs from it. A server's gets the setting `store_token`.
     ///
     /// # Errors
     /// Those of [`open`]; `TimedOut` after two minutes.
     pub async fn store(&self, url: &str) -> Result<Client> {
         let opened = {
             let (url, shutdown) = (url.to_owned(), self.shutdown());
+            let token =
+                Some(&self.settings().store_token).filter(|token| !token.reveal().is_empty()).cloned();
             let on_fatal: OnFatal = Arc::new(move |error| shutdown.fail(Error::untrusted(error.to_string())));
             let clock = clock::current(); // of this thread: the one that opens has none
-            tokio::task::spawn_blocking(move || open_with(&url, clock, on_fatal))
+            tokio::task::spawn_blocking(move || open_with(&url, token, clock, on_fatal))
         };
         let opened = async { clock::real(opened).await.map_err(Error::from_any)? };
         let close = |client: Client| async move { client.store().close(CLOSE_LIMIT).await };

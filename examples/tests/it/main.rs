@@ -72,6 +72,11 @@ const EXPECTED: &[(&str, &str)] = &[
          Lock expired — acquired by client_2\n\
          Both clients processed\n",
     ),
+    (
+        "worker_pool",
+        "All 10 jobs processed\n\
+         Pool drained gracefully\n",
+    ),
 ];
 
 /// Long enough for a loaded machine; none takes a second.

@@ -32,7 +32,8 @@ impl HttpClient {
 
     async fn probe(&self, path: &str) -> Result<Probe, ApiError> {
         let deadline = tokio::time::Instant::now() + self.timeout;
-        let answer = self.transport.send(&Call::new(http::Method::GET, path.to_owned()), deadline).await?;
+        let answer =
+            self.transport.send(&Call::new(http::Method::GET, path.to_owned()), None, deadline).await?;
         answer.json()
     }
 

@@ -2,7 +2,7 @@ use super::{ApiError, Call, HttpClient};
 use crate::query::{JobsQuery, percent_encode};
 use crate::types::{
     BulkEnqueue, BulkEnqueued, CancelAnswer, Claim, Claimed, Commit, Committed, Complete, Enqueued, Extend,
-    Extended, Fail, JobResult, JobView, NewJob, Page, Release, Settle, Settled, StateAnswer,
+    Extended, Fail, JobResult, JobView, NewJob, Page, Release, Settle, Settled, StateAnswer, WaitFor, Waited,
 };
 use crate::{JobId, RawJson};
 
@@ -33,6 +33,14 @@ impl HttpClient {
     /// Those of the connection. Nothing to do is not an error.
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, ApiError> {
         self.post("/v1/jobs/claim".to_owned(), claim, claim.wait_ms).await
+    }
+
+    /// Waits until looking again may be worth it, as long as it says, on top of the time limit.
+    ///
+    /// # Errors
+    /// Those of the connection; `not-found` from a server that does not have it.
+    pub async fn wait(&self, wait: &WaitFor) -> Result<Waited, ApiError> {
+        self.post("/v1/wait".to_owned(), wait, wait.wait_ms).await
     }
 
     /// Keeps a claim alive.

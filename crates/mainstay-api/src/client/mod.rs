@@ -74,6 +74,7 @@ pub struct HttpClient {
     timeout: Duration,
     retry: bool,
     key: Option<Arc<str>>,
+    trace: Option<Arc<str>>,
 }
 
 impl HttpClient {
@@ -84,7 +85,7 @@ impl HttpClient {
     pub fn new(url: &str, options: Options) -> Result<Self, ApiError> {
         let (timeout, retry) = (options.timeout, options.retry);
         let transport = Arc::new(Transport::new(url, options)?);
-        Ok(Self { transport, timeout, retry, key: None })
+        Ok(Self { transport, timeout, retry, key: None, trace: None })
     }
 
     /// The address, without a slash at its end.
@@ -112,6 +113,13 @@ impl HttpClient {
     pub fn with_key(&self, key: &str) -> Result<Self, ApiError> {
         crate::idempotency_key(key.as_bytes()).map_err(|error| ApiError::unusable(error.detail))?;
         Ok(Self { key: Some(key.into()), ..self.clone() })
+    }
+
+    /// The same client, sending this W3C `traceparent` with every call; none with `None`, or what no header can carry.
+    #[must_use]
+    pub fn with_trace(&self, traceparent: Option<&str>) -> Self {
+        let sane = traceparent.filter(|text| http::HeaderValue::from_str(text).is_ok());
+        Self { trace: sane.map(Into::into), ..self.clone() }
     }
 
     async fn get<A: DeserializeOwned>(&self, path: String) -> Result<A, ApiError> {
@@ -167,7 +175,7 @@ impl HttpClient {
         let deadline = tokio::time::Instant::now() + self.timeout + call.wait;
         let mut tried = 0;
         loop {
-            let error = match self.transport.send(call, deadline).await {
+            let error = match self.transport.send(call, self.trace.as_deref(), deadline).await {
                 Ok(answer) if answer.is_success() => return Ok(answer),
                 Ok(answer) => answer.into_error(),
                 Err(error) => error,

@@ -63,8 +63,13 @@ impl Transport {
         &self.base
     }
 
-    pub(super) async fn send(&self, call: &Call, deadline: Instant) -> Result<Answer, ApiError> {
-        let request = self.request(call, deadline)?;
+    pub(super) async fn send(
+        &self,
+        call: &Call,
+        trace: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Answer, ApiError> {
+        let request = self.request(call, trace, deadline)?;
         match timeout_at(deadline, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -73,7 +78,12 @@ impl Transport {
         }
     }
 
-    fn request(&self, call: &Call, deadline: Instant) -> Result<Request<Full<Bytes>>, ApiError> {
+    fn request(
+        &self,
+        call: &Call,
+        trace: Option<&str>,
+        deadline: Instant,
+    ) -> Result<Request<Full<Bytes>>, ApiError> {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut request = Request::builder()
             .method(&call.method)
@@ -86,6 +96,9 @@ impl Transport {
         }
         if let Some(key) = &call.key {
             request = request.header("idempotency-key", key);
+        }
+        if let Some(trace) = trace {
+            request = request.header("traceparent", trace);
         }
         if call.body.is_some() {
             request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));

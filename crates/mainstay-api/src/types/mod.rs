@@ -17,6 +17,7 @@ mod schema;
 mod settle;
 mod store;
 mod token;
+mod wait;
 
 pub use admin::{
     AuditRecord, CheckState, CheckView, Config, ConfigEntry, Draining, LogLevel, LoopView, Probe,
@@ -44,6 +45,7 @@ pub use settle::{
 };
 pub use store::{CommitScope, StoreInfo, TokenOrder};
 pub use token::{Grant, NewToken, Scope, TokenCreated, TokenView};
+pub use wait::{WaitFor, Waited};
 
 pub use claim::{DEFAULT_CLAIM_MAX, DEFAULT_LEASE_MS};
 pub use lock::{DEFAULT_TTL_MS, MAX_PERMITS};

@@ -68,6 +68,24 @@ impl Budget {
         Ok(Self { grace: millis(grace), lame_duck, drain, cancel, stop, flush })
     }
 
+    /// Whether the drain could be this long, all else as it is; if not, what to set. `set` is what the settings say.
+    pub fn has_room_for(&self, drain: Duration, set: Option<u64>) -> Result<(), String> {
+        let ms = drain.as_millis();
+        if let Some(set) = set {
+            return Err(format!("`drain_ms` is set to {set}; set it to {ms} at least, or leave it out"));
+        }
+        let others = self.lame_duck + self.cancel + self.stop + self.flush;
+        let needed = others.saturating_add(drain);
+        if needed <= self.watchdog() {
+            return Ok(());
+        }
+        let grace = needed.as_millis() + 1_000;
+        Err(format!(
+            "set `grace_ms` to {grace} at least (now {}), and whoever stops the process to wait as long",
+            self.grace.as_millis()
+        ))
+    }
+
     /// When the watchdog ends the process, counted from the first signal.
     pub fn watchdog(&self) -> Duration {
         self.grace - millis(margin(self.grace.as_millis() as u64))
@@ -129,6 +147,16 @@ mod tests {
         assert_eq!(key, "grace_ms");
         assert!(detail.contains("drain_ms + stop_ms"), "{detail}");
         assert!(plan(10, |_| {}).is_err());
+    }
+
+    #[test]
+    fn a_longer_drain_is_had_where_the_grace_has_room_and_nobody_said_otherwise() {
+        let roomy = plan(120_000, |_| {}).unwrap();
+        assert_eq!(roomy.has_room_for(millis(107_000), None), Ok(()));
+        let said = roomy.has_room_for(millis(108_000), None).unwrap_err();
+        assert!(said.contains("`grace_ms` to 121000"), "{said}");
+        let said = roomy.has_room_for(millis(60_000), Some(15_000)).unwrap_err();
+        assert!(said.contains("`drain_ms`"), "{said}");
     }
 
     #[test]

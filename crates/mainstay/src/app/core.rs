@@ -49,6 +49,8 @@ pub(crate) struct Core {
     pub store: Mutex<Option<Client>>,
     /// The groups that are subscribed to: each once.
     pub groups: Mutex<HashSet<String>>,
+    /// A drain longer than the plan's, because something in flight may need it.
+    longer_drain: Mutex<Option<Duration>>,
     registry: Mutex<Registry>,
 }
 
@@ -108,6 +110,7 @@ impl Core {
             reloads: Reloads::default(),
             store: Mutex::default(),
             groups: Mutex::default(),
+            longer_drain: Mutex::default(),
             registry: Mutex::default(),
         })
     }
@@ -164,6 +167,24 @@ impl Core {
         let mut all: Vec<_> = stays.chain(comes).cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
         *now = Arc::new(all);
+    }
+
+    /// How long the drain may take.
+    pub fn drain(&self) -> Duration {
+        self.longer_drain.lock().unwrap_or_else(PoisonError::into_inner).unwrap_or(self.budget.drain)
+    }
+
+    /// Makes the drain at least this long.
+    ///
+    /// # Errors
+    /// What has to be set for it, in words for whoever configures the service.
+    pub fn want_drain(&self, drain: Duration) -> Result<(), String> {
+        if drain <= self.drain() {
+            return Ok(());
+        }
+        self.budget.has_room_for(drain, self.settings.drain_ms)?;
+        *self.longer_drain.lock().unwrap_or_else(PoisonError::into_inner) = Some(drain);
+        Ok(())
     }
 
     pub fn last_store(&self) -> Option<Client> {

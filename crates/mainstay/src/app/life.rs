@@ -105,15 +105,19 @@ async fn wind_down(core: &Arc<Core>, entries: Vec<Entry>, ran: bool, ended: &mut
     core.shutdown.advance(Phase::Draining);
     let parts = core.parts();
     let mut idle = pin!(async {
-        join_all(parts.iter().map(|part| part.clone().drained())).await;
-        core.tasks.idle().await;
+        // What one finishes may have been handed to another that was idle before: a task's job to a worker pool. Each round
+        // settles one more hand-over, and costs nothing where there was none.
+        for _ in 0..=parts.len() {
+            join_all(parts.iter().map(|part| part.clone().drained())).await;
+            core.tasks.idle().await;
+        }
     });
     let drained = async {
         tokio::select! {
             biased;
             () = &mut idle => true,
             _ = core.shutdown.demanded(2) => false,
-            () = sleep(budget.drain) => false,
+            () = sleep(core.drain()) => false,
         }
     };
     if !timed(ended, Phase::Draining, drained).await {

@@ -18,8 +18,8 @@ use crate::{
     job::JobError,
     pipeline::{Pipeline, Steps},
     policy::Retry,
+    pool::Count,
     queue::Receiver,
-    workers::Concurrency,
 };
 
 /// A bus with the state that handlers get: made by [`Bus::with`].
@@ -108,7 +108,7 @@ impl Subscribe {
     }
 
     /// How many events are handled at once: a number, or the end of a range. Defaults to 1, which keeps their order.
-    pub fn concurrency(mut self, events: impl Into<Concurrency>) -> Self {
+    pub fn concurrency(mut self, events: impl Into<Count>) -> Self {
         self.plan.concurrency = events.into().most();
         self
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
+use super::{Problems, Secret};
 use crate::app::Budget;
 use crate::log::{AccessLog, Format, Levels, Options, Output};
 use crate::policy::Policy;
@@ -62,6 +62,8 @@ pub struct Settings {
     pub body_timeout_ms: u64,
     /// The longest request body. Defaults to 16 MiB.
     pub max_body_bytes: usize,
+    /// The access token for a store that is a mainstay server (`http://…`). Defaults to none.
+    pub store_token: Secret<String>,
     /// How calls to others are protected, by the name of the target; `default` is for those without their own. See
     /// [`Policy`].
     pub policies: BTreeMap<String, Policy>,
@@ -101,6 +103,7 @@ impl Default for Settings {
             header_timeout_ms: 30_000,
             body_timeout_ms: 60_000,
             max_body_bytes: 16 << 20,
+            store_token: Secret::default(),
             policies: BTreeMap::new(),
             max_series: telemetry::MAX_SERIES,
             statsd: String::new(),
@@ -135,6 +138,7 @@ impl Settings {
             "header_timeout_ms",
             "body_timeout_ms",
             "max_body_bytes",
+            "store_token",
             "policies",
             "max_series",
             "statsd",

@@ -84,6 +84,11 @@ impl<T> SendError<T> {
     pub fn into_item(self) -> T {
         self.item
     }
+
+    /// The same refusal of something made from the item.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> SendError<U> {
+        SendError { item: make(self.item), refused: self.refused }
+    }
 }
 
 impl<T> fmt::Debug for SendError<T> {

@@ -1,6 +1,6 @@
 //! What a handler gets beside its payload.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use mainstay_core::{
     id::JobId,
@@ -11,7 +11,9 @@ use mainstay_core::{
 use serde::Serialize;
 use tokio::sync::watch;
 
+use super::running::Told;
 use crate::client::{Client, CommitBuilder, StoreError};
+use crate::job::ms;
 use crate::policy::{Policies, Target};
 
 /// A running job's surroundings. Dereferences to the state the workers were made with. Cheap to clone.
@@ -24,8 +26,9 @@ pub struct JobContext<S> {
 struct Inner {
     client: Client,
     grant: Grant,
-    stop: watch::Receiver<bool>,
+    stop: watch::Receiver<Told>,
     policies: Policies,
+    lease: Duration,
 }
 
 impl<S> JobContext<S> {
@@ -33,10 +36,16 @@ impl<S> JobContext<S> {
         state: S,
         client: Client,
         grant: Grant,
-        stop: watch::Receiver<bool>,
+        stop: watch::Receiver<Told>,
         policies: Policies,
+        lease: Duration,
     ) -> Self {
-        JobContext { state, inner: Arc::new(Inner { client, grant, stop, policies }) }
+        JobContext { state, inner: Arc::new(Inner { client, grant, stop, policies, lease }) }
+    }
+
+    /// What the workers were made with; the context also dereferences to it.
+    pub fn state(&self) -> &S {
+        &self.state
     }
 
     /// The store the job came from.
@@ -91,20 +100,21 @@ impl<S> JobContext<S> {
         let progress = serde_json::to_string(progress)
             .map_err(|error| StoreError::invalid("progress", error.to_string()))?;
         let Grant { id, lease, .. } = self.inner.grant;
-        let op = Op::Extend { id, lease, extend_ms: 30_000, progress: Some(progress.into()) };
+        let op = Op::Extend { id, lease, extend_ms: ms(self.inner.lease), progress: Some(progress.into()) };
         let Reply::Extended { .. } = self.inner.client.apply(op).await? else { return Ok(()) };
         Ok(())
     }
 
     /// Whether the handler should stop: the job was cancelled, its lease is lost, or the process is on its way out.
     pub fn is_cancelled(&self) -> bool {
-        *self.inner.stop.borrow()
+        *self.inner.stop.borrow() != Told::GoOn
     }
 
-    /// Resolves when the handler should stop. Cancel safe.
+    /// Resolves when the handler should stop. If its job was cancelled, it is cut at its next await point after the
+    /// workers' [`grace`](crate::Workers::grace). Cancel safe.
     pub async fn cancelled(&self) {
         let mut stop = self.inner.stop.clone();
-        if stop.wait_for(|stop| *stop).await.is_err() {
+        if stop.wait_for(|told| *told != Told::GoOn).await.is_err() {
             // Nobody can tell any more: the pool is gone, and with it this job's owner.
             std::future::pending::<()>().await;
         }

@@ -1,23 +1,26 @@
 //! Workers: typed handlers that run a queue's jobs.
 //!
-//! A worker fetches only for free slots, renews every lease from one timer, isolates panics, keeps each job's time
-//! limit, and hands back what it could not finish without spending an attempt.
+//! Workers fetch only for free slots, settle what has ended and claim what comes next in one durable step, renew every
+//! lease from one timer, isolate panics, keep each job's time limit, and hand back what they could not finish without
+//! spending an attempt. `docs/jobs.md` has the whole life of a job.
+//!
+//! A job of a kind that nobody here handles is given back at once, for 15 s and without spending an attempt, so that
+//! other workers of the queue can have it; it is logged and counted (`mainstay.workers.unknown_kinds`).
 
 mod attempt;
 mod context;
+mod desk;
 mod handler;
+mod outbox;
 mod part;
 mod renew;
 mod run;
 mod running;
+mod turns;
 
-use std::{
-    collections::HashMap,
-    ops::{RangeInclusive, RangeToInclusive},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+pub use crate::pool::Count as Concurrency;
 use attempt::Layers;
 pub use attempt::{Attempt, AttemptResult};
 pub use context::JobContext;
@@ -33,7 +36,10 @@ use crate::{
     client::Client,
     job::{Job, JobError},
     pipeline::{Pipeline, Steps},
+    pool::Count,
+    scale::Rules,
     secs,
+    time::human,
 };
 
 /// Runs the jobs of a queue with typed handlers; `S` is the state that every handler gets.
@@ -55,9 +61,14 @@ pub struct Workers<S> {
     state: S,
     handlers: HashMap<String, Arc<dyn Handler<S>>>,
     client: Option<Client>,
-    concurrency: usize,
+    rules: Rules,
+    weights: HashMap<String, u32>,
     lease: Duration,
     limit: Option<Duration>,
+    grace: Duration,
+    drain: Option<Duration>,
+    /// The time limits that kinds bring along.
+    limits: Vec<(&'static str, Duration)>,
     name: Option<String>,
     guards: HashMap<String, String>,
     layers: Option<Layers>,
@@ -72,9 +83,13 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             state,
             handlers: HashMap::new(),
             client: None,
-            concurrency: 16,
+            rules: Rules::between(16..=16),
+            weights: HashMap::new(),
             lease: secs(30),
             limit: None,
+            grace: secs(5),
+            drain: None,
+            limits: Vec::new(),
             name: None,
             guards: HashMap::new(),
             layers: None,
@@ -82,9 +97,16 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         }
     }
 
-    /// One more queue, served when those before it are empty.
+    /// One more queue, served when those before it are empty, unless [`weight`](Self::weight) says otherwise.
     pub fn and_queue(mut self, queue: impl Into<String>) -> Self {
         self.queues.push(queue.into());
+        self
+    }
+
+    /// Serves the queues by weight instead of in order: of the slots that become free, `queue` gets `weight` where one
+    /// without a weight gets 1. A share that a queue cannot use goes to the others, in their order.
+    pub fn weight(mut self, queue: impl Into<String>, weight: u32) -> Self {
+        self.weights.insert(queue.into(), weight);
         self
     }
 
@@ -97,13 +119,16 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         R: Serialize + 'static,
     {
         self.handlers.insert(J::KIND.to_owned(), handler::erase(handler));
+        self.limits.extend(J::policy().timeout_ms.map(|limit| (J::KIND, Duration::from_millis(limit))));
         self
     }
 
-    /// How many jobs run at once: the end of the range, or the number in `..=n`. Defaults to 16. (The range's start
-    /// is where scaling down will end; for now the number is fixed.)
-    pub fn concurrency(mut self, jobs: impl Into<Concurrency>) -> Self {
-        self.concurrency = jobs.into().0.max(1);
+    /// How many jobs run at once: a number, or a range between which [`scale`](crate::scale) decides by what waits and how
+    /// long handlers take. Defaults to 16.
+    pub fn concurrency(mut self, jobs: impl Into<Count>) -> Self {
+        let Count(jobs) = jobs.into();
+        let bounds = Rules::between(jobs);
+        self.rules = Rules { floor: bounds.floor, ceiling: bounds.ceiling, ..self.rules };
         self
     }
 
@@ -116,6 +141,21 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
     /// How long an attempt may take, for jobs that do not say so themselves. Defaults to no limit.
     pub fn time_limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// How long a handler whose job was cancelled has until it is cut at its next await point; and one that should have
+    /// been cut, until it counts as stuck: then another job gets its slot, and it is counted and named. Defaults to 5 s.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long jobs in flight may need in the drain. Makes the service's drain that long, if it is not set and its
+    /// grace has room for it; else the start is refused, and says what to set. A time limit that is longer than the
+    /// drain is warned of at the start: such a job is interrupted, and given back without spending an attempt.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.drain = Some(drain);
         self
     }
 
@@ -179,6 +219,31 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
                 "workers of {queues:?} have no handler: add one with `.on(handler)`"
             )));
         }
+        let mut weights = self.weights;
+        let by_weight = !weights.is_empty();
+        let each = self.queues.iter().map(|queue| weights.remove(queue).unwrap_or(1).max(1)).collect();
+        if let Some(queue) = weights.keys().next() {
+            return Err(Error::config(format!(
+                "weight of queue `{queue}`, which these workers do not serve"
+            )));
+        }
+        if let Some(drain) = self.drain {
+            boot.core.want_drain(drain).map_err(|mistake| {
+                Error::config(format!("workers of {queues:?} ask for a drain of {}: {mistake}", human(drain)))
+            })?;
+        }
+        let drain = boot.core.drain();
+        let general = self.limit.map(|limit| ("any", limit));
+        for (kind, limit) in self.limits.into_iter().chain(general).filter(|(_, limit)| *limit > drain) {
+            let (limit_ms, drain_ms) = (limit.as_millis() as u64, drain.as_millis() as u64);
+            tracing::warn!(
+                kind,
+                limit_ms,
+                drain_ms,
+                "jobs may take longer than the drain: those that do are interrupted by a stop and given back; \
+                 `Workers::drain` asks for more"
+            );
+        }
         let policies = boot.policies();
         let mut guards = HashMap::new();
         for (kind, target) in self.guards {
@@ -198,39 +263,16 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             worker,
             state: self.state,
             handlers: self.handlers,
-            concurrency: self.concurrency,
+            rules: self.rules,
+            weights: by_weight.then_some(each),
             lease: self.lease,
             limit: self.limit,
+            grace: self.grace,
+            outbox: outbox::Outbox::default(),
+            tally: run::Tally::default(),
             shutdown: boot.shutdown(),
             running: running::RunningJobs::default(),
             health: boot.health(),
         }))
-    }
-}
-
-/// How many jobs run at once; made from a number or a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Concurrency(usize);
-
-impl Concurrency {
-    /// At most so many, at least 1.
-    pub(crate) fn most(self) -> usize {
-        self.0.max(1)
-    }
-}
-
-impl From<usize> for Concurrency {
-    fn from(jobs: usize) -> Self {
-        Concurrency(jobs)
-    }
-}
-impl From<RangeInclusive<usize>> for Concurrency {
-    fn from(jobs: RangeInclusive<usize>) -> Self {
-        Concurrency(*jobs.end())
-    }
-}
-impl From<RangeToInclusive<usize>> for Concurrency {
-    fn from(jobs: RangeToInclusive<usize>) -> Self {
-        Concurrency(jobs.end)
     }
 }

@@ -7,12 +7,16 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use mainstay_core::{
-    job::Outcome,
-    op::{Commit, Op, Settle},
+    op::{Commit, Op},
     store::Batch,
 };
 
-use super::run::Pool;
+use tokio::task::AbortHandle;
+
+use super::{
+    desk::{Desk, release},
+    run::Pool,
+};
 use crate::{
     Error, Result,
     app::{Overstayer, Part},
@@ -32,7 +36,8 @@ pub(crate) struct WorkersPart<S> {
 struct Loops {
     /// Attempts, owned here: the drain report names their jobs, not their tasks.
     attempts: TaskSet,
-    fetch: Option<Task<()>>,
+    desk: Option<Task<()>>,
+    cut_desk: AbortHandle,
     renew: Task<()>,
     stop: Task<()>,
 }
@@ -47,32 +52,33 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
         let tasks = TaskSet::current().ok_or_else(outside)?;
         let pool = &self.pool;
         let attempts = TaskSet::current().ok_or_else(outside)?;
-        let fetch = tasks.spawn("fetch jobs", pool.clone().fetch(attempts.clone()));
+        let desk = Desk::new(pool.clone(), attempts.clone());
+        let desk = tasks.spawn("fetch and settle jobs", desk.run());
         let renew = tasks.spawn("renew leases", pool.clone().renew());
         let (shutdown, running) = (pool.shutdown.clone(), pool.running.clone());
         let stop = tasks.spawn("cancel jobs", async move {
             shutdown.cancelled().await;
-            running.stop_all();
+            running.leave();
         });
-        let loops = Loops { attempts, fetch: Some(fetch), renew, stop };
+        let cut_desk = desk.abort_handle();
+        let loops = Loops { attempts, desk: Some(desk), cut_desk, renew, stop };
         *self.loops.lock().unwrap_or_else(PoisonError::into_inner) = Some(loops);
         Ok(())
     }
 
+    /// What has ended and was not taken yet is settled, what has not ended goes back.
     async fn give_back(&self) -> Result<()> {
+        let ended = self.pool.outbox.take(usize::MAX);
         let unfinished = self.pool.running.unfinished();
-        if unfinished.is_empty() {
+        if ended.is_empty() && unfinished.is_empty() {
             return Ok(());
         }
-        let release = |&(id, lease)| {
-            let outcome = Outcome::Release { delay_ms: 0 };
-            let settle = Settle { id, lease, outcome, repeat_is_ok: true };
-            Commit::of(Op::Settle(settle), self.pool.client.entropy())
-        };
-        let batch =
-            Batch { commits: unfinished.iter().map(release).collect(), within: Some(GIVE_BACK_LIMIT) };
-        let jobs = unfinished.len();
-        tracing::info!(jobs, "giving unfinished jobs back");
+        let releases = unfinished.iter().map(|key| release(*key, Duration::ZERO));
+        let settles = ended.iter().map(|ended| ended.settle.clone()).chain(releases);
+        let commit = |settle| Commit::of(Op::Settle(settle), self.pool.client.entropy());
+        let batch = Batch { commits: settles.map(commit).collect(), within: Some(GIVE_BACK_LIMIT) };
+        let (jobs, settled) = (unfinished.len(), ended.len());
+        tracing::info!(jobs, settled, "giving unfinished jobs back");
         let give_back = self.pool.client.store().submit(batch);
         // A lease that is gone by now is nobody's loss; only a store that does not answer is worth a word.
         match tokio::time::timeout(GIVE_BACK_LIMIT, give_back).await {
@@ -86,8 +92,7 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
 
 impl<S: Clone + Send + Sync + 'static> Part for WorkersPart<S> {
     fn name(&self) -> String {
-        let queues: Vec<_> = self.pool.queues.iter().map(|queue| queue.as_str()).collect();
-        format!("workers {}", queues.join(","))
+        format!("workers {}", self.pool.label())
     }
 
     fn start(self: Arc<Self>) -> BoxFuture<'static, Result<()>> {
@@ -96,14 +101,14 @@ impl<S: Clone + Send + Sync + 'static> Part for WorkersPart<S> {
 
     fn drained(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let in_hand = {
+            let desk = {
                 let mut loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
-                loops.as_mut().map(|loops| (loops.fetch.take(), loops.attempts.clone()))
+                loops.as_mut().map(|loops| (loops.desk.take(), loops.attempts.clone()))
             };
-            let Some((fetch, attempts)) = in_hand else { return };
-            // First the fetcher: it may hold a claim under way whose jobs still have to be run.
-            if let Some(fetch) = fetch {
-                let _ = fetch.await;
+            let Some((desk, attempts)) = desk else { return };
+            // It ends when nothing is in hand any more, and everything has been settled.
+            if let Some(desk) = desk {
+                let _ = desk.await;
             }
             attempts.idle().await;
         })
@@ -121,6 +126,7 @@ impl<S: Clone + Send + Sync + 'static> Part for WorkersPart<S> {
         Box::pin(async move {
             let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(loops) = loops {
+                loops.cut_desk.abort();
                 loops.renew.abort();
                 loops.stop.abort();
                 self.pool.running.cut_all();

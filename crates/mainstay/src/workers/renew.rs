@@ -8,7 +8,7 @@ use mainstay_core::{
 };
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::run::Pool;
+use super::{run::Pool, running::Key};
 use crate::job::ms;
 
 /// A batch of extends; the store bounds what it takes at once.
@@ -30,7 +30,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         }
     }
 
-    async fn renew_some(&self, leases: &[(mainstay_core::JobId, mainstay_core::LeaseId)]) {
+    async fn renew_some(&self, leases: &[Key]) {
         let extend_ms = ms(self.lease);
         let extend = |&(id, lease)| {
             Commit::of(Op::Extend { id, lease, extend_ms, progress: None }, self.client.entropy())
@@ -40,7 +40,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
             Ok(answers) => {
                 for (key, answer) in leases.iter().zip(answers) {
                     match answer.as_ref().map(|committed| committed.replies.first()) {
-                        Ok(Some(Reply::Extended { cancel_requested: true, .. })) => self.running.stop(*key),
+                        Ok(Some(Reply::Extended { cancel_requested: true, .. })) => self.running.cancel(*key),
                         Ok(_) => {}
                         // It may just have been settled; then there is nothing left to cut.
                         Err(failure)

@@ -1,59 +1,73 @@
-//! Fetching jobs and running attempts.
+//! Running attempts.
 
-use std::{collections::HashMap, future::poll_fn, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use mainstay_core::{
     job::{Grant, JobFailure, Json, Outcome, Retry},
     name::{QueueName, WorkerName},
-    op::{Claim, Op, Reason, Settle},
+    op::Settle,
     store::Interest,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::watch,
     time::{sleep, timeout},
 };
 use tower::Service;
 
-use super::{Attempt, JobContext, attempt::Layers, handler::Handler, running::RunningJobs, running::Slip};
+use super::{
+    Attempt, JobContext,
+    attempt::Layers,
+    handler::Handler,
+    outbox::{Ended, Outbox},
+    running::{Key, RunningJobs, Slip, Told},
+};
 use crate::{
-    client::{Client, StoreError},
+    client::Client,
     context::Context,
     health::Health,
     job::{Ending, JobError, ms},
-    otlp,
-    policy::{Policies, PolicyError, Target},
+    millis, otlp,
+    policy::{Policies, Target},
+    scale::Rules,
     secs,
     shutdown::Shutdown,
     tasks::TaskSet,
-    time::millis,
 };
 
-/// How long one claim waits for work.
-const CLAIM_WAIT: Duration = secs(30);
-/// One turn of the fetcher, waiting included; one that takes longer hangs.
-const FETCH_LIMIT: Duration = secs(90);
-/// Between tries when the store does not answer.
-const STORE_PAUSE: Duration = millis(500);
-/// A settle is tried this often before its job is left to its lease.
-const SETTLE_TRIES: u32 = 5;
-/// A job of a kind that nobody here handles goes back for this long, so that another worker can have it.
-const UNKNOWN_KIND_DELAY: Duration = secs(15);
 /// A job that runs longer than this is watched for cancellation; shorter ones are over before anybody asks.
 const WATCH_AFTER: Duration = millis(200);
+/// Between looks for cancellation when the store does not answer.
+const WATCH_PAUSE: Duration = millis(500);
 
 /// Everything the workers of a service share.
 pub(super) struct Pool<S> {
     pub(super) client: Client,
     pub(super) queues: Vec<QueueName>,
+    /// One for each queue, if they are served by weight.
+    pub(super) weights: Option<Vec<u32>>,
     pub(super) worker: WorkerName,
     pub(super) state: S,
     pub(super) handlers: HashMap<String, Arc<dyn Handler<S>>>,
-    pub(super) concurrency: usize,
+    /// How many run at once.
+    pub(super) rules: Rules,
     pub(super) lease: Duration,
     pub(super) limit: Option<Duration>,
+    /// How long a handler that was told to stop has until it is cut.
+    pub(super) grace: Duration,
     pub(super) shutdown: Shutdown,
     pub(super) running: RunningJobs,
+    pub(super) outbox: Outbox,
+    pub(super) tally: Tally,
     pub(super) policies: Policies,
     /// What an attempt of a kind goes through, by kind.
     pub(super) guards: HashMap<String, Target>,
@@ -63,55 +77,22 @@ pub(super) struct Pool<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static> Pool<S> {
-    /// Claims for free slots until no new work should be begun.
-    pub(super) async fn fetch(self: Arc<Self>, tasks: TaskSet) {
-        let slots = Arc::new(Semaphore::new(self.concurrency));
+    /// What these workers are called in logs and metrics: their queues.
+    pub(super) fn label(&self) -> String {
         let queues: Vec<_> = self.queues.iter().map(|queue| queue.as_str()).collect();
-        let heartbeat = self.health.heartbeat(format!("fetch {}", queues.join(",")), FETCH_LIMIT);
-        loop {
-            // Handlers take what time they take.
-            heartbeat.rest();
-            let slot = self.shutdown.unless_draining(slots.clone().acquire_owned()).await;
-            let Some(Ok(first)) = slot else { return };
-            heartbeat.beat();
-            let mut free = vec![first];
-            while let Ok(slot) = slots.clone().try_acquire_owned() {
-                free.push(slot);
-            }
-            let claim = Claim {
-                queues: self.queues.clone(),
-                max: free.len().min(1_000) as u32,
-                max_bytes: 16 << 20,
-                lease_ms: ms(self.lease),
-                worker: Some(self.worker.clone()),
-            };
-            match self.client.claim(claim, None, CLAIM_WAIT, self.shutdown.draining()).await {
-                Ok(grants) => {
-                    for (grant, slot) in grants.into_iter().zip(free) {
-                        self.begin(grant, slot, &tasks);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(queues = ?self.queues, %error, "cannot claim jobs; trying again");
-                    metrics::counter!("mainstay.workers.claim_errors").increment(1);
-                    self.shutdown.unless_draining(sleep(STORE_PAUSE)).await;
-                }
-            }
-        }
+        queues.join(",")
     }
 
-    fn begin(self: &Arc<Self>, grant: Grant, slot: OwnedSemaphorePermit, tasks: &TaskSet) {
+    /// Begins an attempt at a job of a kind that has a handler.
+    pub(super) fn begin(self: &Arc<Self>, grant: Grant, tasks: &TaskSet) {
         let kind: Arc<str> = grant.body.as_ref().map_or_else(|| "?".into(), |body| body.kind.clone());
         let _in = attempt_context(&grant, &kind).enter();
-        let (slip, stopped) = self.running.enter(&grant, kind.clone());
+        let limit = grant.policy.timeout_ms.map(Duration::from_millis).or(self.limit);
+        let (slip, stopped) = self.running.enter(&grant, kind.clone(), limit);
         let key = slip.key;
         let pool = self.clone();
         let name = format!("job {} {kind}", grant.id);
-        let task = tasks.spawn(name, async move {
-            // The slot is free again when the attempt has been settled.
-            let _slot = slot;
-            pool.attempt(grant, kind, slip, stopped).await;
-        });
+        let task = tasks.spawn(name, async move { pool.attempt(grant, kind, limit, slip, stopped).await });
         self.running.can_be_cut(key, task.abort_handle());
     }
 
@@ -119,10 +100,12 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         &self,
         grant: Grant,
         kind: Arc<str>,
+        limit: Option<Duration>,
         slip: Slip,
-        stopped: tokio::sync::watch::Receiver<bool>,
+        stopped: watch::Receiver<Told>,
     ) {
         let (id, lease) = slip.key;
+        let told = stopped.clone();
         let began = tokio::time::Instant::now();
         let outcome = match (self.handlers.get(&*kind), &grant.body) {
             (Some(handler), Some(body)) => {
@@ -132,8 +115,8 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                     grant.clone(),
                     stopped,
                     self.policies.clone(),
+                    self.lease,
                 );
-                let limit = grant.policy.timeout_ms.map(Duration::from_millis).or(self.limit);
                 // The handler's alone: the settle after it has its own time.
                 let context = match limit {
                     Some(limit) => Context::current().with_time_limit(limit),
@@ -155,19 +138,36 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                     poll_fn(|cx| layers.poll_ready(cx)).await?;
                     layers.call(attempt).await
                 });
-                self.guarded(work, limit, slip.key).await
+                self.guarded(work, limit, slip.key, told.clone()).await
             }
-            _ => {
-                tracing::warn!("no handler for this kind; given back");
-                Outcome::Release { delay_ms: ms(UNKNOWN_KIND_DELAY) }
-            }
+            // The desk begins nothing else.
+            _ => Outcome::Release { delay_ms: 0 },
         };
-        self.measure(&kind, &outcome, began.elapsed());
+        let outcome = match outcome {
+            // It gave up because it was told that the process is on its way out: that is no attempt.
+            Outcome::Fail { retry: Retry::Auto | Retry::After(_), .. } if *told.borrow() == Told::Leave => {
+                Outcome::Release { delay_ms: 0 }
+            }
+            outcome => outcome,
+        };
+        let took = began.elapsed();
+        if !self.running.end(slip.key) {
+            tracing::warn!(
+                took_ms = took.as_millis() as u64,
+                "a handler that held its thread has ended; its outcome is void"
+            );
+            return slip.settled();
+        }
+        self.tally.add(took);
+        self.measure(&kind, &outcome, took);
         if let Outcome::Fail { error, .. } = &outcome {
             tracing::warn!(error = %error.message, "job failed");
         }
-        self.settle(Settle { id, lease, outcome, repeat_is_ok: true }).await;
-        slip.settled();
+        self.outbox.put(Ended {
+            settle: Settle { id, lease, outcome, repeat_is_ok: true },
+            slip: Some(slip),
+            tries: 0,
+        });
     }
 
     /// Runs a handler so that nothing it does reaches further than its own job.
@@ -175,7 +175,8 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         &self,
         work: impl Future<Output = Result<Option<Json>, JobError>>,
         limit: Option<Duration>,
-        key: (mainstay_core::JobId, mainstay_core::LeaseId),
+        key: Key,
+        mut told: watch::Receiver<Told>,
     ) -> Outcome {
         let work = AssertUnwindSafe(work).catch_unwind();
         let work = async {
@@ -189,15 +190,23 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
             let interest = [Interest::CancelRequested(key.0)];
             loop {
                 match self.client.store().wait(&interest, secs(3_600)).await {
-                    Ok(wake) if wake.is_woken() => break self.running.stop(key),
+                    Ok(wake) if wake.is_woken() => break self.running.cancel(key),
                     Ok(_) => {}
-                    Err(_) => sleep(STORE_PAUSE).await,
+                    Err(_) => sleep(WATCH_PAUSE).await,
                 }
             }
             std::future::pending::<()>().await;
         };
+        let cut = async {
+            if told.wait_for(|told| *told == Told::Cancel).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            sleep(self.grace).await;
+        };
         let ended = tokio::select! {
+            biased;
             ended = work => ended,
+            () = cut => return Outcome::Cancel,
             () = watch => return Outcome::Cancel,
         };
         match ended {
@@ -216,25 +225,6 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
             Err(limit) => {
                 let message = format!("the attempt did not end within {}", crate::time::human(limit));
                 failed(Some("timeout"), message, Retry::Auto)
-            }
-        }
-    }
-
-    /// Settles until the store answers. A job whose settle is never answered is taken over when its lease ends.
-    async fn settle(&self, settle: Settle) {
-        for n in 1..=SETTLE_TRIES {
-            match self.client.apply(Op::Settle(settle.clone())).await {
-                Ok(_) => return,
-                Err(error) if matches!(error.reason(), Some(Reason::LeaseLost | Reason::NotFound(_))) => {
-                    metrics::counter!("mainstay.workers.leases_lost").increment(1);
-                    tracing::warn!("the lease was lost before the attempt ended; its outcome is void");
-                    return;
-                }
-                Err(error) if n < SETTLE_TRIES && retryable(&error) => sleep(STORE_PAUSE * n).await,
-                Err(error) => {
-                    tracing::error!(%error, "cannot settle; the job will be offered again");
-                    return;
-                }
             }
         }
     }
@@ -286,11 +276,7 @@ pub(crate) async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
             }
         }
     });
-    ended.await.map_err(|error| match error {
-        PolicyError::Failed { error, .. } => error,
-        PolicyError::Refused { later: Some(later), .. } => JobError::snooze(later.after),
-        error => JobError::retry(error.told()),
-    })
+    ended.await.map_err(JobError::of_policy)
 }
 
 fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {
@@ -298,6 +284,20 @@ fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {
     Outcome::Fail { error, retry }
 }
 
-fn retryable(error: &StoreError) -> bool {
-    error.is_retryable() || error.may_have_happened()
+/// Attempts that have ended, and how long they took, in microseconds.
+#[derive(Default)]
+pub(super) struct Tally {
+    finished: AtomicU64,
+    took_us: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, took: Duration) {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+        self.took_us.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> (u64, u64) {
+        (self.finished.load(Ordering::Relaxed), self.took_us.load(Ordering::Relaxed))
+    }
 }

@@ -1,4 +1,4 @@
-//! The jobs a pool has in hand.
+//! The jobs that workers have in hand.
 
 use std::{
     collections::HashMap,
@@ -7,44 +7,92 @@ use std::{
 };
 
 use mainstay_core::{id::JobId, job::Grant, lease::LeaseId};
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 use tracing::Span;
 
-use crate::{app::Overstayer, context::Context, time::monotonic_ms};
+use crate::{app::Overstayer, context::Context};
 
-/// Shared by the fetcher, the attempts and the renewal.
+/// A job in one attempt.
+pub(super) type Key = (JobId, LeaseId);
+
+/// What a handler has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    GoOn,
+    /// The job is not wanted any more.
+    Cancel,
+    /// The process is on its way out.
+    Leave,
+}
+
+/// Shared by the desk, the attempts and the renewal.
 #[derive(Clone, Default)]
-pub(super) struct RunningJobs(Arc<Mutex<Entries>>);
+pub(super) struct RunningJobs(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    entries: Mutex<Entries>,
+    /// Told when an attempt is gone that was not settled.
+    gone: Notify,
+}
 
 #[derive(Default)]
 struct Entries {
-    live: HashMap<(JobId, LeaseId), Entry>,
+    live: HashMap<Key, Entry>,
+    /// Attempts that hold their thread, whose jobs have been settled without them.
+    stuck: HashMap<Key, Entry>,
     /// Attempts that were cut: their jobs are to be given back.
-    cut: Vec<(JobId, LeaseId)>,
+    cut: Vec<Key>,
 }
 
 struct Entry {
     kind: Arc<str>,
     queue: String,
-    since_ms: u64,
+    since: Instant,
+    /// How long the attempt may take.
+    limit: Option<Duration>,
     context: Context,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Told>,
+    told: Option<Instant>,
     abort: Option<AbortHandle>,
+    /// The attempt is over; its settle is on its way.
+    ended: bool,
     /// Its lease is gone: there is nothing to give back.
     lost: bool,
 }
 
+/// An attempt that should have ended long ago, and holds its thread.
+pub(super) struct Stuck {
+    pub key: Key,
+    pub kind: Arc<str>,
+    pub age: Duration,
+    /// The limit that it did not keep; else it was cancelled.
+    pub limit: Option<Duration>,
+}
+
 impl RunningJobs {
     /// Enters a job in the context of its attempt; the slip leaves when it is dropped.
-    pub(super) fn enter(&self, grant: &Grant, kind: Arc<str>) -> (Slip, watch::Receiver<bool>) {
-        let (stop, stopped) = watch::channel(false);
+    pub(super) fn enter(
+        &self,
+        grant: &Grant,
+        kind: Arc<str>,
+        limit: Option<Duration>,
+    ) -> (Slip, watch::Receiver<Told>) {
+        let (stop, stopped) = watch::channel(Told::GoOn);
         let entry = Entry {
             kind,
             queue: grant.queue.to_string(),
-            since_ms: monotonic_ms(),
+            since: Instant::now(),
+            limit,
             context: Context::current(),
             stop,
+            told: None,
             abort: None,
+            ended: false,
             lost: false,
         };
         let key = (grant.id, grant.lease);
@@ -53,30 +101,57 @@ impl RunningJobs {
     }
 
     /// Remembers how to cut an attempt.
-    pub(super) fn can_be_cut(&self, key: (JobId, LeaseId), abort: AbortHandle) {
+    pub(super) fn can_be_cut(&self, key: Key, abort: AbortHandle) {
         if let Some(entry) = self.lock().live.get_mut(&key) {
             entry.abort = Some(abort);
         }
     }
 
-    pub(super) fn leases(&self) -> Vec<(JobId, LeaseId)> {
-        self.lock().live.keys().copied().collect()
-    }
-
-    /// Tells a handler to stop.
-    pub(super) fn stop(&self, key: (JobId, LeaseId)) {
-        if let Some(entry) = self.lock().live.get(&key) {
-            entry.stop.send_replace(true);
+    /// The attempt is over. `false`: it was settled without it, and what it says is void.
+    pub(super) fn end(&self, key: Key) -> bool {
+        match self.lock().live.get_mut(&key) {
+            Some(entry) => {
+                entry.ended = true;
+                true
+            }
+            None => false,
         }
     }
 
-    /// Tells every handler to stop.
-    pub(super) fn stop_all(&self) {
-        self.lock().live.values().for_each(|entry| _ = entry.stop.send_replace(true));
+    /// How many are in hand.
+    pub(super) fn len(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// How many threads are held by attempts that were given up.
+    pub(super) fn stuck_len(&self) -> usize {
+        self.lock().stuck.len()
+    }
+
+    /// Those whose lease is to be renewed.
+    pub(super) fn leases(&self) -> Vec<Key> {
+        self.lock().live.iter().filter(|(_, entry)| !entry.lost).map(|(key, _)| *key).collect()
+    }
+
+    /// Tells a handler that its job is not wanted any more.
+    pub(super) fn cancel(&self, key: Key) {
+        if let Some(entry) = self.lock().live.get_mut(&key)
+            && *entry.stop.borrow() == Told::GoOn
+        {
+            entry.told = Some(Instant::now());
+            entry.stop.send_replace(Told::Cancel);
+        }
+    }
+
+    /// Tells every handler that the process is on its way out.
+    pub(super) fn leave(&self) {
+        for entry in self.lock().live.values() {
+            entry.stop.send_if_modified(|told| std::mem::replace(told, Told::Leave) != Told::Leave);
+        }
     }
 
     /// Cuts one attempt whose lease is lost: what it does now is worthless.
-    pub(super) fn cut_lost(&self, key: (JobId, LeaseId)) {
+    pub(super) fn cut_lost(&self, key: Key) {
         let abort = self.lock().live.get_mut(&key).and_then(|entry| {
             entry.lost = true;
             entry.abort.take()
@@ -92,34 +167,71 @@ impl RunningJobs {
         aborts.iter().for_each(AbortHandle::abort);
     }
 
+    /// Takes out the attempts that should have been cut a whole `grace` ago, and says when the next one will be one.
+    pub(super) fn take_stuck(&self, now: Instant, grace: Duration) -> (Vec<Stuck>, Option<Instant>) {
+        let mut entries = self.lock();
+        let (mut over, mut next) = (Vec::new(), None::<Instant>);
+        for (key, entry) in entries.live.iter().filter(|(_, entry)| !entry.ended && !entry.lost) {
+            let limit = entry.limit.and_then(|limit| entry.since.checked_add(limit));
+            let told = entry.told.and_then(|told| told.checked_add(grace));
+            let due = limit.into_iter().chain(told).min().and_then(|due| due.checked_add(grace));
+            match due {
+                Some(due) if due <= now => over.push(*key),
+                due => next = next.into_iter().chain(due).min(),
+            }
+        }
+        let mut stuck = Vec::with_capacity(over.len());
+        for key in over {
+            let Some(entry) = entries.live.remove(&key) else { continue };
+            stuck.push(Stuck {
+                key,
+                kind: entry.kind.clone(),
+                age: now.saturating_duration_since(entry.since),
+                limit: entry.limit.filter(|_| entry.told.is_none()),
+            });
+            entries.stuck.insert(key, entry);
+        }
+        (stuck, next)
+    }
+
     /// The jobs that are to be given back: cut, or still in hand.
-    pub(super) fn unfinished(&self) -> Vec<(JobId, LeaseId)> {
+    pub(super) fn unfinished(&self) -> Vec<Key> {
         let mut entries = self.lock();
         let mut all = std::mem::take(&mut entries.cut);
-        all.extend(entries.live.keys());
+        all.extend(entries.live.iter().filter(|(_, entry)| !entry.ended && !entry.lost).map(|(key, _)| key));
         all
     }
 
     pub(super) fn overstayers(&self) -> Vec<Overstayer> {
-        let now = monotonic_ms();
+        let now = Instant::now();
         let entries = self.lock();
-        let each = entries.live.iter().map(|((id, _), entry)| {
-            let age = Duration::from_millis(now.saturating_sub(entry.since_ms));
-            Overstayer::new(format!("job {id} {}", entry.kind), format!("queue {}", entry.queue), age)
+        let all = entries
+            .live
+            .iter()
+            .map(|each| (each, ""))
+            .chain(entries.stuck.iter().map(|each| (each, ", holding its thread")));
+        let each = all.map(|(((id, _), entry), how)| {
+            let age = now.saturating_duration_since(entry.since);
+            Overstayer::new(format!("job {id} {}", entry.kind), format!("queue {}{how}", entry.queue), age)
                 .in_span(crate::log::describe(&entry.context, &Span::none()))
         });
         each.collect()
     }
 
+    /// Resolves when an attempt is gone without an end. Cancel safe.
+    pub(super) async fn gone(&self) {
+        self.0.gone.notified().await;
+    }
+
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A job in hand. Dropped before it was settled, its job is noted to be given back.
 pub(super) struct Slip {
     jobs: RunningJobs,
-    pub(super) key: (JobId, LeaseId),
+    pub(super) key: Key,
     settled: bool,
 }
 
@@ -133,11 +245,15 @@ impl Slip {
 impl Drop for Slip {
     fn drop(&mut self) {
         let mut entries = self.jobs.lock();
+        let gone = entries.stuck.remove(&self.key);
         let entry = entries.live.remove(&self.key);
         if !self.settled && entry.as_ref().is_some_and(|entry| !entry.lost) {
             entries.cut.push(self.key);
         }
         drop(entries);
-        drop(entry);
+        drop((entry, gone));
+        if !self.settled {
+            self.jobs.0.gone.notify_one();
+        }
     }
 }

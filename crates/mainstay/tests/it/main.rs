@@ -26,6 +26,7 @@ mod otlp;
 mod overload;
 mod pipeline;
 mod policy;
+mod pool;
 mod process;
 mod queue;
 mod readme;
@@ -36,3 +37,4 @@ mod systemd;
 #[cfg(feature = "web")]
 mod web;
 mod workers;
+mod workers_at_work;

@@ -12,7 +12,9 @@ fn a_store_url_that_cannot_be_opened_says_why_and_what_can() {
         ("postgres://localhost/x", "`postgres:` cannot be opened by this version yet"),
         ("redis://localhost", "`redis:` cannot be opened by this version yet"),
         ("nats://localhost", "`nats:` cannot be opened by this version yet"),
-        ("http://localhost:6246", "`http:` cannot be opened by this version yet"),
+        ("https://localhost:6246", "put a TLS proxy beside this program"),
+        ("http://me:secret@localhost:6246", "give the token apart from it"),
+        ("http:", "is not a store URL"),
     ];
     for (url, says) in rows {
         let error = open(url).unwrap_err();

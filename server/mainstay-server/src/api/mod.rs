@@ -18,6 +18,7 @@ mod locks;
 mod queues;
 mod routes;
 mod store;
+mod wait;
 
 use std::ops::Deref;
 use std::path::PathBuf;

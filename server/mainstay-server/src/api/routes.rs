@@ -8,7 +8,7 @@ use http::{Method, StatusCode, header};
 use mainstay_api::{Code, Problem};
 
 use super::jobs::{admin, claim, enqueue, one, read, settle};
-use super::{Api, Call, commit, dead, later, locks, queues, store, with};
+use super::{Api, Call, commit, dead, later, locks, queues, store, wait, with};
 use crate::api::call::Answer;
 
 /// The routes of the contract, in its order. The caller may merge more into the router: what is unknown to all of it is
@@ -54,6 +54,8 @@ pub fn routes(api: Api) -> Router {
             "/v1/locks/renew",
             post(with(locks::hold::renew_many)).get(with(locks::read::one)).delete(with(locks::force::force)),
         )
+        // waiting without taking
+        .route("/v1/wait", post(with(wait::wait)))
         // one commit for everything
         .route("/v1/commit", post(with(commit::commit)))
         // of a later version

@@ -20,6 +20,10 @@ pub enum BenchArgs {
     /// Deliveries to 1, 8 and 64 subscribers by `mainstay::bus`, by `tokio::sync::broadcast`, and by a map of handlers
     /// that are called together; then the cost of a match against 10,000 filters. Takes about a minute.
     Bus(BusArgs),
+    /// Measure jobs inside a process: the worker pool beside bare `tokio::spawn` and a channel with workers
+    ///
+    /// A part of `jobs`, alone. Only `--rounds`, `--cell-seconds` and `--threads` count.
+    Pool(JobsArgs),
     /// Measure one cell (for the command above)
     #[command(hide = true)]
     Cell {

@@ -8,7 +8,8 @@
 //! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server; `fair` how long a small
 //!    tenant waits behind a large one;
 //! 6. `fanout` measures the event bus of a process, beside others;
-//! 7. `latency`, `machine` and `report` count, look at the machine, and tell.
+//! 7. `pool` measures jobs inside a process, which no disk sees;
+//! 8. `latency`, `machine` and `report` count, look at the machine, and tell.
 
 mod args;
 mod batch;
@@ -22,6 +23,7 @@ mod machine;
 mod once;
 mod payload;
 mod plan;
+mod pool;
 mod raw;
 mod report;
 mod run;
@@ -40,6 +42,7 @@ pub fn run(args: BenchArgs, json: bool) -> ExitCode {
     let done = match args {
         BenchArgs::Jobs(args) => run::jobs(&args, json),
         BenchArgs::Bus(args) => bus(&args, json),
+        BenchArgs::Pool(args) => run::pools(&args, json),
         BenchArgs::Cell { spec } => cell::run(&spec),
     };
     match done {

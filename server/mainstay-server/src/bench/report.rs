@@ -11,6 +11,7 @@ use super::{
     latency::Quantiles,
     machine::{self, Device},
     plan::{Place, Variant},
+    pool::{Pools, Rates},
     run::Once,
 };
 
@@ -23,6 +24,7 @@ pub(super) struct Report {
     pub(super) cells: Vec<(Place, Vec<Measured>)>,
     pub(super) failures: Vec<String>,
     pub(super) once: Once,
+    pub(super) pools: Option<Pools>,
 }
 
 const DURABLE: &str =
@@ -38,6 +40,7 @@ impl Report {
             cells: Vec::new(),
             failures: Vec::new(),
             once: Once::default(),
+            pools: None,
         }
     }
 
@@ -94,7 +97,8 @@ fn text(report: &Report) -> String {
     let rows = report.cells.iter().map(|(place, rounds)| row(report, *place, rounds));
     out += &table(std::iter::once(heading.map(str::to_owned)).chain(rows));
     out.push('\n');
-    for line in once_lines(&report.once).into_iter().chain(ratio_lines(report)) {
+    let pools = report.pools.iter().flat_map(pool_lines);
+    for line in once_lines(&report.once).into_iter().chain(ratio_lines(report)).chain(pools) {
         let _ = writeln!(out, "- {line}");
     }
     for failure in &report.failures {
@@ -169,6 +173,28 @@ fn once_lines(once: &Once) -> Vec<String> {
     lines
 }
 
+/// Ratios are of the same round, so that a slow minute is everybody's.
+fn pool_lines(pools: &Pools) -> Vec<String> {
+    let line = |how: &str, of: fn(&Rates) -> &Vec<f64>| {
+        let (spawn, channel, pool) = (of(&pools.spawn), of(&pools.channel), of(&pools.pool));
+        let rate = |all: &[f64]| median(all, |rate| *rate) / 1e3;
+        let against = |other: &[f64]| {
+            let ratios: Vec<_> = pool.iter().zip(other).map(|(pool, other)| pool / other).collect();
+            median(&ratios, |ratio| *ratio)
+        };
+        format!(
+            "jobs in the process, {how}: pool {:.0}k/s, channel with workers {:.0}k/s, bare spawn {:.0}k/s; the pool is \
+             {:.2} of the channel and {:.2} of the spawn",
+            rate(pool),
+            rate(channel),
+            rate(spawn),
+            against(channel),
+            against(spawn)
+        )
+    };
+    vec![line("ask and wait", |rates| &rates.ask_and_wait), line("burst", |rates| &rates.burst)]
+}
+
 fn bytes_per_waiting_job(once: &Once) -> Option<f64> {
     let (full, empty) = (once.warm?.memory?, once.empty?.memory?);
     (once.backlog > 0).then(|| full.anon.saturating_sub(empty.anon) as f64 / once.backlog as f64)
@@ -233,6 +259,7 @@ fn document(report: &Report) -> Value {
         "restart": { "waiting": once.backlog, "cold": once.cold, "warm": once.warm, "empty": once.empty },
         "empty_server": once.servers,
         "fairness": once.fair,
+        "jobs_in_the_process": report.pools,
         "failures": report.failures,
     })
 }

@@ -16,6 +16,7 @@ use super::{
     machine,
     once::{EmptyServer, Opened, empty_server},
     plan::{Place, Variant, round},
+    pool,
     report::{self, Report, note},
     scratch::Scratch,
     server::this_binary,
@@ -48,12 +49,25 @@ pub(super) fn jobs(args: &JobsArgs, json: bool) -> Result<()> {
     let args = args.settled();
     args.check().map_err(Error::new)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.map_err(Error::doing("cannot start"))?.block_on(measure(&args))?;
+    let mut report = runtime.map_err(Error::doing("cannot start"))?.block_on(measure(&args))?;
+    if !args.matrix_only {
+        report.pools = Some(pool::measure(&args)?);
+    }
     report::print(&report, json)?;
     match report.failures.len() {
         0 => Ok(()),
         failures => Err(Error::new(format!("{failures} cells could not be measured"))),
     }
+}
+
+/// Measures jobs inside the process alone, and tells.
+pub(super) fn pools(args: &JobsArgs, json: bool) -> Result<()> {
+    let args = args.settled();
+    args.check().map_err(Error::new)?;
+    let mut report = Report::new(&args, None);
+    report.pools = Some(pool::measure(&args)?);
+    report.load_after = machine::load();
+    report::print(&report, json)
 }
 
 async fn measure(args: &JobsArgs) -> Result<Report> {

@@ -23,5 +23,6 @@ mod locks_lost;
 mod lost;
 mod pages;
 mod process;
+mod remote;
 mod settle;
 mod stop;

@@ -30,8 +30,12 @@ impl Setup {
     }
 
     /// Time stands still until the test moves it.
-    pub fn manual_clock(mut self) -> Self {
-        let clock = ManualClock::new();
+    pub fn manual_clock(self) -> Self {
+        self.on_clock(ManualClock::new())
+    }
+
+    /// The same with a clock that the test has.
+    pub fn on_clock(mut self, clock: Arc<ManualClock>) -> Self {
         self.store = Some(Client::on(Arc::new(MemoryStore::new(clock.clone())), clock.clone()));
         self.clock = Some(clock);
         self

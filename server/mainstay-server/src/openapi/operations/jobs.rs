@@ -3,7 +3,7 @@
 use mainstay_api::Code;
 use mainstay_api::types::{
     BulkEnqueue, BulkEnqueued, CancelAnswer, Claim, Claimed, Complete, Enqueued, Extend, Extended, Fail,
-    JobResult, JobState, JobView, NewJob, Release, Scope, Settle, Settled, StateAnswer,
+    JobResult, JobState, JobView, NewJob, Release, Scope, Settle, Settled, StateAnswer, WaitFor, Waited,
 };
 use serde_json::json;
 
@@ -87,6 +87,14 @@ fn looking() -> Vec<Operation> {
         operation.needs(Scope::JobsProduce).codes(&[Code::NotFound, Code::StateConflict])
     };
     vec![
+        Operation::post("/v1/wait", "wait", "Wait until looking again is worth it")
+            .detail(
+                "Takes nothing: claim, or look, after it. For queues as for a claim; for finished jobs it needs `read`.",
+            )
+            .needs(Scope::JobsWork)
+            .body(one::<WaitFor>)
+            .answer(200, "Something happened, or the time was up.", one::<Waited>)
+            .codes(&[Code::NotFound]),
         Operation::get("/v1/jobs", "listJobs", "List jobs, newest first")
             .needs(Scope::Read)
             .query("queue", json!({ "type": "string" }), "Of this queue.")

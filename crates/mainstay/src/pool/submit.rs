@@ -1,0 +1,132 @@
+//! How a job gets into a pool.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::shared::Shared;
+use super::ticket::Ticket;
+use super::{Item, Owner, PoolError, PoolJob, WorkerPool};
+use crate::context::Context;
+use crate::queue::{SendError, Sent};
+
+/// A job with options, about to be submitted.
+#[must_use = "a job is submitted by `submit` or `try_submit`"]
+pub struct Submission<'p, J, R> {
+    pool: &'p Owner<J, R>,
+    job: J,
+    priority: u8,
+    pub(super) limit: Option<Duration>,
+    by: Option<Instant>,
+}
+
+impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
+    pub(super) fn new(pool: &'p WorkerPool<J, R>, job: J) -> Self {
+        let pool = &*pool.0;
+        Self { pool, job, priority: 5, limit: pool.shared.plan.limit, by: None }
+    }
+
+    /// 0…9, lower first; more counts as 9. Defaults to 5. Equal ones are first come first served.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// How long it may run. Defaults to the pool's limit.
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Waits for room no longer than until `deadline`, or the context's if that is earlier.
+    pub fn by(mut self, deadline: Instant) -> Self {
+        self.by = Some(deadline);
+        self
+    }
+
+    /// Submits it, by the pool's rule for when its queue is full.
+    ///
+    /// # Errors
+    /// The job with the reason: full (only with `Overflow::Reject`), timed out, closed.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done, it has submitted nothing.
+    pub async fn submit(self) -> Result<PoolJob<R>, SendError<J>> {
+        let (pool, by) = (self.pool, self.by);
+        let (item, ticket, mut entry) = self.enter();
+        let sent = match by {
+            None => pool.queue.send(item).await,
+            Some(at) => pool.queue.send_by(item, at).await,
+        };
+        entry.sent(sent, ticket)
+    }
+
+    /// Submits it if that is possible at once.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); full also where the queue waits.
+    pub fn try_submit(self) -> Result<PoolJob<R>, SendError<J>> {
+        let pool = self.pool;
+        let (item, ticket, mut entry) = self.enter();
+        entry.sent(pool.queue.try_send(item), ticket)
+    }
+
+    fn enter(self) -> (Item<J, R>, Arc<Ticket<R>>, Entry<'p, J, R>) {
+        let Self { pool, job, priority, limit, .. } = self;
+        let shared = &*pool.shared;
+        let ticket = Arc::new(Ticket::new(shared.next_id()));
+        let context = Context::current();
+        let item = Item { job, ticket: ticket.clone(), priority, limit, context, since: Instant::now() };
+        // Counted before it is in the queue: nobody may find the pool idle in between.
+        shared.entered();
+        (item, ticket, Entry { shared, taken: false })
+    }
+}
+
+/// Counts a job out again that the queue did not take.
+struct Entry<'p, J, R> {
+    shared: &'p Shared<J, R>,
+    taken: bool,
+}
+
+impl<J, R> Entry<'_, J, R> {
+    fn sent(
+        &mut self,
+        sent: Result<Sent<Item<J, R>>, SendError<Item<J, R>>>,
+        ticket: Arc<Ticket<R>>,
+    ) -> Result<PoolJob<R>, SendError<J>> {
+        let sent = sent.map_err(|refused| refused.map(|item| item.job))?;
+        self.taken = true;
+        for evicted in sent.into_evicted() {
+            self.shared.meter.ended(PoolError::Evicted.as_str());
+            evicted.ticket.end(Err(PoolError::Evicted));
+            self.shared.left();
+        }
+        self.shared.call_if_needed();
+        Ok(PoolJob(ticket))
+    }
+}
+
+impl<J, R> Drop for Entry<'_, J, R> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.shared.left();
+        }
+    }
+}
+
+impl<J, R> Shared<J, R> {
+    fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+impl<J: std::fmt::Debug, R> std::fmt::Debug for Submission<'_, J, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut fields = f.debug_struct("Submission");
+        fields.field("job", &self.job).field("priority", &self.priority).field("limit", &self.limit);
+        fields.finish_non_exhaustive()
+    }
+}

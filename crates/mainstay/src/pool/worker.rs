@@ -1,0 +1,168 @@
+//! A worker: takes one job after the other, and runs each in its own task.
+
+use std::sync::Arc;
+
+use tokio::task::coop;
+use tokio::time::{Instant, sleep};
+
+use super::attempt::{self, Ran, Terms};
+use super::shared::{Shared, Spawn};
+use super::slot::{Current, Slot};
+use super::{Item, PoolContext, PoolError};
+use crate::job::JobError;
+use crate::queue::{Receiver, TryRecvError};
+
+/// How to start a worker with this handler, whose types end here.
+pub(super) fn spawner<J, R, F, Fut>(handler: F) -> Spawn<J, R>
+where
+    J: Clone + Send + 'static,
+    R: Send + 'static,
+    F: Fn(J, PoolContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, JobError>> + Send + 'static,
+{
+    let handler = Arc::new(handler);
+    Box::new(move |shared, slot, receiver| {
+        let name = format!("worker {} of pool {}", slot.number, shared.plan.name);
+        let tasks = shared.tasks.clone();
+        let worker = Worker { shared, slot, handler: handler.clone(), receiver };
+        tasks.spawn(name, worker.run())
+    })
+}
+
+struct Worker<J, R, F> {
+    shared: Arc<Shared<J, R>>,
+    slot: Arc<Slot<J, R>>,
+    handler: Arc<F>,
+    receiver: Receiver<Item<J, R>>,
+}
+
+/// What comes after a job.
+enum Next<J, R> {
+    Another,
+    /// The same again: there was no room to put it off.
+    Again(Item<J, R>),
+    /// The slot was given to somebody else.
+    Lost,
+}
+
+impl<J, R, F, Fut> Worker<J, R, F>
+where
+    J: Clone + Send + 'static,
+    R: Send + 'static,
+    F: Fn(J, PoolContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<R, JobError>> + Send + 'static,
+{
+    async fn run(mut self) {
+        while let Some(mut item) = self.next().await {
+            loop {
+                match self.one(item).await {
+                    Next::Another => break,
+                    Next::Again(same) => item = same,
+                    Next::Lost => return,
+                }
+            }
+        }
+    }
+
+    /// The next job; `None` when this worker is to go.
+    async fn next(&mut self) -> Option<Item<J, R>> {
+        // Whoever works in a loop gives others their turn.
+        coop::consume_budget().await;
+        let shared = &*self.shared;
+        loop {
+            if shared.may_go() {
+                self.slot.leave();
+                return None;
+            }
+            if let Some(item) = shared.later.due() {
+                // There may be more whose time has come.
+                shared.wake.notify_one();
+                return Some(item);
+            }
+            match self.receiver.try_recv() {
+                Ok(item) => return Some(item),
+                Err(TryRecvError::Empty) => tokio::select! {
+                    biased;
+                    item = self.receiver.recv() => {
+                        if let Some(item) = item {
+                            return Some(item);
+                        }
+                    }
+                    () = shared.wake.notified() => {}
+                },
+                Err(TryRecvError::Closed) => tokio::select! {
+                    biased;
+                    () = shared.idle() => return None,
+                    () = shared.wake.notified() => {}
+                },
+            }
+        }
+    }
+
+    async fn one(&self, item: Item<J, R>) -> Next<J, R> {
+        let shared = &*self.shared;
+        let began = Instant::now();
+        if !item.ticket.begin() {
+            // Cancelled while it waited.
+            shared.meter.ended(PoolError::Cancelled.as_str());
+            shared.left();
+            return Next::Another;
+        }
+        shared.began(began.saturating_duration_since(item.since));
+        let current = Current::of(&item, began);
+        if item.context.deadline().is_some_and(|at| at <= began) {
+            shared.over();
+            shared.ended(current, Err(PoolError::Expired), false);
+            return Next::Another;
+        }
+        let terms = Terms::of(&current);
+        self.slot.begin(current);
+        let stop: Arc<dyn super::ticket::Stop> = item.ticket;
+        let cx = PoolContext { stop, attempt: 1, pool: shared.plan.name.clone() };
+        let ran = attempt::run(&shared.plan, &*self.handler, item.job, cx, &terms).await;
+        let Some(current) = self.slot.end() else { return Next::Lost };
+        shared.over();
+        match ran {
+            Ran::Ended(result) => {
+                if shared.scales {
+                    self.slot.count(current.began.elapsed());
+                }
+                shared.ended(current, result, false);
+                Next::Another
+            }
+            Ran::PutOff(delay) => {
+                let now = Instant::now();
+                let ticket = current.ticket.clone();
+                ticket.put_off();
+                // A time that the clock does not reach is a long one.
+                let at = now.checked_add(delay).unwrap_or_else(|| now + crate::secs(365 * 86_400));
+                match shared.later.put(at, current.into_item(at)) {
+                    Ok(()) => {
+                        // It waits until then at least.
+                        shared.call.notify_one();
+                        Next::Another
+                    }
+                    Err(item) => {
+                        tokio::select! { () = sleep(delay) => {}, () = ticket.stopped() => {} }
+                        Next::Again(item)
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<J, R, F> Drop for Worker<J, R, F> {
+    fn drop(&mut self) {
+        self.slot.leave();
+        // Aborted in the middle of a job, or ended by a panic that its own guard did not see (in a drop).
+        if let Some(current) = self.slot.end() {
+            let error = match std::thread::panicking() {
+                true => PoolError::Panicked("while it was cut".to_owned()),
+                false => PoolError::Cancelled,
+            };
+            self.shared.over();
+            self.shared.ended(current, Err(error), false);
+        }
+    }
+}
