@@ -1,6 +1,7 @@
 //! The memory store before both judges, and the judges before stores that lie.
 
 mod conformance;
+mod documents;
 mod harness;
 mod history;
 mod judges;
