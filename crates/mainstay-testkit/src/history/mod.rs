@@ -101,15 +101,14 @@ pub struct Violation {
     pub explained: Vec<Call>,
     /// Those that could come next, none of which fits.
     pub stuck: Vec<Call>,
+    /// The search had too many possibilities: it is not known whether there is an explanation.
+    pub gave_up: bool,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "no order of the calls on lock `{}` explains their answers; the last that fit:",
-            self.lock
-        )?;
+        let found = if self.gave_up { "no order was found in which" } else { "there is no order in which" };
+        writeln!(f, "{found} the calls on lock `{}` explain their answers; the last that fit:", self.lock)?;
         for call in self.explained.iter().rev().take(12).rev() {
             writeln!(f, "  {call:?}")?;
         }

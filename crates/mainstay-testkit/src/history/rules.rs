@@ -20,40 +20,36 @@ pub(super) struct Lock {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Holder {
-    /// `None`: of an acquire whose answer nobody saw.
-    token: Option<u64>,
+    token: u64,
     mode: LockMode,
     deadline: u64,
 }
 
 impl Lock {
-    /// The lock after a call, if it can have been answered like this now. `tokens` are all that were seen, in order.
-    pub(super) fn after(&self, call: &Call, tokens: &[u64]) -> Option<Lock> {
+    /// The lock after a call, if it can have been answered like this now.
+    pub(super) fn after(&self, call: &Call, known: &Known) -> Option<Lock> {
         let mut next = self.clone();
         next.time = self.time.max(call.from);
         if call.to.is_some_and(|to| next.time > to) {
             return None;
         }
         let until = |ttl_ms: u64| next.time.saturating_add(ttl_ms.saturating_mul(1_000));
-        let at = |token: u64| self.holders.iter().position(|holder| holder.token == Some(token));
+        let at = |token: u64| self.holders.iter().position(|holder| holder.token == token);
         match (call.asked, call.got) {
             (Asked::Acquire { mode, ttl_ms }, Got::Granted(token)) => {
-                let is_next = tokens.get(self.granted) == Some(&token)
-                    && (self.granted == 0 || tokens[self.granted - 1] < token);
+                let is_next = known.tokens.get(self.granted) == Some(&token)
+                    && (self.granted == 0 || known.tokens[self.granted - 1] < token);
                 if !self.has_room(mode) || !is_next {
                     return None;
                 }
                 next.granted += 1;
-                next.holders.push(Holder { token: Some(token), mode, deadline: until(ttl_ms) });
+                next.holders.push(Holder { token, mode, deadline: until(ttl_ms) });
             }
-            (Asked::Acquire { mode, .. }, Got::Nothing) => {
-                if !self.has_room(mode) {
-                    return None;
-                }
-                // Whoever has it may give it back unseen at any time.
-                next.holders.push(Holder { token: None, mode, deadline: next.time });
+            (Asked::Acquire { .. }, Got::Held)
+                if self.holders.is_empty() && !known.may_be_held_unseen(next.time) =>
+            {
+                return None;
             }
-            (Asked::Acquire { .. }, Got::Held) if self.holders.is_empty() => return None,
             (Asked::Acquire { .. }, Got::Held) => {}
             (Asked::Renew { token, ttl_ms }, Got::Done) => {
                 let holder = &mut next.holders[at(token)?];
@@ -71,7 +67,7 @@ impl Lock {
                 }
             }
             (Asked::Check { token }, Got::Checked { valid, current }) => {
-                if valid != at(token).is_some() || !self.shows(current) {
+                if valid != at(token).is_some() || !self.shows(current, known, next.time) {
                     return None;
                 }
             }
@@ -93,9 +89,28 @@ impl Lock {
         self.holders.first().is_none_or(|holder| mode.fits(holder.mode, self.holders.len()))
     }
 
-    fn shows(&self, current: Option<u64>) -> bool {
-        let known = self.holders.iter().filter_map(|holder| holder.token).max();
-        let unseen = self.holders.iter().any(|holder| holder.token.is_none());
-        known == current || unseen && current.is_some_and(|current| known.is_none_or(|known| current > known))
+    fn shows(&self, current: Option<u64>, known: &Known, time: u64) -> bool {
+        let highest = self.holders.iter().map(|holder| holder.token).max();
+        let unseen = |current: u64| {
+            known.tokens.binary_search(&current).is_err() && highest.is_none_or(|highest| current > highest)
+        };
+        highest == current || known.may_be_held_unseen(time) && current.is_some_and(unseen)
+    }
+}
+
+/// What is known of the whole history of a lock.
+pub(super) struct Known {
+    /// The tokens that were seen, in order.
+    pub(super) tokens: Vec<u64>,
+    /// When the first acquire was sent whose answer nobody saw.
+    pub(super) unseen_from: Option<u64>,
+}
+
+impl Known {
+    /// Somebody may have the lock without having heard so, and may give it back unseen. Who tries to place each of
+    /// these acquires has a choice for each at every moment; as one of them keeps out nobody who got the lock, it is
+    /// enough that they explain why somebody did not.
+    fn may_be_held_unseen(&self, time: u64) -> bool {
+        self.unseen_from.is_some_and(|from| from <= time)
     }
 }

@@ -12,7 +12,10 @@ use std::collections::HashSet;
 
 use mainstay_core::rules::mix;
 
-use super::{Asked, Call, Got, Violation, by_lock, rules::Lock};
+use super::{
+    Asked, Call, Got, Violation, by_lock,
+    rules::{Known, Lock},
+};
 
 /// Whether a lock service that keeps the rules can have answered so.
 ///
@@ -21,6 +24,9 @@ use super::{Asked, Call, Got, Violation, by_lock, rules::Lock};
 pub fn check(calls: &[Call]) -> Result<(), Violation> {
     by_lock(calls).into_iter().try_for_each(|(lock, calls)| check_one(lock, calls))
 }
+
+/// After so many states the search gives up: somebody waits for it.
+const STATES: usize = 2_000_000;
 
 /// What may happen next.
 #[derive(Clone, Copy)]
@@ -40,19 +46,19 @@ struct Frame {
 }
 
 fn check_one(lock: &str, mut calls: Vec<&Call>) -> Result<(), Violation> {
-    // A renewal or a check that nobody heard of says nothing.
-    calls.retain(|call| {
-        call.got != Got::Nothing || matches!(call.asked, Asked::Acquire { .. } | Asked::Release { .. })
-    });
+    let unseen =
+        calls.iter().filter(|call| call.got == Got::Nothing && matches!(call.asked, Asked::Acquire { .. }));
+    let unseen_from = unseen.map(|call| call.from).min();
+    // Of the others without an answer, only a release can change what somebody else sees.
+    calls.retain(|call| call.got != Got::Nothing || matches!(call.asked, Asked::Release { .. }));
     calls.sort_by_key(|call| call.from);
-    let mut search = Search::new(calls);
+    let mut search = Search::new(calls, unseen_from);
     if search.run() { Ok(()) } else { Err(search.violation(lock)) }
 }
 
 struct Search<'c> {
     calls: Vec<&'c Call>,
-    /// All tokens that were seen.
-    tokens: Vec<u64>,
+    known: Known,
     /// Those with an answer, and those without, by the time they were sent.
     answered: Vec<usize>,
     unanswered: Vec<usize>,
@@ -63,10 +69,11 @@ struct Search<'c> {
     /// The longest explanation so far, and what did not fit behind it.
     best: Vec<Step>,
     stuck: Vec<usize>,
+    gave_up: bool,
 }
 
 impl<'c> Search<'c> {
-    fn new(calls: Vec<&'c Call>) -> Search<'c> {
+    fn new(calls: Vec<&'c Call>, unseen_from: Option<u64>) -> Search<'c> {
         let granted = calls.iter().filter_map(|call| match call.got {
             Got::Granted(token) => Some(token),
             _ => None,
@@ -76,7 +83,7 @@ impl<'c> Search<'c> {
         let (answered, unanswered): (Vec<_>, Vec<_>) =
             (0..calls.len()).partition(|at| calls[*at].to.is_some());
         Search {
-            tokens,
+            known: Known { tokens, unseen_from },
             open: answered.len(),
             answered,
             unanswered,
@@ -84,6 +91,7 @@ impl<'c> Search<'c> {
             first: 0,
             best: Vec::new(),
             stuck: Vec::new(),
+            gave_up: false,
             calls,
         }
     }
@@ -108,13 +116,18 @@ impl<'c> Search<'c> {
             };
             let (lock, set) = match step {
                 Step::Expire(at) => (frame.lock.after_expiry(at), frame.set),
-                Step::Call(at) => match frame.lock.after(self.calls[at], &self.tokens) {
+                Step::Call(at) => match frame.lock.after(self.calls[at], &self.known) {
                     Some(lock) => (lock, frame.set ^ mix(0x6869_7374, at as u64)),
                     None => continue,
                 },
             };
             if !seen.insert((set, lock.clone())) {
                 continue;
+            }
+            if seen.len() > STATES {
+                self.gave_up = true;
+                self.best = path.iter().filter_map(|frame| frame.by).collect();
+                return false;
             }
             if let Step::Call(at) = step {
                 self.place(at);
@@ -179,6 +192,7 @@ impl<'c> Search<'c> {
             lock: lock.to_owned(),
             explained: explained.collect(),
             stuck: self.stuck.iter().map(of).collect(),
+            gave_up: self.gave_up,
         }
     }
 }

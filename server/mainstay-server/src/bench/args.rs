@@ -24,6 +24,11 @@ pub enum BenchArgs {
     ///
     /// A part of `jobs`, alone. Only `--rounds`, `--cell-seconds` and `--threads` count.
     Pool(JobsArgs),
+    /// Measure locks: alone, handed over among waiters, and very many at once
+    ///
+    /// In process on the memory store (beside `tokio::sync::Mutex`) and on the embedded store, and over HTTP. Takes
+    /// about a minute and a half; `--quick` a quarter of that.
+    Locks(LocksArgs),
     /// Measure one cell (for the command above)
     #[command(hide = true)]
     Cell {
@@ -130,6 +135,57 @@ impl JobsArgs {
             }
         }
         whole("cell-seconds", self.cell_seconds == 0.0)
+    }
+}
+
+/// The flags of `mainstay bench locks`.
+#[derive(Debug, Clone, Args)]
+pub struct LocksArgs {
+    /// How many wait while one holds the lock
+    #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "2,16,256")]
+    pub waiters: Vec<usize>,
+    /// Locks held at once; 0: none
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub held: u64,
+    /// How long each figure is measured, after a quarter of that to warm up
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    pub seconds: f64,
+    /// A first look: one second each
+    #[arg(long, conflicts_with = "seconds")]
+    pub quick: bool,
+    /// The folder whose disk is measured; a subfolder is made in it, and removed at the end
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub dir: PathBuf,
+    /// Leave the files where they are
+    #[arg(long)]
+    pub keep: bool,
+    /// Threads that the callers run on [default: the cores]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+impl LocksArgs {
+    /// The same with what `--quick` stands for.
+    pub(super) fn settled(&self) -> LocksArgs {
+        LocksArgs { seconds: if self.quick { 1.0 } else { self.seconds }, ..self.clone() }
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(super::machine::cores).max(1)
+    }
+
+    /// What makes no sense, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.waiters.iter().any(|waiters| !(1..=9_000).contains(waiters)) {
+            return Err("--waiters are 1 to 9000 each".to_owned());
+        }
+        if self.held > 1_000_000 {
+            return Err("--held is at most 1000000, what a store grants".to_owned());
+        }
+        if !(0.1..=3_600.0).contains(&self.seconds) {
+            return Err("--seconds is 0.1 to 3600".to_owned());
+        }
+        Ok(())
     }
 }
 

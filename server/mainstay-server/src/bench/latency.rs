@@ -32,6 +32,11 @@ impl Latency {
         self.0[bucket(micros)].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many there were.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).sum()
+    }
+
     pub(super) fn quantiles(&self) -> Quantiles {
         let counts: Vec<u64> = self.0.iter().map(|count| u64::from(count.load(Ordering::Relaxed))).collect();
         let total: u64 = counts.iter().sum();

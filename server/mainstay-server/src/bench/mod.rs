@@ -8,7 +8,7 @@
 //! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server; `fair` how long a small
 //!    tenant waits behind a large one;
 //! 6. `fanout` measures the event bus of a process, beside others;
-//! 7. `pool` measures jobs inside a process, which no disk sees;
+//! 7. `pool` measures jobs inside a process, which no disk sees, and `locks` is the same for locks;
 //! 8. `latency`, `machine` and `report` count, look at the machine, and tell.
 
 mod args;
@@ -19,6 +19,7 @@ mod fair;
 mod fanout;
 mod fill;
 mod latency;
+mod locks;
 mod machine;
 mod once;
 mod payload;
@@ -35,7 +36,7 @@ mod wire;
 
 use std::{fmt, process::ExitCode};
 
-pub use args::{BenchArgs, BusArgs, JobsArgs};
+pub use args::{BenchArgs, BusArgs, JobsArgs, LocksArgs};
 
 /// Measures, and prints a table, or with `json` one JSON document. Exit code 1: something could not be measured.
 pub fn run(args: BenchArgs, json: bool) -> ExitCode {
@@ -43,6 +44,7 @@ pub fn run(args: BenchArgs, json: bool) -> ExitCode {
         BenchArgs::Jobs(args) => run::jobs(&args, json),
         BenchArgs::Bus(args) => bus(&args, json),
         BenchArgs::Pool(args) => run::pools(&args, json),
+        BenchArgs::Locks(args) => locks::run(&args, json),
         BenchArgs::Cell { spec } => cell::run(&spec),
     };
     match done {

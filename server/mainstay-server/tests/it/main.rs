@@ -18,6 +18,7 @@ mod drain;
 mod keys;
 mod leases;
 mod limits;
+mod lock_histories;
 mod locks;
 mod locks_lost;
 mod lost;

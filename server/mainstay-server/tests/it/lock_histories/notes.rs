@@ -1,0 +1,97 @@
+//! What the clients noted.
+
+use std::{collections::BTreeMap, path::Path};
+
+use mainstay_testkit::history::{Asked, Call, Got, line::Waited};
+use serde::{Deserialize, Serialize};
+
+/// A line of a child.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Note {
+    /// A call is about to be sent, or was answered: the last word counts.
+    Call(u64, Call),
+    /// One who waited in line was served.
+    Waited(Waited),
+    /// A write of a register was refused.
+    Refused,
+}
+
+#[derive(Default)]
+pub(super) struct Notes {
+    calls: BTreeMap<(usize, u64), Call>,
+    pub(super) waited: Vec<Waited>,
+    refused: u64,
+    /// When somebody was stopped or killed, and when it went on.
+    pub(super) disturbed: Vec<(u64, u64)>,
+}
+
+/// The lock of those who wait in line.
+pub(super) const LINE: &str = "line";
+
+impl Notes {
+    pub(super) fn add(&mut self, child: usize, note: Note) {
+        match note {
+            Note::Call(id, call) => drop(self.calls.insert((child, id), call)),
+            Note::Waited(waited) => self.waited.push(waited),
+            Note::Refused => self.refused += 1,
+        }
+    }
+
+    pub(super) fn calls(&self) -> Vec<Call> {
+        self.calls.values().cloned().collect()
+    }
+
+    pub(super) fn granted(&self) -> usize {
+        self.calls.values().filter(|call| matches!(call.got, Got::Granted(_))).count()
+    }
+
+    /// From the sending of a release to the arrival of the next grant at one who was seen in the line before, in
+    /// microseconds, sorted; where nobody was stopped or killed meanwhile.
+    pub(super) fn grants_after_free(&self) -> Vec<u64> {
+        let of_line = || self.calls.values().filter(|call| call.lock == LINE);
+        let released: BTreeMap<u64, u64> = of_line()
+            .filter_map(|call| match (call.asked, call.got) {
+                (Asked::Release { token }, Got::Done) => Some((token, call.from)),
+                _ => None,
+            })
+            .collect();
+        let granted: BTreeMap<u64, u64> = of_line()
+            .filter_map(|call| match call.got {
+                Got::Granted(token) => Some((token, call.to?)),
+                _ => None,
+            })
+            .collect();
+        let mut latencies: Vec<u64> = self
+            .waited
+            .iter()
+            .filter_map(|waited| {
+                let to = *granted.get(&waited.token)?;
+                let (last, _) = granted.range(..waited.token).next_back()?;
+                let from = *released.get(last)?;
+                let undisturbed = self.disturbed.iter().all(|(begin, end)| *end < from || *begin > to);
+                (waited.seen? < from && from < to && undisturbed).then(|| to - from)
+            })
+            .collect();
+        latencies.sort_unstable();
+        latencies
+    }
+
+    /// How many writes the registers accepted, each with a token at least as high as the last, and how many they
+    /// refused.
+    pub(super) fn registers(&self, folder: &Path) -> Result<(u64, u64), String> {
+        let mut accepted = 0;
+        for file in std::fs::read_dir(folder).map_err(|e| e.to_string())?.flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            if !name.starts_with("register-") {
+                continue;
+            }
+            let text = std::fs::read_to_string(file.path()).map_err(|e| e.to_string())?;
+            let tokens: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            accepted += tokens.len() as u64;
+            if !tokens.is_sorted() {
+                return Err(format!("{name} accepted a token below one that it had seen: {tokens:?}"));
+            }
+        }
+        Ok((accepted, self.refused))
+    }
+}
