@@ -32,7 +32,7 @@ mod timestamp;
 
 pub use id::{JobId, JobIdError};
 pub use limits::{Limits, MAX_SAFE_INTEGER, MAX_SPAN_MS};
-pub use names::{NAME_RULE, TOPIC_RULE, is_name, is_prefix, is_topic};
+pub use names::{FILTER_RULE, NAME_RULE, TOPIC_RULE, is_filter, is_name, is_prefix, is_topic};
 pub use path::{idempotency_key, path_job_id, path_name, request_timeout};
 pub use problem::{Code, FieldError, Outcome, PROBLEM_JSON, Place, Problem};
 pub use raw::RawJson;

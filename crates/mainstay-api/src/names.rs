@@ -26,6 +26,19 @@ pub const NAME_RULE: &str =
 pub const TOPIC_RULE: &str =
     "must be a topic: 1 to 16 tokens of letters, digits, _ or - joined by dots, at most 255 characters";
 
+/// Whether this may choose topics: a topic in which `*` stands for one token and a last `>` for one or more.
+pub fn is_filter(text: &str) -> bool {
+    let mut tokens = text.split('.').peekable();
+    let mut right = text.len() <= 255 && text.split('.').count() <= 16;
+    while let Some(token) = tokens.next() {
+        right &= is_token(token) || token == "*" || token == ">" && tokens.peek().is_none();
+    }
+    right
+}
+
+/// Says what a filter looks like, in words that follow a field's name.
+pub const FILTER_RULE: &str = "must be a topic filter: tokens of letters, digits, _ or - joined by dots, where * is any one token and a last > any rest";
+
 fn is_token(token: &str) -> bool {
     !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
 }
@@ -45,6 +58,16 @@ mod tests {
         let longer = "a".repeat(129);
         for name in ["", ".a", "-a", ":a", "_a", "a b", "a/b", "ä", "a\0", "a\n", longer.as_str()] {
             assert!(!is_name(name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn filters_follow_the_rule() {
+        for filter in ["a", "*", ">", "a.*", "a.>", "*.b.*", "orders.*.eu-1"] {
+            assert!(is_filter(filter), "{filter}");
+        }
+        for filter in ["", ".", ">.a", "a.>.b", "a*", "a..b", "a.", "**", ">>"] {
+            assert!(!is_filter(filter), "{filter:?}");
         }
     }
 

@@ -153,7 +153,7 @@ impl PageQuery {
         query.finish(page)
     }
 
-    fn write(&self, out: &mut QueryWriter) {
+    pub(crate) fn write(&self, out: &mut QueryWriter) {
         if self.limit != DEFAULT_PAGE {
             out.pair("limit", &self.limit.to_string());
         }
@@ -318,8 +318,9 @@ pub fn percent_encode(text: &str) -> String {
     out
 }
 
+/// A query string under construction.
 #[derive(Default)]
-struct QueryWriter(String);
+pub(crate) struct QueryWriter(String);
 
 impl QueryWriter {
     fn pair(&mut self, name: &str, value: &str) {
@@ -329,7 +330,12 @@ impl QueryWriter {
         self.0.push_str(&percent_encode(value));
     }
 
-    fn optional(&mut self, name: &str, value: Option<&str>) {
+    /// The query, with its `?` unless it is empty.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    pub fn optional(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             self.pair(name, value);
         }

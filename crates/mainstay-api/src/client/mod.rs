@@ -22,10 +22,12 @@
 
 mod admin;
 mod error;
+mod events;
 mod jobs;
 mod locks;
 mod queues;
 mod retry;
+mod stream;
 mod transport;
 
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{ApiError, ErrorKind};
+pub use stream::{EventStream, Streamed};
 use transport::{Answer, Transport};
 
 /// What a client needs to know beside the address.
@@ -132,7 +135,11 @@ impl HttpClient {
         path: String,
         body: &B,
     ) -> Result<A, ApiError> {
-        let mut call = Call::new(Method::POST, path).body(body)?;
+        self.once(Call::new(Method::POST, path).body(body)?).await
+    }
+
+    /// The same, of a call that is put together already.
+    async fn once<A: DeserializeOwned>(&self, mut call: Call) -> Result<A, ApiError> {
         call.key = Some(match &self.key {
             Some(key) => key.to_string(),
             None => retry::new_key()?,
@@ -203,11 +210,16 @@ struct Call {
     key: Option<String>,
     /// How long the server is asked to wait.
     wait: Duration,
+    /// What the body is declared as, if there is one.
+    content_type: &'static str,
+    /// Of a stream that goes on.
+    last_event_id: Option<u64>,
 }
 
 impl Call {
     fn new(method: Method, path: String) -> Self {
-        Self { method, path, body: None, key: None, wait: Duration::ZERO }
+        let content_type = "application/json";
+        Self { method, path, body: None, key: None, wait: Duration::ZERO, content_type, last_event_id: None }
     }
 
     fn body<B: Serialize>(mut self, body: &B) -> Result<Self, ApiError> {
@@ -215,6 +227,11 @@ impl Call {
             .map_err(|error| ApiError::unusable(format!("unusable body: {error}")))?;
         self.body = Some(text.into());
         Ok(self)
+    }
+
+    fn declared(mut self, content_type: &'static str) -> Self {
+        self.content_type = content_type;
+        self
     }
 }
 

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
+use super::stream::Body;
 use super::{ApiError, Call, ErrorKind, Options};
 use crate::{PROBLEM_JSON, Problem};
 
@@ -78,6 +80,25 @@ impl Transport {
         }
     }
 
+    /// Begins an answer that has no end of its own.
+    pub(super) async fn open(&self, call: &Call, deadline: Instant) -> Result<Body, ApiError> {
+        let mut request = self.request(call, None, deadline)?;
+        let headers = request.headers_mut();
+        // What the server may take is the reader's patience, not this deadline.
+        headers.remove("x-request-timeout-ms");
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream, application/problem+json"));
+        if let Some(last) = call.last_event_id {
+            headers.insert("last-event-id", HeaderValue::from(last));
+        }
+        let late = || ApiError::new(ErrorKind::Deadline, format!("no answer from {} in time", self.base));
+        let response = timeout_at(deadline, self.begin(request)).await.map_err(|_| late())??;
+        if response.status().is_success() {
+            return Ok(response.into_body().map_err(|error| Box::new(error) as _).boxed());
+        }
+        let answer = timeout_at(deadline, self.collect(response)).await.map_err(|_| late())??;
+        Err(answer.into_error())
+    }
+
     fn request(
         &self,
         call: &Call,
@@ -101,7 +122,7 @@ impl Transport {
             request = request.header("traceparent", trace);
         }
         if call.body.is_some() {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static(call.content_type));
         }
         request
             .body(Full::new(call.body.clone().unwrap_or_default()))
@@ -109,14 +130,21 @@ impl Transport {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Answer, ApiError> {
-        let response = self.client.request(request).await.map_err(|error| {
+        self.collect(self.begin(request).await?).await
+    }
+
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ApiError> {
+        self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 ApiError::new(ErrorKind::Connect, format!("cannot connect to {}", self.base)).caused_by(error)
             } else {
                 ApiError::new(ErrorKind::Broken, format!("lost the connection to {}", self.base))
                     .caused_by(error)
             }
-        })?;
+        })
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Answer, ApiError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.max_answer).collect().await.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::enqueue::{ENQUEUE_OP, check_local};
 use super::read::{job_id, lease, name, span};
-use super::{Enqueued, JobFailure, NewJob, Released, Retry, StateAnswer};
+use super::{CloudEvent, Enqueued, JobFailure, NewJob, Published, Released, Retry, StateAnswer};
 use crate::limits::MAX_SAFE_INTEGER;
 use crate::names::{TOPIC_RULE, is_topic};
 use crate::strict::{Cx, Fields, Kind, Path, Strict, Value, int, matching, one_of};
@@ -99,7 +99,7 @@ pub enum CommitOp {
     Publish {
         /// Where.
         topic: String,
-        /// The CloudEvent.
+        /// The CloudEvent, as in structured mode.
         event: RawJson,
     },
     /// Ends a claim: the job is done.
@@ -191,8 +191,9 @@ impl Strict for CommitOp {
             Verb::Publish => {
                 let f = Fields::open(cx, at, value, &["op", "topic", "event"])?;
                 let topic = f.required(cx, at, "topic", matching(is_topic, TOPIC_RULE));
-                let event = f.required(cx, at, "event", super::read::raw_object(cx.limits.event_bytes));
-                cx.needs(at, "publish");
+                let event = f.required(cx, at, "event", |cx, at, value| {
+                    CloudEvent::read(cx, at, value).map(|_| value.to_raw())
+                });
                 Some(Self::Publish { topic: topic?, event: event? })
             }
             Verb::Complete => {
@@ -221,7 +222,6 @@ impl Strict for CommitOp {
                 let f = Fields::open(cx, at, value, &["op", "group", "lease"])?;
                 let group = f.required(cx, at, "group", name);
                 let lease = f.required(cx, at, "lease", lease);
-                cx.needs(at, "ack");
                 Some(Self::Ack { group: group?, lease: lease? })
             }
             Verb::ReleaseLock => {
@@ -253,4 +253,11 @@ pub enum CommitResult {
     State(StateAnswer),
     /// The answer of a lock's release.
     Released(Released),
+    /// A publish's answer.
+    Published(Published),
+    /// An acknowledged delivery.
+    Acked {
+        /// Always `true`.
+        ok: bool,
+    },
 }

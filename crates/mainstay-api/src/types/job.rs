@@ -96,6 +96,18 @@ pub enum DeadReason {
     Expired,
 }
 
+impl DeadReason {
+    /// The reason's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exhausted => "exhausted",
+            Self::Permanent => "permanent",
+            Self::Crashed => "crashed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// The whole job: `GET /v1/jobs/{id}` and lists.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

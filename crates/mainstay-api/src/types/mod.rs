@@ -7,6 +7,8 @@ mod admin;
 mod claim;
 mod commit;
 mod enqueue;
+mod event;
+mod group;
 mod job;
 mod list;
 mod lock;
@@ -17,6 +19,7 @@ mod schema;
 mod settle;
 mod store;
 mod token;
+mod topic;
 mod wait;
 
 pub use admin::{
@@ -28,6 +31,15 @@ pub use commit::{Commit, CommitOp, CommitResult, Committed, Require};
 pub use enqueue::{
     AfterFailure, AfterRef, Backoff, BulkEnqueue, BulkEnqueued, BulkResult, DEFAULT_MAX_ATTEMPTS,
     DEFAULT_MAX_CRASHES, DEFAULT_PRIORITY, Enqueued, Jitter, NewJob, Unique,
+};
+pub use event::{
+    CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, CloudEvent, CloudEventBatch, Envelope, EventData, Headers,
+    Published, PublishedBatch,
+};
+pub use group::{
+    DEFAULT_ACK_WAIT_MS, DEFAULT_MAX_DELIVER, DEFAULT_MAX_IN_FLIGHT, DeadEvent, DeadEventSelect,
+    DeliveredEvent, DeliverySettled, ExtendDelivery, Fetch, Fetched, GroupConfig, GroupView, Lagged,
+    MAX_FILTERS, Nack, Seek, SettleDeliveries, SettledDeliveries, Sought, Start,
 };
 pub use job::{AttemptError, CancelAnswer, DeadReason, JobResult, JobState, JobView};
 pub use list::Page;
@@ -45,6 +57,7 @@ pub use settle::{
 };
 pub use store::{CommitScope, StoreInfo, TokenOrder};
 pub use token::{Grant, NewToken, Scope, TokenCreated, TokenView};
+pub use topic::{TopicConfig, TopicPut, TopicRetention, TopicView};
 pub use wait::{WaitFor, Waited};
 
 pub use claim::{DEFAULT_CLAIM_MAX, DEFAULT_LEASE_MS};

@@ -275,15 +275,19 @@ impl Strict for DeadSelect {
         let error_type = f.optional(cx, at, "error_type", key);
         let limit = f.optional(cx, at, "limit", int(1..=MAX_SAFE_INTEGER));
         let dry_run = f.optional(cx, at, "dry_run", boolean).unwrap_or(false);
-        let given =
-            ["ids", "kind", "error_type"].map(|name| f.value(name).is_some_and(|value| !value.is_null()));
-        if given.iter().filter(|given| **given).count() > 1 {
-            for (name, _) in ["ids", "kind", "error_type"].into_iter().zip(given).filter(|(_, given)| *given)
-            {
-                cx.error(&at.key(name), "only one of ids, kind and error_type can be given");
-            }
-        }
+        only_one_given(cx, at, &f);
         Some(Self { ids, kind, error_type, limit, dry_run })
+    }
+}
+
+/// There is one way to choose dead letters at a time.
+pub(super) fn only_one_given<const N: usize>(cx: &mut Cx<'_>, at: &Path<'_>, f: &Fields<'_, N>) {
+    let names = ["ids", "kind", "error_type"];
+    let given = names.map(|name| f.value(name).is_some_and(|value| !value.is_null()));
+    if given.iter().filter(|given| **given).count() > 1 {
+        for (name, _) in names.into_iter().zip(given).filter(|(_, given)| *given) {
+            cx.error(&at.key(name), "only one of ids, kind and error_type can be given");
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::*;
-use crate::strict::{self, Parsed, Strict};
+use crate::strict::{self, Cx, Parsed, Path, Strict, Value};
 use crate::{JobId, Limits, Problem, RawJson, Timestamp};
 
 const ID: &str = "019aae51-4f2b-7c3d-8e4f-0123456789ab";
@@ -311,16 +311,19 @@ fn a_local_reference_names_an_earlier_enqueue() {
 
 #[test]
 fn what_a_store_may_lack_is_reported_apart() {
-    let parsed = parse::<Commit>(&json!({
-        "ops": [
-            {"op": "enqueue", "queue": "q", "kind": "k", "after": [ID], "after_failure": "wait"},
-            {"op": "ack", "group": "g", "lease": "l"},
-        ]
-    }))
-    .unwrap();
+    /// Asks for what not every store has.
+    #[derive(Clone)]
+    struct Wish;
+    impl Strict for Wish {
+        fn read(cx: &mut Cx<'_>, at: &Path<'_>, _: Value<'_>) -> Option<Self> {
+            cx.needs(&at.key("wish"), "magic");
+            Some(Wish)
+        }
+    }
+    let parsed = parse::<Wish>(&json!({})).unwrap();
     let asked: Vec<_> = parsed.unsupported.iter().map(|one| (one.pointer.as_str(), one.feature)).collect();
-    assert_eq!(asked, [("/ops/1", "ack")]);
-    let problem = parsed.clone().supported_by(|feature| feature != "ack").unwrap_err();
+    assert_eq!(asked, [("/wish", "magic")]);
+    let problem = parsed.clone().supported_by(|feature| feature != "magic").err().unwrap();
     assert_eq!((problem.status, problem.errors.len()), (501, 1));
     assert!(parsed.supported_by(|_| true).is_ok());
 }

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use mainstay::core::access::ScopeKind;
+use mainstay::core::event::EventOp;
 use mainstay::core::job::Outcome;
 use mainstay::core::lease::Token;
 use mainstay::core::lock::{LockOp, LockReply};
 use mainstay::core::name::Name;
 use mainstay::core::op::{self, Op, Reply};
+use mainstay::core::topic::TopicName;
 use mainstay_api::types::{self as wire, CommitOp, CommitResult, Committed, Released, StateAnswer};
-use mainstay_api::{Code, FieldError, Problem};
+use mainstay_api::{Code, FieldError, Problem, RawJson, strict};
 
 use super::call::{Answer, Call};
 use super::error::Shape;
-use super::{convert, error, jobs, json};
+use super::{convert, error, events, jobs, json};
 
 pub(crate) async fn commit(call: Call) -> Answer {
     let mut input = call.input();
@@ -31,14 +33,23 @@ pub(crate) async fn commit(call: Call) -> Answer {
         // What is wrong with an op keeps its own code, and says which op it is about.
         ops.push(one(&call, op, trace.as_ref()).await.map_err(|problem| at(problem, index))?);
     }
+    let published: Vec<_> = ops.iter().map(events::named).collect();
     let key = keyed.map(|keyed| keyed.whole());
     let commit = op::Commit { key, require, ops, entropy: call.api.store.entropy() };
     let committed = call.commit(commit, Shape::Ops).await?;
-    let results: Option<Vec<_>> = committed.replies.iter().map(result).collect();
-    match results {
-        Some(results) => json(StatusCode::OK, &Committed { results }),
-        None => Err(error::internal("the store answered a commit with something else")),
+    let mut results = Vec::with_capacity(committed.replies.len());
+    for (reply, published) in committed.replies.iter().zip(published) {
+        let result = match (reply, published) {
+            (Reply::Event(reply), Some(named)) => {
+                let published = events::published(&call, named, reply, committed.repeated).await?;
+                Some(CommitResult::Published(published))
+            }
+            (reply, _) => result(reply),
+        };
+        results
+            .push(result.ok_or_else(|| error::internal("the store answered a commit with something else"))?);
     }
+    json(StatusCode::OK, &Committed { results })
 }
 
 async fn requirement(call: &Call, index: usize, required: &wire::Require) -> Result<op::Require, Problem> {
@@ -79,8 +90,12 @@ async fn one(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, 
             (id, lease, Outcome::Fail { error: convert::failure(error), retry: convert::retry(retry) })
         }
         CommitOp::Release { id, lease, delay_ms } => (id, lease, Outcome::Release { delay_ms }),
-        CommitOp::Publish { .. } => return Err(error::not_supported("events")),
-        CommitOp::Ack { .. } => return Err(error::not_supported("consumer groups")),
+        CommitOp::Publish { topic, event } => return publish(call, &topic, &event, trace).await,
+        CommitOp::Ack { group, lease } => {
+            let group = Name::new(&group).map_err(|_| error::internal("a name that was read is none"))?;
+            call.caller.must(ScopeKind::EventsSubscribe, group.as_str())?;
+            return Ok(Op::Event(EventOp::Ack { group, lease: convert::lease(&lease) }));
+        }
         CommitOp::ReleaseLock { name: lock, lease } => {
             let name = name(&lock)?;
             call.caller.must(ScopeKind::LocksUse, name.as_str())?;
@@ -97,9 +112,30 @@ fn name(text: &str) -> Result<Name, Problem> {
     Name::new(text).map_err(|_| error::internal("a name that was read is none"))
 }
 
+async fn publish(call: &Call, topic: &str, event: &RawJson, trace: Option<&Arc<str>>) -> Result<Op, Problem> {
+    let topic = TopicName::new(topic).map_err(|_| error::internal("a topic that was read is none"))?;
+    call.caller.must(ScopeKind::EventsPublish, topic.as_str())?;
+    let read = strict::parse::<wire::CloudEvent>(event.as_bytes(), &call.api.limits);
+    let event = read.map_err(|_| error::internal("an event that was read is none"))?.value;
+    let events = std::slice::from_ref(&event);
+    call.api.schemas.check(&call.api.store, &topic, events, |_| "/event/data".to_owned()).await?;
+    let publish = events::convert::publish(&call.api.store, topic, event, trace);
+    Ok(Op::Event(EventOp::Publish(Box::new(publish))))
+}
+
 fn at(problem: Problem, index: usize) -> Problem {
-    let error = FieldError::new(format!("/ops/{index}"), problem.detail.clone()).with_code(problem.code);
-    problem.with_errors(vec![error])
+    let at = format!("/ops/{index}");
+    if problem.errors.is_empty() {
+        let error = FieldError::new(at, problem.detail.clone()).with_code(problem.code);
+        return problem.with_errors(vec![error]);
+    }
+    let inside = problem.errors.iter().map(|error| {
+        let mut error = error.clone();
+        error.pointer.insert_str(0, &at);
+        error
+    });
+    let inside = inside.collect();
+    problem.with_errors(inside)
 }
 
 fn result(reply: &Reply) -> Option<CommitResult> {
@@ -110,6 +146,7 @@ fn result(reply: &Reply) -> Option<CommitResult> {
             Some(CommitResult::State(StateAnswer { state: convert::state(*state), run_at }))
         }
         Reply::Lock(LockReply::Released) => Some(CommitResult::Released(Released { released: true })),
+        Reply::Done => Some(CommitResult::Acked { ok: true }),
         _ => None,
     }
 }

@@ -143,7 +143,7 @@ pub(crate) fn pressure(thousandths: Option<u16>) -> Option<f64> {
     thousandths.map(|thousandths| f64::from(thousandths) / 1_000.0)
 }
 
-fn backoff(backoff: &wire::Backoff) -> job::Backoff {
+pub(crate) fn backoff(backoff: &wire::Backoff) -> job::Backoff {
     job::Backoff {
         base_ms: backoff.base_ms,
         factor_milli: (backoff.factor * 1_000.0).round() as u64,
@@ -156,7 +156,7 @@ fn backoff(backoff: &wire::Backoff) -> job::Backoff {
     }
 }
 
-fn wire_backoff(backoff: &job::Backoff) -> wire::Backoff {
+pub(crate) fn wire_backoff(backoff: &job::Backoff) -> wire::Backoff {
     wire::Backoff {
         base_ms: backoff.base_ms,
         factor: backoff.factor_milli as f64 / 1_000.0,
@@ -185,7 +185,7 @@ pub(crate) fn retry(retry: wire::Retry) -> job::Retry {
     }
 }
 
-fn attempt_error(record: &job::FailureRecord) -> wire::AttemptError {
+pub(crate) fn attempt_error(record: &job::FailureRecord) -> wire::AttemptError {
     wire::AttemptError {
         attempt: record.attempt,
         at: wire_time(record.at),
@@ -268,13 +268,17 @@ pub(crate) fn job_view(job: &JobRecord, max_crashes: u32) -> wire::JobView {
         result: result(job),
         errors: job.failures.iter().map(attempt_error).collect(),
         cancel_requested: job.cancel_requested,
-        reason: job.reason.map(|reason| match reason {
-            job::DeadReason::Exhausted => wire::DeadReason::Exhausted,
-            job::DeadReason::Permanent => wire::DeadReason::Permanent,
-            job::DeadReason::Crashed => wire::DeadReason::Crashed,
-            job::DeadReason::Expired => wire::DeadReason::Expired,
-        }),
+        reason: job.reason.map(dead_reason),
         error: None,
+    }
+}
+
+pub(crate) fn dead_reason(reason: DeadReason) -> wire::DeadReason {
+    match reason {
+        DeadReason::Exhausted => wire::DeadReason::Exhausted,
+        DeadReason::Permanent => wire::DeadReason::Permanent,
+        DeadReason::Crashed => wire::DeadReason::Crashed,
+        DeadReason::Expired => wire::DeadReason::Expired,
     }
 }
 

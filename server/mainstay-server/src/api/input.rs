@@ -83,6 +83,20 @@ impl<'c> Input<'c> {
         }
     }
 
+    /// A segment of the path; `None`, and noted, if it cannot be decoded.
+    pub fn segment(&mut self, what: &'static str) -> Option<&'c str> {
+        let text = self.call.param(what);
+        if text.is_none() {
+            self.wrong.push(undecodable(what));
+        }
+        text
+    }
+
+    /// Something else is wrong.
+    pub fn is_wrong(&mut self, error: FieldError) {
+        self.wrong.push(error);
+    }
+
     /// The query, read by `read`.
     pub fn query<T>(&mut self, read: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
         self.query_was_read = true;
@@ -113,12 +127,37 @@ impl<'c> Input<'c> {
         if !body.trim_ascii().is_empty() && content(self.call.headers()) != Content::Json {
             return Err(unsupported_type("application/json"));
         }
+        self.document()
+    }
+
+    /// The body, whatever JSON it is declared as.
+    ///
+    /// # Errors
+    /// What is no JSON at all.
+    pub fn document<T: Strict>(&mut self) -> Result<Option<T>, Problem> {
+        let (body, limits) = (&self.call.body, &self.call.api.limits);
         if self.key.is_some() {
-            let read = self.merge(strict::parse::<Fingerprinted<T>>(body, &self.call.api.limits))?;
+            let read = self.merge(strict::parse::<Fingerprinted<T>>(body, limits))?;
             self.fingerprint = read.as_ref().map(|read| read.fingerprint);
             Ok(read.map(|read| read.value))
         } else {
-            self.merge(strict::parse::<T>(body, &self.call.api.limits))
+            self.merge(strict::parse::<T>(body, limits))
+        }
+    }
+
+    /// What was read elsewhere, with everything that was wrong about it noted.
+    ///
+    /// # Errors
+    /// What makes reading on pointless.
+    pub fn elsewhere<T>(
+        &mut self,
+        read: Result<T, Problem>,
+        fingerprint: [u8; 32],
+    ) -> Result<Option<T>, Problem> {
+        self.fingerprint = Some(fingerprint);
+        match read {
+            Err(problem) if problem.code == Code::PayloadTooLarge => Err(problem),
+            read => self.merge(read.map(|value| Parsed { value, unsupported: Vec::new() })),
         }
     }
 

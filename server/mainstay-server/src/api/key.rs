@@ -60,6 +60,24 @@ pub(crate) fn fingerprint_of_lines<T>(lines: &[Fingerprinted<T>]) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// The fingerprint of an event in binary mode: its attributes and its data.
+pub(crate) fn fingerprint_of_event(headers: &[(&str, &[u8])], content_type: &[u8], body: &[u8]) -> [u8; 32] {
+    let mut headers: Vec<_> = headers.iter().collect();
+    headers.sort_unstable();
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    for (name, value) in headers {
+        part(name.as_bytes());
+        part(value);
+    }
+    part(content_type);
+    part(body);
+    hash.finalize().into()
+}
+
 /// Where `wait_ms` means how long to wait: in the body itself and in its `claim`, not in anybody's payload.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waits {

@@ -16,6 +16,4 @@ macro_rules! later {
 later! {
     schedules = "schedules",
     workers = "lists of workers",
-    events = "events",
-    groups = "consumer groups",
 }

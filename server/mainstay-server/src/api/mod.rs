@@ -10,6 +10,7 @@ mod commit;
 mod convert;
 mod dead;
 pub(crate) mod error;
+mod events;
 pub(crate) mod input;
 mod jobs;
 mod key;
@@ -31,6 +32,7 @@ use mainstay_api::Limits;
 pub(crate) use self::answer::{empty, json};
 pub(crate) use self::audit::{audit, request_and_reason};
 pub(crate) use self::call::{Answer, Call, with};
+pub use self::events::Schemas;
 pub(crate) use self::input::Input;
 pub(crate) use self::jobs::read::page;
 pub use self::routes::routes;
@@ -56,6 +58,8 @@ pub struct Parts {
     pub claim_bytes: u64,
     /// Where a copy of the store may lie for a while.
     pub backup_dir: PathBuf,
+    /// What events of each topic have to look like.
+    pub schemas: Schemas,
     /// Whether new work is begun.
     pub shutdown: Shutdown,
     /// Owns what must happen although its request is over.

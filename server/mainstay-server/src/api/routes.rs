@@ -3,12 +3,12 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, post, put};
 use http::{Method, StatusCode, header};
 use mainstay_api::{Code, Problem};
 
 use super::jobs::{admin, claim, enqueue, one, read, settle};
-use super::{Api, Call, commit, dead, later, locks, queues, store, wait, with};
+use super::{Api, Call, commit, dead, events, later, locks, queues, store, wait, with};
 use crate::api::call::Answer;
 
 /// The routes of the contract, in its order. The caller may merge more into the router: what is unknown to all of it is
@@ -56,17 +56,27 @@ pub fn routes(api: Api) -> Router {
         )
         // waiting without taking
         .route("/v1/wait", post(with(wait::wait)))
+        // events, topics, consumer groups
+        .route("/v1/topics", get(with(events::topics)))
+        .route("/v1/topics/{topic}", put(with(events::put_topic)).delete(with(events::delete_topic)))
+        .route("/v1/topics/{topic}/events", post(with(events::publish)).get(with(events::events)))
+        .route("/v1/events/stream", get(with(events::stream)))
+        .route("/v1/groups", get(with(events::groups)))
+        .route(
+            "/v1/groups/{group}",
+            get(with(events::group)).put(with(events::put_group)).delete(with(events::delete_group)),
+        )
+        .route("/v1/groups/{group}/fetch", post(with(events::fetch)))
+        .route("/v1/groups/{group}/settle", post(with(events::settle)))
+        .route("/v1/groups/{group}/seek", post(with(events::seek)))
+        .route("/v1/groups/{group}/dead", get(with(events::dead)))
+        .route("/v1/groups/{group}/dead/requeue", post(with(events::requeue)))
         // one commit for everything
         .route("/v1/commit", post(with(commit::commit)))
         // of a later version
         .route("/v1/schedules", any(with(later::schedules)))
         .route("/v1/schedules/{*rest}", any(with(later::schedules)))
         .route("/v1/workers", any(with(later::workers)))
-        .route("/v1/topics", any(with(later::events)))
-        .route("/v1/topics/{*rest}", any(with(later::events)))
-        .route("/v1/events/stream", any(with(later::events)))
-        .route("/v1/groups", any(with(later::groups)))
-        .route("/v1/groups/{*rest}", any(with(later::groups)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(with(unknown))
         .with_state(api)

@@ -15,12 +15,15 @@ mod bench;
 mod completions;
 mod config;
 mod drain;
+mod events;
+mod groups;
 mod healthcheck;
 mod jobs;
 mod lock;
 mod locks;
 mod queues;
 mod token;
+mod topics;
 mod version;
 mod worker;
 
@@ -67,6 +70,15 @@ enum Command {
     /// Run a command while a lock is held
     #[command(subcommand)]
     Lock(lock::Lock),
+    /// Publish events, and follow them
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Look at consumer groups, move them, deliver dead letters again
+    #[command(subcommand)]
+    Groups(groups::Groups),
+    /// Look at topics and configure them
+    #[command(subcommand)]
+    Topics(topics::Topics),
     /// Work on jobs
     #[command(subcommand)]
     Worker(worker::Worker),
@@ -115,6 +127,9 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Queues(command) => session::block_on(command.run(session)),
         Command::Locks(command) => session::block_on(command.run(session)),
         Command::Lock(command) => command.run(session),
+        Command::Events(command) => session::block_on(command.run(session)),
+        Command::Groups(command) => session::block_on(command.run(session)),
+        Command::Topics(command) => session::block_on(command.run(session)),
         Command::Worker(command) => command.run(session),
         Command::Token(command) => command.run(session),
         Command::Healthcheck(command) => session::block_on(command.run(session)),

@@ -68,6 +68,7 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
         rate: config.caller_rate_per_second.map(|rate| limiter(rate, config.caller_burst)).transpose()?,
         limits: config.limits.for_reading(),
         claim_bytes: config.limits.claim_bytes,
+        schemas: api::Schemas::default(),
         backup_dir: folder(&config.store).unwrap_or_else(std::env::temp_dir),
         shutdown: b.shutdown(),
         tasks: b.tasks(),

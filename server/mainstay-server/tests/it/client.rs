@@ -160,3 +160,27 @@ pub async fn read(stream: &mut TcpStream, method: &str) -> Reply {
     }
     Reply { status, headers, body }
 }
+
+/// Reads the head of an answer whose body goes on.
+pub async fn read_head(stream: &mut TcpStream) -> String {
+    line_by_line(stream, "\r\n\r\n").await.expect("a head")
+}
+
+/// Reads a chunk of a body that goes on; `None` at its end.
+pub async fn read_chunk(stream: &mut TcpStream) -> Option<String> {
+    let length = line_by_line(stream, "\r\n").await?;
+    let length = usize::from_str_radix(length.trim(), 16).unwrap();
+    let mut chunk = vec![0; length + 2];
+    stream.read_exact(&mut chunk).await.unwrap();
+    chunk.truncate(length);
+    (length > 0).then(|| String::from_utf8(chunk).unwrap())
+}
+
+/// `None` if the stream has ended before.
+async fn line_by_line(stream: &mut TcpStream, end: &str) -> Option<String> {
+    let mut text = String::new();
+    while !text.ends_with(end) {
+        text.push(char::from(stream.read_u8().await.ok()?));
+    }
+    Some(text)
+}

@@ -66,18 +66,3 @@ async fn one_op_that_cannot_be_undoes_all_and_is_named() {
     assert_eq!(pointers(&problem), ["/ops/0"]);
     assert_eq!(server.get("/v1/queues/new").await.is(200)["depth"]["available"], 1);
 }
-
-#[tokio::test]
-async fn ops_of_a_later_version_are_refused_by_name_before_anything_happens() {
-    let server = TestServer::start().await;
-    let enqueue = json!({"op": "enqueue", "queue": "q", "kind": "k"});
-    let rows = [
-        json!({"op": "publish", "topic": "a.b", "event": {}}),
-        json!({"op": "ack", "group": "g", "lease": "x"}),
-    ];
-    for op in rows {
-        let problem = commit(&server, json!({ "ops": [enqueue, op] })).await.problem(501, "not-supported");
-        assert!(pointers(&problem)[0].starts_with("/ops/1"), "{problem}");
-    }
-    server.get("/v1/queues/q").await.problem(404, "not-found");
-}

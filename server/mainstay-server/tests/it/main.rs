@@ -15,6 +15,7 @@ mod commit;
 mod dead;
 mod dependencies;
 mod drain;
+mod events;
 mod keys;
 mod leases;
 mod limits;

@@ -168,7 +168,7 @@ impl From<WhenDead> for AfterFailure {
 }
 
 /// The payload that was meant by an argument.
-fn payload(given: &str, as_text: bool) -> Result<RawJson, Failure> {
+pub(crate) fn payload(given: &str, as_text: bool) -> Result<RawJson, Failure> {
     let (text, name) = match (given, given.strip_prefix('@')) {
         ("-", _) => (read(std::io::stdin().lock(), "standard input")?, "standard input"),
         (_, Some(path)) => {

@@ -12,6 +12,7 @@ mod show;
 use clap::Subcommand;
 
 use super::{Failure, Outcome, Session, session};
+pub(crate) use enqueue::payload;
 pub(crate) use list::{PageArgs, more};
 
 #[derive(Debug, Subcommand)]

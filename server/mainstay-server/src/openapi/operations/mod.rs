@@ -2,6 +2,7 @@
 
 mod admin;
 mod commit;
+mod events;
 mod jobs;
 mod locks;
 mod probes;
@@ -25,6 +26,7 @@ pub(super) fn groups() -> Vec<Group> {
         jobs::group(),
         queues::group(),
         locks::group(),
+        events::group(),
         commit::group(),
         store::group(),
         probes::group(),

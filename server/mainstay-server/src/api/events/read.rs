@@ -1,0 +1,103 @@
+//! `GET /v1/topics/{topic}/events`: a page of the log.
+
+use http::StatusCode;
+use mainstay::core::access::ScopeKind;
+use mainstay::core::event::{LogBudget, LogSlice, Position};
+use mainstay::core::topic::TopicFilter;
+use mainstay_api::query::Query;
+use mainstay_api::types::Start;
+use mainstay_api::{Code, Problem, Timestamp};
+
+use super::{convert, write};
+use crate::api::call::{Answer, Call};
+use crate::api::{answer, error};
+
+/// Bytes of a page, roughly; a page may be short.
+const PAGE_BYTES: u64 = 16 << 20;
+
+pub(crate) async fn list(call: Call) -> Answer {
+    let mut input = call.input();
+    let topic = input.topic();
+    let query = input.query(|query| {
+        let mut query = Query::new(query, &["from", "limit", "cursor"]);
+        let from = query.optional("from", start);
+        let cursor =
+            query.optional("cursor", |text| text.parse::<u64>().map_err(|_| "is not one of this list"));
+        let page = query.int("limit", 1..=1_000);
+        query.finish((from, cursor, page.unwrap_or(50) as u32))
+    });
+    let ((topic, (from, cursor, limit)), _) = input.finish(topic.zip(query))?;
+    call.caller.must(ScopeKind::Read, topic.as_str())?;
+    let filters =
+        [TopicFilter::new(topic.as_str()).map_err(|_| error::internal("a topic that is no filter"))?];
+    let budget = LogBudget { events: limit, bytes: PAGE_BYTES };
+    let slice = match cursor {
+        // What retention has removed meanwhile is passed over: this list had begun before.
+        Some(cursor) => read(&call, &filters, Position::Seq(cursor), budget).await?,
+        None => {
+            let from = from.unwrap_or(Start::Earliest);
+            let slice = read(&call, &filters, convert::position(from), budget).await?;
+            is_there(from, &slice)?;
+            slice
+        }
+    };
+    let mut body = b"{\"items\":[".to_vec();
+    for (index, logged) in slice.events.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        write::envelope(&mut body, &logged.topic, logged.seq, &logged.event);
+    }
+    body.extend_from_slice(b"],\"next_cursor\":");
+    if slice.next > slice.head {
+        body.extend_from_slice(b"null}");
+    } else {
+        body.extend_from_slice(format!("\"{}\"}}", slice.next).as_bytes());
+    }
+    Ok(answer::raw(StatusCode::OK, body))
+}
+
+pub(super) async fn read(
+    call: &Call,
+    filters: &[TopicFilter],
+    from: Position,
+    budget: LogBudget,
+) -> Result<LogSlice, Problem> {
+    let read = call.api.store.store().read_log(filters, from, budget).await;
+    read.map_err(|error| error::failed(&error))
+}
+
+/// `latest`, `earliest`, a number, or an instant.
+pub(super) fn start(text: &str) -> Result<Start, String> {
+    match text {
+        "latest" => return Ok(Start::Latest),
+        "earliest" => return Ok(Start::Earliest),
+        _ => {}
+    }
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seq = text.parse().ok().filter(|seq| *seq <= mainstay_api::MAX_SAFE_INTEGER);
+        return seq.map(Start::Seq).ok_or_else(|| "is a number that no event can have".to_owned());
+    }
+    let at: Result<Timestamp, _> = text.parse();
+    at.map(Start::Time).map_err(|_| "must be latest, earliest, a number or an RFC 3339 instant".to_owned())
+}
+
+/// What is asked for by its number is there, or retention has removed it.
+///
+/// # Errors
+/// `history-gone`, with the number to ask for instead.
+pub(super) fn is_there(from: Start, slice: &LogSlice) -> Result<(), Problem> {
+    let asked = match from {
+        Start::Seq(seq) => seq,
+        Start::Latest | Start::Earliest | Start::Time(_) => return Ok(()),
+    };
+    if slice.removed_up_to == 0 || asked > slice.removed_up_to {
+        return Ok(());
+    }
+    let first = slice.events.first().map_or(slice.removed_up_to + 1, |event| event.seq);
+    let detail =
+        format!("retention has removed events at {asked} and after it; the first there is is {first}");
+    let mut gone = Problem::new(Code::HistoryGone, detail);
+    gone.first_seq = Some(first);
+    Err(gone)
+}

@@ -1,0 +1,185 @@
+//! `GET /v1/events/stream`: the log as server-sent events. A reader takes from the log at its own pace: what it has not
+//! taken yet is on the disk, not in a queue of ours.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::{HeaderValue, header};
+use mainstay::core::access::ScopeKind;
+use mainstay::core::event::{EventInterest, LogBudget, LogSlice, Position};
+use mainstay::core::store::Interest;
+use mainstay::core::topic::TopicFilter;
+use mainstay::secs;
+use mainstay_api::query::Query;
+use mainstay_api::types::{Lagged, MAX_FILTERS, Start};
+use mainstay_api::{FILTER_RULE, FieldError, Place, is_filter};
+use tokio::time::sleep;
+
+use super::read::{is_there, read, start};
+use super::{convert, write};
+use crate::api::Api;
+use crate::api::call::{Answer, Call};
+
+/// A proxy that hears nothing for a minute or so takes a connection for dead.
+const PING: Duration = secs(15);
+/// What is read of the log at once, and in memory for one reader.
+const CHUNK: LogBudget = LogBudget { events: 500, bytes: 1 << 20 };
+/// After a read that failed.
+const TRY_AGAIN: Duration = secs(1);
+
+pub(crate) async fn stream(call: Call) -> Answer {
+    let mut input = call.input();
+    let asked = input.query(|query| {
+        let mut query = Query::new(query, &["topics", "from"]);
+        let topics = query.optional("topics", topics);
+        let from = query.optional("from", start);
+        query.finish((topics.unwrap_or_else(|| vec![">".to_owned()]), from))
+    });
+    let last = call.headers().get("last-event-id").map(|value| {
+        let text = value.to_str().unwrap_or_default().trim();
+        text.parse::<u64>().ok().filter(|seq| *seq < u64::MAX)
+    });
+    if last == Some(None) {
+        let detail = "must be the number of an event: the `id:` of one from this stream";
+        input.is_wrong(FieldError::outside(Place::Header, "last-event-id", detail));
+    }
+    let ((topics, from), _) = input.finish(asked)?;
+    topics.iter().try_for_each(|filter| call.caller.must(ScopeKind::EventsSubscribe, filter))?;
+    let filters: Arc<[TopicFilter]> = convert::filters(&topics)?.into();
+
+    let (from, resumes) = match last.flatten() {
+        Some(last) => (Start::Seq(last + 1), true),
+        None => (from.unwrap_or(Start::Latest), false),
+    };
+    let slice = read(&call, &filters, convert::position(from), CHUNK).await?;
+    if !resumes {
+        is_there(from, &slice)?;
+    }
+    let reader = Reader {
+        api: call.api.clone(),
+        filters,
+        cursor: slice.from,
+        // Who asks for what there is misses nothing that went before.
+        told: if resumes { 0 } else { slice.removed_up_to },
+        ready: Some(slice),
+        ended: false,
+    };
+    let body = unfold(reader, |mut reader| async move {
+        let chunk = reader.next().await?;
+        Some((Ok::<_, Infallible>(chunk), reader))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // Some proxies collect answers before they pass them on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+fn topics(text: &str) -> Result<Vec<String>, String> {
+    let all: Vec<_> = text.split(',').map(str::to_owned).collect();
+    match all.iter().find(|filter| !is_filter(filter)) {
+        Some(wrong) => Err(format!("`{wrong}` {FILTER_RULE}")),
+        None if all.len() > MAX_FILTERS => Err(format!("has at most {MAX_FILTERS} filters")),
+        None => Ok(all),
+    }
+}
+
+/// Where one reader is.
+struct Reader {
+    api: Api,
+    filters: Arc<[TopicFilter]>,
+    /// The next number to look at.
+    cursor: u64,
+    /// Up to here it knows what retention has removed.
+    told: u64,
+    /// Read, and not written yet.
+    ready: Option<LogSlice>,
+    ended: bool,
+}
+
+impl Reader {
+    /// The next piece of the body; `None` at its end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            if self.api.shutdown.is_draining() {
+                self.ended = true;
+                return Some(Bytes::from_static(b"event: drain\ndata: {}\n\n"));
+            }
+            let slice = match self.ready.take() {
+                Some(slice) => slice,
+                None => match self.read().await {
+                    Some(slice) => slice,
+                    None => continue,
+                },
+            };
+            let text = self.text(&slice);
+            self.cursor = slice.next.max(self.cursor);
+            if !text.is_empty() {
+                return Some(text.into());
+            }
+            if self.cursor > slice.head && !self.wait().await {
+                return Some(Bytes::from_static(b": ping\n\n"));
+            }
+        }
+    }
+
+    /// `None` when it has to be tried again: the reader stays, it has missed nothing.
+    async fn read(&self) -> Option<LogSlice> {
+        let read = self.api.store.store().read_log(&self.filters, Position::Seq(self.cursor), CHUNK).await;
+        match read {
+            Ok(slice) => Some(slice),
+            Err(error) => {
+                tracing::warn!(%error, "a stream cannot read the log; it tries again");
+                self.api.shutdown.unless_draining(sleep(TRY_AGAIN)).await;
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, slice: &LogSlice) -> Vec<u8> {
+        let mut out = Vec::new();
+        if slice.removed_up_to >= self.cursor && slice.removed_up_to > self.told {
+            let next = slice.events.first().map_or(slice.removed_up_to + 1, |event| event.seq);
+            let skipped = slice.removed_up_to - self.told.max(self.cursor.saturating_sub(1));
+            out.extend_from_slice(b"event: lagged\ndata: ");
+            let written = serde_json::to_writer(&mut out, &Lagged { skipped, next });
+            debug_assert!(written.is_ok(), "two numbers");
+            out.extend_from_slice(b"\n\n");
+            self.told = slice.removed_up_to;
+        }
+        for logged in &slice.events {
+            out.extend_from_slice(format!("id: {}\ndata: ", logged.seq).as_bytes());
+            write::envelope(&mut out, &logged.topic, logged.seq, &logged.event);
+            out.extend_from_slice(b"\n\n");
+        }
+        out
+    }
+
+    /// Waits for more; `false` when it is time to show that somebody is still here.
+    async fn wait(&self) -> bool {
+        let interest = EventInterest::Log { filters: self.filters.clone(), from: self.cursor };
+        let interests = [Interest::Event(interest)];
+        tokio::select! {
+            biased;
+            () = self.api.shutdown.draining() => true,
+            wake = self.api.store.store().wait(&interests, PING) => match wake {
+                Ok(wake) => wake.is_woken(),
+                Err(error) => {
+                    tracing::debug!(%error, "a stream cannot wait");
+                    sleep(TRY_AGAIN).await;
+                    true
+                }
+            },
+        }
+    }
+}

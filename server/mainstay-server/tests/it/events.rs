@@ -1,0 +1,408 @@
+//! Events over the wire.
+
+use mainstay::secs;
+use serde_json::{Value, json};
+
+use crate::client::{Reply, pointers};
+use crate::server::{Setup, TestServer};
+
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCHED: &str = "application/cloudevents-batch+json";
+
+/// Publishes data with everything else left out.
+async fn publish(server: &TestServer, topic: &str, data: Value) -> Value {
+    server.post(&format!("/v1/topics/{topic}/events"), data).await.is(201)
+}
+
+async fn declared(server: &TestServer, topic: &str, kind: &str, body: Value) -> Reply {
+    let request = server.request("POST", &format!("/v1/topics/{topic}/events"));
+    request.header("content-type", kind).body(body.to_string()).send().await
+}
+
+async fn log(server: &TestServer, topic: &str) -> Vec<Value> {
+    let page = server.get(&format!("/v1/topics/{topic}/events")).await.is(200);
+    page["items"].as_array().unwrap().clone()
+}
+
+async fn group(server: &TestServer, more: Value) {
+    let mut config = json!({ "topics": ["orders.*"] });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    server.put("/v1/groups/g", config).await.is(200);
+}
+
+async fn fetch(server: &TestServer, max: u32) -> Vec<Value> {
+    let fetched = server.post("/v1/groups/g/fetch", json!({ "max": max })).await.is(200);
+    fetched["events"].as_array().unwrap().clone()
+}
+
+async fn settle(server: &TestServer, body: Value) -> Vec<Value> {
+    let settled = server.post("/v1/groups/g/settle", body).await.is(200);
+    settled["results"].as_array().unwrap().clone()
+}
+
+fn data(events: &[Value]) -> Vec<Value> {
+    events.iter().map(|one| one["event"]["data"].clone()).collect()
+}
+
+#[tokio::test]
+async fn all_three_modes_of_cloudevents_end_in_the_same_log() {
+    let server = TestServer::start().await;
+    let binary = server
+        .request("POST", "/v1/topics/orders.new/events")
+        .header("ce-id", "one%20two")
+        .header("ce-type", "Order")
+        .header("ce-partitionkey", "k")
+        .header("ce-comexample", "x")
+        .json(json!({ "n": 1 }));
+    let first = binary.send().await.is(201);
+    assert_eq!(first, json!({"id": "one two", "seq": 1, "topic": "orders.new", "deduplicated": false}));
+    let event = json!({"specversion": "1.0", "id": "s", "source": "/a", "data": {"n": 2}});
+    assert_eq!(declared(&server, "orders.new", STRUCTURED, event).await.is(201)["seq"], 2);
+    let batch = json!([{"id": "b0", "data": 3}, {"id": "b1", "data_base64": "AAH/"}]);
+    let batch = declared(&server, "orders.new", BATCHED, batch).await.is(201);
+    assert_eq!((&batch["results"][0]["seq"], &batch["results"][1]["seq"]), (&json!(3), &json!(4)));
+
+    let log = log(&server, "orders.new").await;
+    let event = &log[0]["event"];
+    let expected = json!({"specversion": "1.0", "id": "one two", "source": "/mainstay", "type": "Order",
+        "partitionkey": "k", "datacontenttype": "application/json", "comexample": "x", "data": {"n": 1}});
+    assert_eq!(*event, expected);
+    assert_eq!(log[1]["event"]["type"], "orders.new", "what is left out is added");
+    assert_eq!(log[3]["event"]["data_base64"], "AAH/");
+}
+
+#[tokio::test]
+async fn a_wrong_batch_is_refused_whole_with_every_mistake() {
+    let server = TestServer::start().await;
+    let batch = json!([{"id": "ok"}, {"id": 5, "Bad": 1}, {"specversion": "0.3"}]);
+    let problem = declared(&server, "orders.new", BATCHED, batch).await.problem(422, "validation-failed");
+    assert_eq!(pointers(&problem), ["/1/Bad", "/1/id", "/2/specversion"]);
+    assert!(log(&server, "orders.new").await.is_empty());
+    let problem = server.post("/v1/topics/a..b/events", json!(1)).await.problem(422, "validation-failed");
+    assert_eq!(
+        (&problem["errors"][0]["pointer"], &problem["errors"][0]["in"]),
+        (&json!("/topic"), &json!("path"))
+    );
+    declared(&server, "a", STRUCTURED, json!("{")).await.problem(422, "validation-failed");
+    let broken = server.request("POST", "/v1/topics/a/events").header("content-type", STRUCTURED).body("{");
+    broken.send().await.problem(400, "malformed-body");
+}
+
+#[tokio::test]
+async fn the_same_source_and_id_is_stored_once_and_a_key_repeats_the_first_answer() {
+    let server = TestServer::start().await;
+    let event = json!({"id": "x", "source": "/s", "data": 1});
+    let first = declared(&server, "t", STRUCTURED, event.clone()).await.is(201);
+    let again = declared(&server, "t", STRUCTURED, event).await.is(200);
+    assert_eq!((&again["seq"], &again["deduplicated"]), (&first["seq"], &json!(true)));
+
+    let keyed = |body: &str| {
+        let request = server.request("POST", "/v1/topics/t/events").header("idempotency-key", "k");
+        request.header("content-type", "application/json").body(body)
+    };
+    let first = keyed("2").send().await.is(201);
+    let again = keyed("2").send().await.is(200);
+    assert_eq!(
+        (&again["id"], &again["seq"]),
+        (&first["id"], &first["seq"]),
+        "the id that was made the first time"
+    );
+    keyed("3").send().await.problem(422, "idempotency-mismatch");
+    assert_eq!(log(&server, "t").await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_retention_has_removed_is_gone_and_says_what_is_there() {
+    let server = TestServer::start().await;
+    server.put("/v1/topics/t", json!({"retention": {"count": 2}})).await.is(200);
+    for n in 1..=4 {
+        publish(&server, "t", json!(n)).await;
+    }
+    server.get_until("/v1/topics/t/events", |page| page["items"].as_array().unwrap().len() == 2).await;
+    let gone = server.get("/v1/topics/t/events?from=1").await.problem(410, "history-gone");
+    assert_eq!(gone["first_seq"], 3);
+    server.get("/v1/events/stream?topics=t&from=2").await.problem(410, "history-gone");
+    let page = server.get("/v1/topics/t/events?from=3&limit=1").await.is(200);
+    assert_eq!(data(page["items"].as_array().unwrap()), [json!(3)], "inclusive");
+    let next = page["next_cursor"].as_str().unwrap();
+    let page = server.get(&format!("/v1/topics/t/events?from=3&limit=1&cursor={next}")).await.is(200);
+    assert_eq!(
+        (data(page["items"].as_array().unwrap()), &page["next_cursor"]),
+        (vec![json!(4)], &Value::Null)
+    );
+    server.delete("/v1/topics/t").await.is(204);
+    server.delete("/v1/topics/t").await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn data_must_fit_the_topics_schema_and_a_narrower_one_is_told() {
+    let server = TestServer::start().await;
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    server.put("/v1/topics/t", json!({ "schema": schema })).await.is(200);
+    publish(&server, "t", json!({"n": 1})).await;
+    let wrong = server.post("/v1/topics/t/events", json!({"n": "x"})).await.problem(422, "validation-failed");
+    assert_eq!(pointers(&wrong), ["/n"]);
+    let batch = json!([{"data": {"n": 1}}, {"data": {"n": "x"}}]);
+    let wrong = declared(&server, "t", BATCHED, batch).await.problem(422, "validation-failed");
+    assert_eq!(pointers(&wrong), ["/1/data/n"]);
+    let op = json!({"op": "publish", "topic": "t", "event": {"data": 5}});
+    let wrong = server.post("/v1/commit", json!({ "ops": [op] })).await.problem(422, "validation-failed");
+    assert_eq!(pointers(&wrong), ["/ops/0/event/data"]);
+
+    let narrower = json!({"type": "object", "required": ["m"]});
+    let put = server.put("/v1/topics/t", json!({ "schema": narrower })).await.is(200);
+    assert!(put["incompatible"][0].as_str().unwrap().contains("required"), "{put}");
+    server.post("/v1/topics/t/events", json!({"n": 1})).await.problem(422, "validation-failed");
+    let none =
+        server.put("/v1/topics/t", json!({"schema": {"type": 5}})).await.problem(422, "validation-failed");
+    assert_eq!(pointers(&none), ["/schema"]);
+}
+
+#[tokio::test]
+async fn a_group_hands_out_settles_and_keeps_dead_letters() {
+    let server = Setup::default().manual_clock().start().await;
+    group(&server, json!({"max_deliver": 2, "backoff": {"base_ms": 1000, "jitter": "none"}})).await;
+    for n in 1..=3 {
+        publish(&server, "orders.new", json!(n)).await;
+    }
+    publish(&server, "users.new", json!("not for this group")).await;
+    let events = fetch(&server, 10).await;
+    assert_eq!(data(&events), [json!(1), json!(2), json!(3)]);
+    let lease = |n: usize| events[n]["lease"].clone();
+    let results = settle(
+        &server,
+        json!({
+            "ack": [lease(0), "1-0000000000000000"],
+            "nack": [{"lease": lease(1), "delay_ms": 0, "error": "boom"}],
+            "extend": [{"lease": lease(2), "extend_ms": 60000}],
+        }),
+    );
+    let results = results.await;
+    assert_eq!(results[0], json!({"lease": lease(0), "ok": true}));
+    assert_eq!(results[1]["error"]["code"], "lease-lost");
+    assert!(results[2]["ok"] == true && results[3]["ok"] == true, "{results:?}");
+
+    let again = fetch(&server, 10).await;
+    assert_eq!((data(&again), &again[0]["attempt"]), (vec![json!(2)], &json!(2)));
+    let late = settle(&server, json!({"ack": [lease(1)]})).await;
+    assert_eq!(late[0]["error"]["code"], "lease-lost", "a lease is for one delivery");
+    let error = json!({"type": "Boom", "message": "again"});
+    settle(&server, json!({"nack": [{"lease": again[0]["lease"], "error": error}]})).await;
+    let dead = server.get("/v1/groups/g/dead").await.is(200)["items"][0].clone();
+    assert_eq!((&dead["reason"], &dead["error"]["message"]), (&json!("exhausted"), &json!("again")));
+    let view = server.get("/v1/groups/g").await.is(200);
+    assert_eq!((&view["dead"], &view["in_flight"], &view["lag"]), (&json!(1), &json!(1), &json!(0)));
+
+    let ids = json!({"ids": [dead["id"]]});
+    let requeued = server.post("/v1/groups/g/dead/requeue", ids).await.is(200);
+    assert_eq!(requeued, json!({"matched": 1, "changed": 1}));
+    let back = fetch(&server, 10).await;
+    assert_eq!((data(&back), &back[0]["attempt"]), (vec![json!(2)], &json!(1)));
+}
+
+#[tokio::test]
+async fn a_waiting_fetch_gets_what_is_published_and_a_lost_answer_is_given_back() {
+    let server = TestServer::start().await;
+    group(&server, json!({})).await;
+    let waiting = server.post("/v1/groups/g/fetch", json!({"wait_ms": 60000}));
+    let ((), fetched) = tokio::join!(async { drop(publish(&server, "orders.new", json!(1)).await) }, waiting);
+    let fetched = fetched.is(200);
+    assert_eq!(fetched["events"][0]["event"]["data"], 1);
+
+    let body = json!({"wait_ms": 60000}).to_string();
+    let gone =
+        server.request("POST", "/v1/groups/g/fetch").header("content-type", "application/json").body(body);
+    drop(gone.open().await);
+    publish(&server, "orders.new", json!(2)).await;
+    let group = server.get_until("/v1/groups/g", |group| group["lag"] == 1 && group["in_flight"] == 1).await;
+    assert_eq!(group["redelivered"], 0);
+    assert_eq!(fetch(&server, 1).await[0]["attempt"], 1, "no delivery was spent");
+}
+
+#[tokio::test]
+async fn a_group_is_moved_and_its_leases_are_void() {
+    let server = TestServer::start().await;
+    group(&server, json!({})).await;
+    let first = publish(&server, "orders.new", json!(1)).await;
+    publish(&server, "orders.new", json!(2)).await;
+    let events = fetch(&server, 10).await;
+    let sought = server.post("/v1/groups/g/seek", json!({"seq": first["seq"]})).await.is(200);
+    assert_eq!(sought["cursor"], first["seq"]);
+    let void = settle(&server, json!({"ack": [events[0]["lease"]]})).await;
+    assert_eq!(void[0]["error"]["code"], "lease-lost");
+    assert_eq!(data(&fetch(&server, 10).await), [json!(1), json!(2)]);
+    server.post("/v1/groups/g/seek", json!({"to": "latest"})).await.is(200);
+    assert!(fetch(&server, 10).await.is_empty());
+    for wrong in [json!({}), json!({"seq": 1, "to": "latest"}), json!({"to": "here"}), json!({"time": "now"})]
+    {
+        server.post("/v1/groups/g/seek", wrong).await.problem(422, "validation-failed");
+    }
+    server.post("/v1/groups/none/seek", json!({"seq": 1})).await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn every_mistake_of_a_group_is_named() {
+    let server = TestServer::start().await;
+    let wrong =
+        json!({"topics": ["a..b", ">.a"], "start": "here", "ack_wait_ms": 1, "max_deliver": 0, "x": 1});
+    let problem = server.put("/v1/groups/g", wrong).await.problem(422, "validation-failed");
+    let named = ["/ack_wait_ms", "/max_deliver", "/start", "/topics/0", "/topics/1", "/x"];
+    assert_eq!(pointers(&problem), named);
+    let missing = server.put("/v1/groups/g", json!({})).await.problem(422, "validation-failed");
+    assert_eq!(pointers(&missing), ["/topics"]);
+}
+
+#[tokio::test]
+async fn a_job_a_lock_an_event_and_a_delivery_end_in_one_commit() {
+    let server = TestServer::start().await;
+    group(&server, json!({})).await;
+    publish(&server, "orders.new", json!("first")).await;
+    let delivery = fetch(&server, 1).await[0]["lease"].clone();
+    server.enqueue("q", json!({})).await;
+    let (id, lease) = server.claim_one("q").await;
+    let lock = server.post("/v1/locks/l/acquire", json!({"owner": "o"})).await.is(200);
+    let ops = json!([
+        {"op": "complete", "id": id, "lease": lease},
+        {"op": "publish", "topic": "orders.done", "event": {"data": "second"}},
+        {"op": "ack", "group": "g", "lease": delivery},
+        {"op": "release_lock", "name": "l", "lease": lock["lease"]},
+    ]);
+    let mut broken = ops.clone();
+    broken[3]["lease"] = json!("1-0000000000000000");
+    let problem = server.post("/v1/commit", json!({ "ops": broken })).await.problem(409, "lock-lost");
+    assert_eq!(pointers(&problem), ["/ops/3"]);
+    assert_eq!(server.job(&id).await["state"], "running", "nothing has happened");
+    assert!(fetch(&server, 10).await.is_empty());
+
+    let require = json!([{"lock": "l", "token": lock["token"]}]);
+    let done = server.post("/v1/commit", json!({ "require": require, "ops": ops })).await.is(200);
+    assert_eq!(
+        (&done["results"][1]["topic"], &done["results"][1]["seq"]),
+        (&json!("orders.done"), &json!(2))
+    );
+    assert_eq!(data(&fetch(&server, 10).await), [json!("second")]);
+    let again = json!({"ops": [{"op": "ack", "group": "g", "lease": delivery}]});
+    let problem = server.post("/v1/commit", again).await;
+    assert_eq!((problem.status, pointers(&problem.json())), (409, vec!["/ops/0".to_owned()]));
+}
+
+#[tokio::test]
+async fn the_drain_ends_streams_and_waiting_fetches() {
+    let server = TestServer::start().await;
+    group(&server, json!({})).await;
+    let mut stream = Stream::open(&server, "/v1/events/stream", None).await;
+    publish(&server, "orders.new", json!(1)).await;
+    assert_eq!(stream.next().await.unwrap().data["event"]["data"], 1);
+    assert_eq!(fetch(&server, 10).await.len(), 1);
+    let waiting = server.post("/v1/groups/g/fetch", json!({"wait_ms": 60000}));
+    let (fetched, ()) = tokio::join!(waiting, async {
+        server.get_until("/v1/groups/g", |group| group["in_flight"] == 1).await;
+        server.shutdown.begin();
+    });
+    assert_eq!(fetched.is(200)["events"], json!([]));
+    let last = stream.next().await.unwrap();
+    assert_eq!((last.event.as_deref(), last.id), (Some("drain"), None));
+    assert!(stream.next().await.is_none());
+    assert_eq!(server.stop().await.exit_code(), 0);
+}
+
+#[tokio::test]
+async fn a_stream_begins_where_it_is_asked_to_and_goes_on_after_the_last_event() {
+    let server = TestServer::start().await;
+    for n in 1..=3 {
+        publish(&server, "orders.new", json!(n)).await;
+    }
+    publish(&server, "users.new", json!("u")).await;
+    for (query, last, first) in [
+        ("topics=orders.*&from=earliest", None, 1),
+        ("topics=orders.*&from=2", None, 2),
+        ("topics=orders.new,users.*&from=earliest", Some(3), 4),
+        ("topics=orders.*&from=2000-01-01T00:00:00Z", None, 1),
+        ("from=4", None, 4),
+    ] {
+        let mut stream = Stream::open(&server, &format!("/v1/events/stream?{query}"), last).await;
+        assert_eq!(stream.next().await.unwrap().id, Some(first), "{query}");
+    }
+    let mut live = Stream::open(&server, "/v1/events/stream?topics=orders.*", None).await;
+    let published = publish(&server, "orders.new", json!(5)).await;
+    assert_eq!(live.next().await.unwrap().id, published["seq"].as_u64());
+
+    let wrong =
+        server.get("/v1/events/stream?topics=a..b,c&from=soon&x=1").await.problem(422, "validation-failed");
+    assert_eq!(pointers(&wrong), ["/from", "/topics", "/x"]);
+    let wrong = server.request("GET", "/v1/events/stream").header("last-event-id", "x").send().await;
+    assert_eq!(pointers(&wrong.problem(422, "validation-failed")), ["/last-event-id"]);
+}
+
+#[tokio::test]
+async fn a_reader_that_retention_has_overtaken_is_told() {
+    let server = TestServer::start().await;
+    server.put("/v1/topics/t", json!({"retention": {"count": 1}})).await.is(200);
+    for n in 1..=4 {
+        publish(&server, "t", json!(n)).await;
+    }
+    server.get_until("/v1/topics/t/events", |page| page["items"].as_array().unwrap().len() == 1).await;
+    let mut stream = Stream::open(&server, "/v1/events/stream?topics=t", Some(1)).await;
+    let told = stream.next().await.unwrap();
+    assert_eq!((told.event.as_deref(), told.id), (Some("lagged"), None));
+    assert_eq!(told.data, json!({"skipped": 2, "next": 4}));
+    assert_eq!(stream.next().await.unwrap().id, Some(4));
+    let mut all = Stream::open(&server, "/v1/events/stream?topics=t&from=earliest", None).await;
+    assert_eq!(all.next().await.unwrap().id, Some(4), "who asks for what there is misses nothing");
+}
+
+/// A reader of server-sent events.
+struct Stream {
+    socket: tokio::net::TcpStream,
+    text: String,
+}
+
+struct Message {
+    id: Option<u64>,
+    event: Option<String>,
+    data: Value,
+}
+
+impl Stream {
+    async fn open(server: &TestServer, path: &str, last: Option<u64>) -> Stream {
+        let mut request = server.request("GET", path);
+        if let Some(last) = last {
+            request = request.header("last-event-id", &last.to_string());
+        }
+        let mut socket = request.open().await;
+        let head = crate::client::read_head(&mut socket).await;
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/event-stream"),
+            "{head}"
+        );
+        Stream { socket, text: String::new() }
+    }
+
+    /// `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Message> {
+        let reading = async {
+            loop {
+                if let Some((message, rest)) = self.text.split_once("\n\n") {
+                    let (message, rest) = (message.to_owned(), rest.to_owned());
+                    self.text = rest;
+                    let field = |name: &str| {
+                        message
+                            .lines()
+                            .find_map(|line| line.strip_prefix(name).map(|value| value.trim().to_owned()))
+                    };
+                    if let Some(data) = field("data:") {
+                        let id = field("id:").map(|id| id.parse().unwrap());
+                        return Some(Message {
+                            id,
+                            event: field("event:"),
+                            data: serde_json::from_str(&data).unwrap(),
+                        });
+                    }
+                    continue;
+                }
+                self.text.push_str(&crate::client::read_chunk(&mut self.socket).await?);
+            }
+        };
+        tokio::time::timeout(secs(60), reading).await.expect("something comes")
+    }
+}
