@@ -89,6 +89,38 @@ async fn a_handler_gets_its_payload_and_its_value_is_the_result() {
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
 }
 
+/// Another program's idea of a note.
+#[derive(Serialize, Deserialize)]
+struct Number(u64);
+impl Job for Number {
+    const KIND: &'static str = "note";
+    const QUEUE: &'static str = "notes";
+}
+
+#[tokio::test]
+async fn a_payload_that_does_not_fit_is_dead_at_once_and_the_worker_goes_on() {
+    async fn read(_: Note, _: JobContext<State>) -> Result<(), JobError> {
+        Ok(())
+    }
+    let (ended, _) = with_workers(
+        5_000,
+        |state| Workers::new("notes", state).on(read).concurrency(1..=1),
+        async |client, _, _| {
+            let unfit = client.enqueue(Number(7)).await.unwrap().id;
+            let after = client.enqueue(note("fits")).await.unwrap().id;
+            let job = settled(&client, unfit).await;
+            assert_eq!(
+                (job.state, job.reason, job.attempt),
+                (JobState::Dead, Some(DeadReason::Permanent), 1)
+            );
+            assert!(job.failures[0].failure.message.contains("payload does not fit note"));
+            assert_eq!(settled(&client, after).await.state, JobState::Completed);
+        },
+    )
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
+
 #[tokio::test]
 async fn every_way_to_say_no_ends_as_it_says() {
     async fn refuse(job: Note, cx: JobContext<State>) -> Result<(), JobError> {
