@@ -1,5 +1,6 @@
 //! Every example prints exactly what it should, and `cargo run --example NAME` needs no flags.
 
+mod order_flow;
 mod users;
 
 use std::{
@@ -45,6 +46,12 @@ const EXPECTED: &[(&str, &str)] = &[
          [rate_limit] done\n\
          [auth] done\n\
          Response: ok\n",
+    ),
+    (
+        "order_flow",
+        "3 orders placed\n\
+         2 accepted, 1 refused\n\
+         stock: [1, 0]\n",
     ),
     (
         "production_service",
