@@ -1,5 +1,6 @@
 //! What must hold of places, rates and turns: never more at once than there are places, never more in a span than the
-//! rate, within a key the order of the contract, and nothing that can run waits while there is a place.
+//! rate, within a key the order of the contract, nothing that can run waits while there is a place, and keys that take
+//! turns get their shares.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +11,7 @@ use mainstay_core::{
     JobId, QueueName, StoreTime, Timestamp, Token,
     job::{JobRecord, JobState},
     op::{Claim, Commit, Committed, Op, Rejection, Reply},
-    queue::{QueueConfig, QueueRecord, Rate},
+    queue::{QueueConfig, QueueRecord, Rate, USUAL_WEIGHT},
 };
 
 use super::{check::View, play::Outcomes};
@@ -20,6 +21,8 @@ use super::{check::View, play::Outcomes};
 pub(super) struct Ledger {
     /// Of queues with a rate: the rate, and what was handed out under it.
     handed: BTreeMap<QueueName, (Rate, Vec<StoreTime>)>,
+    /// Hand-outs of each key of a queue with fairness, since the same keys have had something to hand out.
+    turns: BTreeMap<QueueName, BTreeMap<Option<Arc<str>>, u64>>,
     /// What ran when it was last looked at.
     running: BTreeSet<(JobId, Token)>,
 }
@@ -32,6 +35,12 @@ impl Ledger {
         answers: &[Result<Committed, Rejection>],
         now: StoreTime,
     ) -> Outcomes {
+        let claims = |op: &Op| matches!(op, Op::Claim(_));
+        if commits.len() > 1
+            || commits.iter().any(|commit| commit.ops.len() > 1 && commit.ops.iter().any(claims))
+        {
+            self.turns.clear(); // nobody saw what could be handed out before each
+        }
         for (commit, answer) in commits.iter().zip(answers) {
             let Ok(Committed { replies, repeated: false }) = answer else { continue };
             for (op, reply) in commit.ops.iter().zip(replies) {
@@ -51,6 +60,7 @@ impl Ledger {
     }
 
     fn configured(&mut self, queue: &QueueName, config: &QueueConfig, now: StoreTime) {
+        self.turns.remove(queue);
         let Some(rate) = config.rate else {
             self.handed.remove(queue);
             return;
@@ -68,6 +78,30 @@ impl Ledger {
             return Err(format!("queue {queue} handed out more than {rate:?} at {now:?}"));
         }
         handed.push(now);
+        Ok(())
+    }
+
+    /// `job` was handed out when each of `heads` could have been. While the same keys have something, no two are
+    /// further apart than two hand-outs of the slowest: one that each may be ahead by when they begin, and one since.
+    fn turn(&mut self, queue: &QueueRecord, heads: &[&JobRecord], job: &JobRecord) -> Outcomes {
+        let Some(fairness) = &queue.config.fairness else { return Ok(()) };
+        let keys: BTreeSet<_> = heads.iter().map(|head| head.keys.fairness.clone()).collect();
+        let counts = self.turns.entry(queue.name.clone()).or_default();
+        if !counts.keys().eq(&keys) {
+            *counts = keys.into_iter().map(|key| (key, 0)).collect();
+        }
+        *counts.entry(job.keys.fairness.clone()).or_default() += 1;
+        let weight = |key: &Option<Arc<str>>| {
+            let named = key.as_ref().and_then(|key| fairness.weights.get(key));
+            f64::from(named.copied().unwrap_or(USUAL_WEIGHT)) / f64::from(USUAL_WEIGHT)
+        };
+        let served = counts.iter().map(|(key, count)| *count as f64 / weight(key));
+        let (least, most) =
+            served.fold((f64::MAX, 0.0_f64), |(least, most), one| (least.min(one), most.max(one)));
+        let slowest = counts.keys().map(weight).fold(f64::MAX, f64::min);
+        if most - least > 2.0 / slowest + 1e-3 {
+            return Err(format!("keys of {} are not served by their weights: {counts:?}", queue.name));
+        }
         Ok(())
     }
 
@@ -147,7 +181,7 @@ impl Places {
 /// turns, the first of some key each time.
 pub(super) fn claim_was_right(
     before: &View,
-    ledger: &Ledger,
+    ledger: &mut Ledger,
     claim: &Claim,
     reply: &Reply,
     now: StoreTime,
@@ -179,6 +213,7 @@ pub(super) fn claim_was_right(
                 |job: &JobRecord| bytes + job.body.size() as u64 > claim.max_bytes && !taken.is_empty();
             match granted.peek().and_then(|id| heads.iter().find(|job| job.id == *id)) {
                 Some(job) if !too_large(job) => {
+                    ledger.turn(queue, &heads, job)?;
                     granted.next();
                     bytes += job.body.size() as u64;
                     taken.insert(job.id);

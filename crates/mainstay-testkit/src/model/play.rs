@@ -133,7 +133,7 @@ impl Play {
         let expected = self.reference.submit(reference).await;
         self.compare_answers(&answers, &expected)?;
         if let (Some(view), Some(claim), [Ok(done)]) = (runnable, claim, &answers[..]) {
-            limits::claim_was_right(&view, &self.ledger, &claim, &done.replies[0], now)?;
+            limits::claim_was_right(&view, &mut self.ledger, &claim, &done.replies[0], now)?;
         }
         if let (Some(before), Some((name, token)), [Ok(_)]) = (released, release, &answers[..]) {
             let before = before.iter().find(|lock| lock.name == name);
