@@ -45,12 +45,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads the log from a position on: events of the topics that match a filter (no filter: of all), in order. Sees
     /// every write that was answered before the call.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotSupported`] where the store keeps no log.
     async fn read_log(
         &self,
-        filters: &[TopicFilter],
-        from: Position,
-        budget: LogBudget,
-    ) -> Result<LogSlice, Error>;
+        _filters: &[TopicFilter],
+        _from: Position,
+        _budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        let message = format!("a {} store keeps no log of events", self.capabilities().store);
+        Err(Error::new(crate::ErrorKind::NotSupported, message))
+    }
 
     /// Waits until looking again may be worth it, `at_most` this long. Only a hint for speed: looking again is
     /// the truth. Keep the [`Wake`] until you have looked: dropped, it passes an unused wake-up on.

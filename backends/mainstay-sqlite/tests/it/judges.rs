@@ -8,3 +8,8 @@ mod conformance {
 fn the_store_does_what_the_model_does() {
     mainstay_testkit::model::run(Place::new);
 }
+
+#[test]
+fn the_store_does_with_events_what_the_model_does() {
+    mainstay_testkit::model::run_events(Place::new);
+}

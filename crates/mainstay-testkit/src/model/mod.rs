@@ -25,6 +25,7 @@
 
 mod cast;
 mod check;
+mod events;
 mod limits;
 mod locks;
 mod play;
@@ -42,9 +43,39 @@ use crate::{
 
 /// Steps of a sequence, at most.
 const STEPS: usize = 200;
+/// The same for events, whose steps look at more.
+const EVENT_STEPS: usize = 120;
 
-/// Runs the model test on fresh stores. Panics with the shortest failing sequence found.
+/// Runs the model test of jobs and locks on fresh stores. Panics with the shortest failing sequence found.
 pub fn run<H: Harness>(open: impl Fn() -> H) {
+    // Every other sequence is of a world in which many jobs crowd before few places.
+    let sequences = |seed: u64| {
+        if seed.is_multiple_of(2) { step::crowds(STEPS).boxed() } else { step::sequences(STEPS).boxed() }
+    };
+    search(sequences, |steps| {
+        let mut outcome = Ok(());
+        run_with(open(), async |world: &mut World| outcome = play::play(world, steps).await);
+        outcome
+    });
+}
+
+/// Runs the model test of topics, events and groups on fresh stores. Panics with the shortest failing sequence found.
+pub fn run_events<H: Harness>(open: impl Fn() -> H) {
+    search(
+        |_| events::sequences(EVENT_STEPS),
+        |steps| {
+            let mut outcome = Ok(());
+            run_with(open(), async |world: &mut World| outcome = events::play(world, steps).await);
+            outcome
+        },
+    );
+}
+
+/// Plays random sequences until one fails.
+fn search<S: std::fmt::Debug, T: Strategy<Value = Vec<S>>>(
+    sequences: impl Fn(u64) -> T,
+    play: impl Fn(&[S]) -> play::Outcomes,
+) {
     let cases = from_env("MAINSTAY_MODEL_CASES", 64);
     let seed = from_env("MAINSTAY_MODEL_SEED", 1);
     for case in 0..cases {
@@ -60,14 +91,8 @@ pub fn run<H: Harness>(open: impl Fn() -> H) {
             max_shrink_time: 120_000,
             ..ProptestConfig::default()
         };
-        // Every other sequence is of a world in which many jobs crowd before few places.
-        let sequences =
-            if seed % 2 == 0 { step::crowds(STEPS).boxed() } else { step::sequences(STEPS).boxed() };
-        let result = TestRunner::new_with_rng(config, rng).run(&sequences, |steps| {
-            let mut outcome = Ok(());
-            run_with(open(), async |world: &mut World| outcome = play::play(world, &steps).await);
-            outcome.map_err(TestCaseError::fail)
-        });
+        let result = TestRunner::new_with_rng(config, rng)
+            .run(&sequences(seed), |steps| play(&steps).map_err(TestCaseError::fail));
         match result {
             Ok(()) => {}
             Err(TestError::Fail(why, steps)) => {

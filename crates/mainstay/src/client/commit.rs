@@ -4,6 +4,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 
 use mainstay_core::{
+    GroupName,
     after::After,
     event::EventOp,
     id::JobId,
@@ -77,6 +78,11 @@ impl CommitBuilder {
             Err(error) => self.mistake = self.mistake.or(Some(error)),
         }
         self
+    }
+
+    /// Acknowledges a delivery. A repeat is refused (`AlreadySettled`), so that what else is in the commit happens once.
+    pub fn ack(self, group: &GroupName, lease: LeaseId) -> Self {
+        self.op(Op::Event(EventOp::Ack { group: group.clone(), lease }))
     }
 
     /// Ends a claim.

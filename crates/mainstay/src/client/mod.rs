@@ -18,6 +18,7 @@
 //! ```
 
 mod batch;
+mod bridge;
 mod commit;
 mod deadline;
 mod error;
@@ -29,6 +30,7 @@ mod waiting;
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use batch::{BatchBuilder, BatchProgress, JobBatch};
+pub use bridge::Bridged;
 pub use commit::CommitBuilder;
 use deadline::Deadline;
 pub use error::StoreError;

@@ -19,6 +19,8 @@ mod life;
 #[cfg(feature = "testing")]
 mod locks;
 mod log;
+#[cfg(feature = "testing")]
+mod log_of_events;
 mod loops;
 mod metrics;
 #[cfg(feature = "otlp")]

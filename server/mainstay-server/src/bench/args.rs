@@ -29,6 +29,11 @@ pub enum BenchArgs {
     /// In process on the memory store (beside `tokio::sync::Mutex`) and on the embedded store, and over HTTP. Takes
     /// about a minute and a half; `--quick` a quarter of that.
     Locks(LocksArgs),
+    /// Measure the durable log of events on this machine's disk
+    ///
+    /// Publishes, one a commit and in batches of 100, beside the raw limit of the disk at the same concurrency; a group
+    /// that fetches and acknowledges in batches; a replay of the log from the disk. Takes about a minute.
+    Events(EventsArgs),
     /// Measure one cell (for the command above)
     #[command(hide = true)]
     Cell {
@@ -46,6 +51,46 @@ pub struct BusArgs {
     /// How long each is measured
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     pub cell_seconds: f64,
+}
+
+/// The flags of `mainstay bench events`.
+#[derive(Debug, Clone, Args)]
+pub struct EventsArgs {
+    /// Callers at the same time; each has one call in flight
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub callers: usize,
+    /// How often each is measured
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub rounds: usize,
+    /// How long each is measured
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    pub cell_seconds: f64,
+    /// Bytes of an event's data, a JSON string that does not compress
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub payload_bytes: usize,
+    /// The folder whose disk is measured; a subfolder is made in it, and removed at the end
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub dir: PathBuf,
+    /// Leave the files where they are
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl EventsArgs {
+    /// What makes no sense, in words.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.callers == 0 || self.rounds == 0 {
+            return Err("--callers and --rounds are at least 1".to_owned());
+        }
+        if !(2..=1 << 20).contains(&self.payload_bytes) {
+            return Err("--payload-bytes is 2 to 1048576".to_owned());
+        }
+        if self.cell_seconds > 0.0 && self.cell_seconds <= 3_600.0 {
+            Ok(())
+        } else {
+            Err("--cell-seconds is above 0 and at most 3600".to_owned())
+        }
+    }
 }
 
 /// The flags of `mainstay bench jobs`.

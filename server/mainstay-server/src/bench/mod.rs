@@ -9,12 +9,14 @@
 //!    tenant waits behind a large one;
 //! 6. `fanout` measures the event bus of a process, beside others;
 //! 7. `pool` measures jobs inside a process, which no disk sees, and `locks` is the same for locks;
-//! 8. `latency`, `machine` and `report` count, look at the machine, and tell.
+//! 8. `events` measures the durable log of events beside the limit of the disk;
+//! 9. `latency`, `machine` and `report` count, look at the machine, and tell.
 
 mod args;
 mod batch;
 mod cell;
 mod drive;
+mod events;
 mod fair;
 mod fanout;
 mod fill;
@@ -36,7 +38,7 @@ mod wire;
 
 use std::{fmt, process::ExitCode};
 
-pub use args::{BenchArgs, BusArgs, JobsArgs, LocksArgs};
+pub use args::{BenchArgs, BusArgs, EventsArgs, JobsArgs, LocksArgs};
 
 /// Measures, and prints a table, or with `json` one JSON document. Exit code 1: something could not be measured.
 pub fn run(args: BenchArgs, json: bool) -> ExitCode {
@@ -45,6 +47,7 @@ pub fn run(args: BenchArgs, json: bool) -> ExitCode {
         BenchArgs::Bus(args) => bus(&args, json),
         BenchArgs::Pool(args) => run::pools(&args, json),
         BenchArgs::Locks(args) => locks::run(&args, json),
+        BenchArgs::Events(args) => events(&args, json),
         BenchArgs::Cell { spec } => cell::run(&spec),
     };
     match done {
@@ -58,6 +61,12 @@ pub fn run(args: BenchArgs, json: bool) -> ExitCode {
 
 fn bus(args: &BusArgs, json: bool) -> Result<()> {
     let found = fanout::measure(args.rounds.max(1), args::seconds(args.cell_seconds))?;
+    report::say(&if json { found.document().to_string() } else { found.text() })
+}
+
+fn events(args: &EventsArgs, json: bool) -> Result<()> {
+    args.check().map_err(Error::new)?;
+    let found = events::measure(args)?;
     report::say(&if json { found.document().to_string() } else { found.text() })
 }
 

@@ -85,7 +85,7 @@ impl RawLog {
         (self.shared.groups.load(Ordering::Relaxed), self.shared.ops.load(Ordering::Relaxed))
     }
 
-    async fn append(&self, payload: Arc<str>) -> Result<()> {
+    pub(super) async fn append(&self, payload: Arc<str>) -> Result<()> {
         let (answer, answered) = oneshot::channel();
         let wake = {
             let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,9 +1,10 @@
 //! A caller that does what workers and producers do, on a queue of its own.
 
 use mainstay_core::{
-    JobId, QueueName, Timestamp,
+    JobId, QueueName, Timestamp, TopicFilter, TopicName,
     access::AuditRecord,
     after::{After, AfterFailure},
+    event::{Event, EventOp, Fetch, GroupConfig, Position, Publish},
     id::JobIds,
     job::{JobBody, JobFailure, NewJob, Outcome, Retry, Unique},
     op::{Claim, Commit, IdempotencyKey, Op, Settle},
@@ -13,6 +14,11 @@ use mainstay_core::{
 use mainstay_testkit::world::LEASE_MS;
 
 use super::ledger::{Act, Is, Ledger};
+
+/// The topic of a caller's events.
+pub(super) fn topic_of(queue: &QueueName) -> TopicName {
+    TopicName::new(queue.as_str()).expect("callers' queues have names that topics may have")
+}
 
 /// Its next act follows from its seed and what it was told so far, from nothing else.
 pub(super) struct Caller {
@@ -88,7 +94,7 @@ impl Caller {
             16 => a_waiting.map(|id| vec![Op::Delete { id }]),
             17 => a_dead.map(|_| vec![Op::RequeueDead { queue: queue.clone(), ids: dead.clone() }]),
             18 => a_dead.map(|id| vec![Op::DeleteDead { queue: queue.clone(), ids: vec![id] }]),
-            19 => Some(vec![self.configure()]),
+            19 => Some(self.configure()),
             _ => None,
         };
         let ops = ops.or_else(|| self.claim(&waiting).filter(|_| running.len() < 3));
@@ -148,7 +154,13 @@ impl Caller {
         }
         let queues = vec![self.ledger.queue.clone()];
         let max = 1 + self.chance.below(3) as u32;
-        Some(vec![Op::Claim(Claim { queues, max, max_bytes: 16 << 20, lease_ms: LEASE_MS, worker: None })])
+        let claim = Claim { queues, max, max_bytes: 16 << 20, lease_ms: LEASE_MS, worker: None };
+        let mut ops = vec![Op::Claim(claim)];
+        if self.ledger.has_group {
+            let group = self.ledger.queue.clone();
+            ops.push(Op::Event(EventOp::Fetch(Fetch { group, max: 2, max_bytes: 16 << 20, consumer: None })));
+        }
+        Some(ops)
     }
 
     /// The work is done, and more follows from it: across tables, both or neither.
@@ -166,6 +178,13 @@ impl Caller {
             subject: self.ledger.queue.to_string(),
             detail: format!("act {}", self.acts),
         }));
+        let topic = topic_of(&self.ledger.queue);
+        let event = Event::new(&format!("act {}", self.acts), &topic, &format!("[{}]", self.acts));
+        ops.push(Op::Event(EventOp::Publish(Box::new(Publish::new(topic, event)))));
+        // What was handed out is acknowledged with it.
+        if let Some(lease) = self.ledger.deliveries.iter().find_map(|(_, lease)| *lease) {
+            ops.push(Op::Event(EventOp::Ack { group: self.ledger.queue.clone(), lease }));
+        }
         Some(ops)
     }
 
@@ -177,9 +196,14 @@ impl Caller {
         }
     }
 
-    fn configure(&self) -> Op {
+    fn configure(&self) -> Vec<Op> {
         let retention = Retention { completed_count: 3, ..Retention::default() };
         let config = QueueConfig { max_depth: Some(1_000 + self.acts), retention, ..QueueConfig::default() };
-        Op::PutQueue { queue: self.ledger.queue.clone(), config }
+        let put = Op::PutQueue { queue: self.ledger.queue.clone(), config };
+        let filter = TopicFilter::new(topic_of(&self.ledger.queue).as_str()).expect("a topic is a filter");
+        // Deliveries never run out of time: whoever has one knows it.
+        let config = GroupConfig { ack_wait_ms: 1 << 50, ..GroupConfig::new(vec![filter]) };
+        let (group, config) = (self.ledger.queue.clone(), Box::new(config));
+        vec![put, Op::Event(EventOp::PutGroup { group, config, start: Position::Earliest })]
     }
 }

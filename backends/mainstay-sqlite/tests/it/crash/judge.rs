@@ -1,9 +1,10 @@
 //! A store held against what its callers were told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use mainstay_core::{
-    JobId, Store, Timestamp, Token,
+    JobId, QueueName, Store, Timestamp, Token, TopicFilter,
+    event::{EventItem, EventKey, EventOp, EventQuery, LogBudget, LoggedEvent, Position},
     job::{JobRecord, JobState},
     op::{Commit, Committed, Op, Reply, Settle},
     queue::{Depth, QueueRecord},
@@ -12,7 +13,7 @@ use mainstay_core::{
 use mainstay_testkit::world::COMPLETE;
 
 use super::{
-    caller::{Caller, Chance},
+    caller::{Caller, Chance, topic_of},
     ledger::{Act, Ledger, Shown},
 };
 
@@ -28,6 +29,9 @@ struct Everything {
     jobs: BTreeMap<JobId, JobRecord>,
     queues: Vec<QueueRecord>,
     audit: Vec<(String, String)>,
+    /// By topic, the ids in order.
+    events: BTreeMap<String, Vec<String>>,
+    groups: BTreeMap<String, (u64, u64)>,
 }
 
 /// Holds an open store against all its witnesses, and goes on working with it.
@@ -65,7 +69,9 @@ pub(super) async fn look_at_each(store: &dyn Store, witness: &Witness) -> Result
         Ok(Some(Record::Queue(queue))) => Some(queue),
         _ => None,
     };
-    ledger.fits(&Shown { jobs, queue, audit: ledger.audit.clone() })
+    let events = events_of(store, &ledger.queue).await?;
+    let group = group_of(store, &ledger.queue).await?;
+    ledger.fits(&Shown { jobs, queue, audit: ledger.audit.clone(), events, group })
 }
 
 impl Witness {
@@ -103,7 +109,18 @@ impl Everything {
             Record::Audit(record) => Some((record.subject, record.detail)),
             _ => None,
         };
+        let (mut events, mut groups) = (BTreeMap::<String, Vec<String>>::new(), BTreeMap::new());
+        for event in log(store, &[]).await? {
+            events.entry(event.topic.to_string()).or_default().push(event.event.id.to_string());
+        }
+        for record in list(store, &Query::Event(EventQuery::Groups)).await? {
+            if let Record::Event(EventItem::Group(group)) = record {
+                groups.insert(group.name.to_string(), (group.lag, group.in_flight));
+            }
+        }
         Ok(Everything {
+            events,
+            groups,
             jobs,
             queues: list(store, &Query::Queues).await?.into_iter().filter_map(queue).collect(),
             audit: list(store, &Query::Audit).await?.into_iter().filter_map(audit).collect(),
@@ -126,6 +143,8 @@ impl Everything {
                 .filter(|(to, _)| to == name.as_str())
                 .map(|(_, what)| what.clone())
                 .collect(),
+            events: self.events.get(name.as_str()).cloned().unwrap_or_default(),
+            group: self.groups.get(name.as_str()).copied(),
         }
     }
 
@@ -148,6 +167,37 @@ impl Everything {
             }
         }
         Ok(())
+    }
+}
+
+/// The whole log, which must have no gaps: nothing is ever removed from it here.
+async fn log(store: &dyn Store, filters: &[TopicFilter]) -> Result<Vec<Arc<LoggedEvent>>, String> {
+    let (mut all, mut from) = (vec![], 1);
+    loop {
+        let slice = store.read_log(filters, Position::Seq(from), LogBudget::default()).await;
+        let slice = slice.map_err(|e| format!("the log cannot be read: {e}"))?;
+        all.extend(slice.events);
+        from = slice.next;
+        if from > slice.head {
+            break;
+        }
+    }
+    if filters.is_empty() && !all.iter().map(|event| event.seq).eq(1..from) {
+        return Err("the log has a gap".into());
+    }
+    Ok(all)
+}
+
+async fn events_of(store: &dyn Store, queue: &QueueName) -> Result<Vec<String>, String> {
+    let filter = TopicFilter::new(topic_of(queue).as_str()).map_err(|e| e.to_string())?;
+    Ok(log(store, &[filter]).await?.iter().map(|event| event.event.id.to_string()).collect())
+}
+
+async fn group_of(store: &dyn Store, queue: &QueueName) -> Result<Option<(u64, u64)>, String> {
+    match store.get(&Key::Event(EventKey::Group(queue.clone()))).await {
+        Ok(Some(Record::Event(EventItem::Group(group)))) => Ok(Some((group.lag, group.in_flight))),
+        Ok(_) => Ok(None),
+        Err(e) => Err(format!("a group cannot be read: {e}")),
     }
 }
 
@@ -193,6 +243,12 @@ async fn work_on(store: &dyn Store, witness: &Witness, ledger: Ledger, now: Time
         let settle = Settle { id, lease, outcome: COMPLETE, repeat_is_ok: true };
         let done = submit(store, Commit::of(Op::Settle(settle), 1)).await;
         done.map_err(|e| format!("the live lease {lease:?} of job {id} cannot be settled: {e}"))?;
+    }
+    for (_, lease) in &ledger.deliveries {
+        let Some(lease) = *lease else { continue };
+        let ack = Op::Event(EventOp::Ack { group: ledger.queue.clone(), lease });
+        let done = submit(store, Commit::of(ack, 1)).await;
+        done.map_err(|e| format!("the live delivery {lease:?} cannot be acknowledged: {e}"))?;
     }
     Ok(())
 }

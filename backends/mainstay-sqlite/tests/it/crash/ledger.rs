@@ -6,6 +6,7 @@ use mainstay_core::{
     JobId, LeaseId, QueueName, Timestamp, Token,
     after::{After, AfterFailure},
     engine::change::Ending,
+    event::{EventOp, EventReply},
     job::{JobRecord, JobState, Json, Outcome, Retry},
     op::{Commit, Op, Reply},
     queue::QueueRecord,
@@ -27,6 +28,14 @@ pub(super) struct Ledger {
     /// The configuration: `max_depth`, and how many finished jobs are kept.
     config: Option<(Option<u64>, u64)>,
     pub(super) audit: BTreeSet<String>,
+    /// Ids of the events that were published, in order.
+    pub(super) events: Vec<String>,
+    /// There is a group for them.
+    pub(super) has_group: bool,
+    /// How many of them it has handed out.
+    fetched: usize,
+    /// Of those, the ones that are not acknowledged: which, and under which lease if anybody was told.
+    pub(super) deliveries: Vec<(usize, Option<LeaseId>)>,
 }
 
 /// A job.
@@ -76,6 +85,10 @@ pub(super) struct Shown {
     pub(super) queue: Option<QueueRecord>,
     /// The audit records about the queue.
     pub(super) audit: BTreeSet<String>,
+    /// The ids of the events in its topic, in order.
+    pub(super) events: Vec<String>,
+    /// What its group has to hand out, and has handed out.
+    pub(super) group: Option<(u64, u64)>,
 }
 
 /// The defaults of the contract.
@@ -94,6 +107,10 @@ impl Ledger {
             now: Timestamp(0),
             config: None,
             audit: BTreeSet::new(),
+            events: vec![],
+            has_group: false,
+            fetched: 0,
+            deliveries: vec![],
         }
     }
 
@@ -206,6 +223,32 @@ impl Ledger {
                 self.config = Some((config.max_depth, config.retention.completed_count));
             }
             Op::Audit(record) => drop(self.audit.insert(record.detail.clone())),
+            Op::Event(op) => self.change_events(op, reply),
+            other => panic!("callers do not do this: {other:?}"),
+        }
+    }
+
+    fn change_events(&mut self, op: &EventOp, reply: Option<&Reply>) {
+        match op {
+            EventOp::Publish(publish) => self.events.push(publish.event.id.to_string()),
+            EventOp::PutGroup { .. } => self.has_group = true,
+            EventOp::Fetch(fetch) => {
+                let until = self.events.len().min(self.fetched + fetch.max as usize);
+                let expected = self.fetched..until;
+                let mut leases = vec![None; expected.len()];
+                if let Some(Reply::Event(EventReply::Fetched(deliveries))) = reply {
+                    assert_eq!(deliveries.len(), expected.len(), "what there was to hand out");
+                    for (delivery, place) in deliveries.iter().zip(expected.clone()) {
+                        // From another process comes no more than a lease.
+                        let id = delivery.event.as_ref().map(|event| event.id.to_string());
+                        assert!(id.is_none_or(|id| id == self.events[place]), "events come in their order");
+                    }
+                    leases = deliveries.iter().map(|delivery| Some(delivery.lease)).collect();
+                }
+                self.deliveries.extend(expected.zip(leases));
+                self.fetched = until;
+            }
+            EventOp::Ack { lease, .. } => self.deliveries.retain(|(_, held)| *held != Some(*lease)),
             other => panic!("callers do not do this: {other:?}"),
         }
     }
@@ -348,6 +391,14 @@ impl Ledger {
         let config = shown.queue.as_ref().map(|q| (q.config.max_depth, q.config.retention.completed_count));
         if self.config.is_some() && config != self.config {
             return Err(format!("the queue is configured as {config:?}, not {:?}", self.config));
+        }
+        if shown.events != self.events {
+            return Err(format!("the log has {:?}, not {:?}", shown.events, self.events));
+        }
+        let open = self.deliveries.len() as u64;
+        let group = self.has_group.then(|| ((self.events.len() - self.fetched) as u64, open));
+        if shown.group != group {
+            return Err(format!("the group shows {:?}, not {group:?}", shown.group));
         }
         if shown.audit != self.audit {
             return Err(format!("the audit trail has {:?}, not {:?}", shown.audit, self.audit));

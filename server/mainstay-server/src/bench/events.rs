@@ -1,0 +1,254 @@
+//! The durable log of events: publishes beside what the disk could do at the same concurrency, a group that fetches and
+//! acknowledges, and a replay from the disk.
+//!
+//! Every round measures the raw log and the store one after the other, each on files of its own; figures are medians.
+
+use std::{path::Path, time::Duration};
+
+use mainstay::{
+    Client, TaskSet,
+    core::{
+        GroupName, TopicFilter, TopicName,
+        event::{
+            Event, EventOp, Fetch, GroupConfig, LogBudget, Position, Publish, SettleDeliveries, Settled,
+        },
+        op::{Commit, Op},
+    },
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    Error, Result,
+    args::{EventsArgs, seconds},
+    machine,
+    payload::{Random, write_json},
+    raw::RawLog,
+    report::{median, note, table},
+    scratch::Scratch,
+    store,
+};
+
+/// Events of a batch, and of a fetch.
+const BATCH: usize = 100;
+const TOPICS: usize = 4;
+
+/// Events a second, a figure a round.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Figures {
+    raw: Vec<f64>,
+    publish: Vec<f64>,
+    raw_batches: Vec<f64>,
+    publish_batches: Vec<f64>,
+    fetch_and_ack: Vec<f64>,
+    replay: Vec<f64>,
+    #[serde(skip)]
+    about: String,
+}
+
+pub(super) fn measure(args: &EventsArgs) -> Result<Figures> {
+    let threads = machine::cores().max(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let runtime = runtime.map_err(Error::doing("cannot start a runtime"))?;
+    let scratch = Scratch::new(&args.dir, args.keep)?;
+    let about = format!(
+        "Events a second, {} callers, {} bytes of data, batches of {BATCH}; {} cores; medians of {} rounds of {} s.",
+        args.callers, args.payload_bytes, threads, args.rounds, args.cell_seconds
+    );
+    let mut figures = Figures { about, ..Figures::default() };
+    for round in 0..args.rounds.max(1) {
+        note(&format!("round {} of {}", round + 1, args.rounds.max(1)));
+        runtime.block_on(one_round(args, scratch.path(), round, &mut figures))?;
+    }
+    Ok(figures)
+}
+
+async fn one_round(args: &EventsArgs, dir: &Path, round: usize, figures: &mut Figures) -> Result<()> {
+    let span = seconds(args.cell_seconds);
+    let (log, writer) = RawLog::open(dir, args.payload_bytes)?;
+    // What the store would have to write at least: the data, a header each.
+    for (batch, into) in [(1, &mut figures.raw), (BATCH, &mut figures.raw_batches)] {
+        let log = log.clone();
+        let bytes = args.payload_bytes;
+        let one = move |mut random: Random| {
+            let log = log.clone();
+            async move {
+                let mut text = String::new();
+                (0..batch).for_each(|_| write_json(&mut random, bytes, &mut text));
+                log.append(text.into()).await?;
+                Ok((random, batch as u64))
+            }
+        };
+        into.push(drive(args.callers, span, one).await?);
+    }
+    drop((writer, log));
+
+    let path = dir.join(format!("events-{round}.db"));
+    let client = store::open(&path).await?;
+    for (batch, into) in [(1, &mut figures.publish), (BATCH, &mut figures.publish_batches)] {
+        let (client, bytes) = (client.clone(), args.payload_bytes);
+        let one = move |mut random: Random| {
+            let client = client.clone();
+            async move {
+                let ops = (0..batch).map(|_| publish(&client, &mut random, bytes)).collect::<Result<_>>()?;
+                let commit = Commit { ops, entropy: client.entropy(), ..Commit::default() };
+                client.submit_one(commit).await.map_err(Error::doing("a publish was refused"))?;
+                Ok((random, batch as u64))
+            }
+        };
+        into.push(drive(args.callers, span, one).await?);
+    }
+    figures.fetch_and_ack.push(consume(&client, args, span).await?);
+    store::close(&client).await?;
+    // Opened anew, so that nothing of it is in the store's memory.
+    let client = store::open(&path).await?;
+    figures.replay.push(replay(&client, span).await?);
+    store::close(&client).await
+}
+
+fn publish(client: &Client, random: &mut Random, bytes: usize) -> Result<Op> {
+    let mut data = String::new();
+    write_json(random, bytes, &mut data);
+    let number = random.next();
+    let topic = TopicName::new(&format!("bench.t{}", number as usize % TOPICS));
+    let topic = topic.map_err(Error::doing("the name of a topic"))?;
+    let event = Event::new(&format!("{:016x}{:016x}", number, client.entropy()), &topic, &data);
+    Ok(Op::Event(EventOp::Publish(Box::new(Publish::with_fresh_id(topic, event)))))
+}
+
+/// All callers are consumers of one group.
+async fn consume(client: &Client, args: &EventsArgs, span: Duration) -> Result<f64> {
+    let group = GroupName::new("bench").map_err(Error::doing("the name of a group"))?;
+    let filter = TopicFilter::new("bench.*").map_err(Error::doing("a filter"))?;
+    let config = GroupConfig {
+        max_in_flight: (args.callers * BATCH * 2).max(1_000) as u32,
+        ack_wait_ms: store::LEASE_MS,
+        ..GroupConfig::new(vec![filter])
+    };
+    let put = client.put_group(group.clone(), config, Position::Earliest).await;
+    put.map_err(Error::doing("cannot make a group"))?;
+    let client = client.clone();
+    let one = move |random: Random| {
+        let (client, group) = (client.clone(), group.clone());
+        async move {
+            let fetch =
+                Fetch { group: group.clone(), max: BATCH as u32, max_bytes: 16 << 20, consumer: None };
+            let taken = client.fetch(fetch, None, Duration::ZERO, std::future::pending()).await;
+            let taken = taken.map_err(Error::doing("cannot fetch"))?;
+            if taken.is_empty() {
+                // All is consumed: it begins anew, which voids what others hold.
+                client.seek(group, Position::Earliest).await.map_err(Error::doing("cannot seek"))?;
+                return Ok((random, 0));
+            }
+            let ack = taken.iter().map(|delivery| delivery.lease).collect();
+            let settle = SettleDeliveries { group, ack, nack: vec![], extend: vec![] };
+            let settled = client.settle(settle).await.map_err(Error::doing("cannot settle"))?;
+            Ok((random, settled.iter().filter(|settled| **settled == Settled::Acked).count() as u64))
+        }
+    };
+    drive(args.callers, span, one).await
+}
+
+/// Reads the whole log, again and again, in order and without a gap.
+async fn replay(client: &Client, span: Duration) -> Result<f64> {
+    let began = Instant::now();
+    let (mut from, mut events) = (1, 0_u64);
+    while began.elapsed() < span {
+        let slice = client.read_log(&[], Position::Seq(from), LogBudget::default()).await;
+        let slice = slice.map_err(Error::doing("cannot read the log"))?;
+        for (i, event) in slice.events.iter().enumerate() {
+            if event.seq != from + i as u64 {
+                return Err(Error::new(format!(
+                    "event {} came where {} was to come",
+                    event.seq,
+                    from + i as u64
+                )));
+            }
+        }
+        events += slice.events.len() as u64;
+        from = if slice.next > slice.head { 1 } else { slice.next };
+    }
+    Ok(events as f64 / began.elapsed().as_secs_f64())
+}
+
+/// So many callers, each with one call in flight; what they count a second, the first quarter left out.
+async fn drive<F>(
+    callers: usize,
+    span: Duration,
+    one: impl Fn(Random) -> F + Clone + Send + Sync + 'static,
+) -> Result<f64>
+where
+    F: Future<Output = Result<(Random, u64)>> + Send,
+{
+    let tasks = TaskSet::current().ok_or_else(|| Error::new("there is no runtime"))?;
+    let began = Instant::now();
+    let (from, until) = (began + span / 4, began + span + span / 4);
+    let running: Vec<_> = (0..callers)
+        .map(|caller| {
+            let one = one.clone();
+            tasks.spawn("caller", async move {
+                let (mut random, mut count) = (Random::new(caller as u64 + 1), 0);
+                loop {
+                    let (next, done) = one(random).await?;
+                    random = next;
+                    let now = Instant::now();
+                    if now >= until {
+                        return Ok::<u64, Error>(count);
+                    }
+                    count += if now >= from { done } else { 0 };
+                }
+            })
+        })
+        .collect();
+    let mut sum = 0;
+    for caller in running {
+        sum += caller.await.map_err(Error::doing("a caller"))??;
+    }
+    Ok(sum as f64 / span.as_secs_f64())
+}
+
+impl Figures {
+    fn rows(&self) -> [(&'static str, &[f64], Option<&[f64]>); 6] {
+        [
+            ("raw log, one a write", &self.raw, None),
+            ("publish, one a commit", &self.publish, Some(&self.raw)),
+            ("raw log, batches", &self.raw_batches, None),
+            ("publish, batches", &self.publish_batches, Some(&self.raw_batches)),
+            ("fetch and ack, batches", &self.fetch_and_ack, None),
+            ("replay from the disk, one reader", &self.replay, None),
+        ]
+    }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        let mut rows = vec![["", "events/s", "(range)", "ratio"].map(str::to_owned)];
+        for (name, all, beside) in self.rows() {
+            let ratio =
+                beside.map_or_else(String::new, |beside| format!("{:.2}", middle(all) / middle(beside)));
+            let (least, most) =
+                (all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max));
+            rows.push([
+                name.to_owned(),
+                format!("{:.0}", middle(all)),
+                format!("({least:.0}–{most:.0})"),
+                ratio,
+            ]);
+        }
+        let about = &self.about;
+        format!("{about}\nThe ratio is to the raw log above it.\n\n{}", table(rows.into_iter()))
+    }
+
+    /// For programs.
+    pub(super) fn document(&self) -> Value {
+        let rows = self.rows().map(|(name, all, beside)| {
+            let ratio = beside.map(|beside| middle(all) / middle(beside));
+            json!({ "subject": name, "events_per_second": middle(all), "rounds": all, "ratio": ratio })
+        });
+        json!({ "about": self.about, "events": rows })
+    }
+}
+
+fn middle(all: &[f64]) -> f64 {
+    median(all, |rate| *rate)
+}
