@@ -183,8 +183,7 @@ impl<C> Boot<C> {
     pub async fn store(&self, url: &str) -> Result<Client> {
         let opened = {
             let (url, shutdown) = (url.to_owned(), self.shutdown());
-            let token =
-                Some(&self.settings().store_token).filter(|token| !token.reveal().is_empty()).cloned();
+            let token = self.settings().store_token.clone().filter(|token| !token.reveal().is_empty());
             let on_fatal: OnFatal = Arc::new(move |error| shutdown.fail(Error::untrusted(error.to_string())));
             let clock = clock::current(); // of this thread: the one that opens has none
             tokio::task::spawn_blocking(move || open_with(&url, token, clock, on_fatal))

@@ -63,7 +63,7 @@ pub struct Settings {
     /// The longest request body. Defaults to 16 MiB.
     pub max_body_bytes: usize,
     /// The access token for a store that is a mainstay server (`http://…`). Defaults to none.
-    pub store_token: Secret<String>,
+    pub store_token: Option<Secret<String>>,
     /// How calls to others are protected, by the name of the target; `default` is for those without their own. See
     /// [`Policy`].
     pub policies: BTreeMap<String, Policy>,
@@ -103,7 +103,7 @@ impl Default for Settings {
             header_timeout_ms: 30_000,
             body_timeout_ms: 60_000,
             max_body_bytes: 16 << 20,
-            store_token: Secret::default(),
+            store_token: None,
             policies: BTreeMap::new(),
             max_series: telemetry::MAX_SERIES,
             statsd: String::new(),
