@@ -29,7 +29,7 @@ use crate::{
     fault::{damaged_row, read_error},
     options::Options,
     row::{Cells, JOB, LOCK_GRANT, LOCK_WAITER, LiveRow, POLICY},
-    tables::{LIMIT, Mark, limit},
+    tables::{LIMIT, Mark, SCHEDULE, limit, schedule_record},
 };
 
 /// What a file said when it was opened.
@@ -162,6 +162,10 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         Ok(())
     })?;
     events::load_events(&mut engine, conn, path, &each)?;
+    each("schedule", &format!("SELECT {SCHEDULE} FROM schedule"), &mut |row| {
+        engine.load_schedule(schedule_record(row)?);
+        Ok(())
+    })?;
     drop(snapshot);
     Ok(Loaded { engine, clock: counters.clock })
 }

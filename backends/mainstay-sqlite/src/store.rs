@@ -18,6 +18,7 @@ use mainstay_core::{
     Error, ErrorKind, Now, Store, StoreTime, TopicFilter,
     event::{EventItem, EventQuery, LogBudget, LogSlice, Position},
     op::{Committed, Failure},
+    schedule::ScheduleOrder,
     store::{
         Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record,
         Slice, TokenOrder, Wake, open_cursor, seal_cursor,
@@ -259,6 +260,26 @@ impl SqliteStore {
         }
     }
 
+    async fn workers(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
+        let after = page.cursor.as_deref().map(|cursor| open_cursor(query, cursor)).transpose()?;
+        let (after, limit) = (after.map(str::to_owned), page.limit as usize);
+        let mut found = self.ask(|answer| Ask::Workers(after, limit + 1, answer)).await?;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| seal_cursor(query, last.name.as_str()));
+        Ok(Slice { items: found.into_iter().map(Record::Worker).collect(), next })
+    }
+
+    async fn schedules(&self, order: ScheduleOrder, query: &Query, page: &Page) -> Result<Slice, Error> {
+        let after = page.cursor.as_deref().map(|cursor| open_cursor(query, cursor)).transpose()?;
+        let (after, limit) = (after.map(str::to_owned), page.limit as usize);
+        let mut found = self.ask(|answer| Ask::Schedules(order, after, limit + 1, answer)).await??;
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let next = found.last().filter(|_| more).map(|last| seal_cursor(query, &order.position(last)));
+        Ok(Slice { items: found.into_iter().map(Record::Schedule).collect(), next })
+    }
+
     /// Ends the threads; the backup first, which would keep the file open.
     fn join(&self) {
         let backup = self.backup.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -310,6 +331,10 @@ impl Store for SqliteStore {
                 let key = key.clone();
                 Ok(self.ask(|answer| Ask::Event(key, answer)).await??.map(Record::Event))
             }
+            Key::Schedule(name) => {
+                let name = name.clone();
+                Ok(self.ask(|answer| Ask::Schedule(name, answer)).await?.map(Record::Schedule))
+            }
             Key::Job(_) | Key::AccessToken(_) => {
                 self.read(|answer, lacking| Ok(Read::Get { key: key.clone(), lacking, answer })).await
             }
@@ -322,6 +347,8 @@ impl Store for SqliteStore {
             Query::Locks { prefix } => self.locks(query, prefix.clone().unwrap_or_default(), page).await,
             Query::Event(EventQuery::Topics) => self.event_items(query, page, true).await,
             Query::Event(EventQuery::Groups) => self.event_items(query, page, false).await,
+            Query::Schedules(order) => self.schedules(*order, query, page).await,
+            Query::Workers => self.workers(query, page).await,
             _ => {
                 let (query, page) = (query.clone(), page.clone());
                 self.read(|answer, lacking| match lacking {
@@ -362,8 +389,11 @@ impl Store for SqliteStore {
         let deadline = self.shared.clock.now().store.plus_ms(millis(at_most));
         let mut ended = self.shared.ended.subscribe();
         let waiting = self.shared.hub.register(on);
-        // Queues, groups and the log have been counted by the registration; of jobs, the writer knows what has happened before it.
-        if on.iter().any(|interest| !matches!(interest, Interest::Queue(_) | Interest::Event(_))) {
+        // Queues, groups and the log have been counted by the registration, and schedules are looked at after it; of
+        // jobs, the writer knows what has happened before.
+        let is_known =
+            |on: &Interest| matches!(on, Interest::Queue(_) | Interest::Event(_) | Interest::Schedules);
+        if !on.iter().all(is_known) {
             let interests = on.to_vec();
             if self.ask(|answer| Ask::HasHappened(interests, answer)).await? {
                 return Ok(Wake::woken(None));

@@ -39,6 +39,7 @@ struct State {
     cancelled: HashMap<JobId, BTreeMap<u64, ()>>,
     tickets: HashMap<(Name, [u8; 16]), BTreeMap<u64, ()>>,
     locks: HashMap<Name, BTreeMap<u64, ()>>,
+    schedules: BTreeMap<u64, ()>,
 }
 
 /// What is handed out, each piece to one of those who wait for it.
@@ -96,6 +97,9 @@ impl Hub {
                 }
                 Interest::Lock(LockInterest::Changed { name, .. }) => {
                     state.locks.entry(name.clone()).or_default().insert(number, ());
+                }
+                Interest::Schedules => {
+                    state.schedules.insert(number, ());
                 }
             }
         }
@@ -175,6 +179,13 @@ impl Hub {
         if let Some(scope) = handed_to {
             waiters.append(&mut state.tickets.remove(&(name.clone(), scope)).unwrap_or_default());
         }
+        state.wake_all(waiters.into_keys());
+    }
+
+    /// Something about schedules has changed: wakes all who wait for that.
+    pub fn schedules_changed(&self) {
+        let mut state = self.lock();
+        let waiters = std::mem::take(&mut state.schedules);
         state.wake_all(waiters.into_keys());
     }
 
@@ -261,6 +272,9 @@ impl Drop for Waiting {
                 }
                 Interest::Lock(LockInterest::Changed { name, .. }) => {
                     leave(&mut state.locks, name, self.number);
+                }
+                Interest::Schedules => {
+                    state.schedules.remove(&self.number);
                 }
             }
         }

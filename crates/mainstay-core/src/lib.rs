@@ -2,8 +2,8 @@
 //!
 //! Read the modules in this order:
 //!
-//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`after`], [`queue`], [`lock`], [`topic`], [`event`],
-//!    [`access`];
+//! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`after`], [`queue`], [`schedule`], [`lock`],
+//!    [`topic`], [`event`], [`worker`], [`access`];
 //! 2. what can be asked of a store and what it answers: [`op`], [`store`], [`error`];
 //! 3. the rules: [`rules`] are pure transition functions over one job, [`engine`] is the deterministic state
 //!    machine built from them. It is the memory store, the heart of the embedded store, and the executable
@@ -35,9 +35,11 @@ pub mod name;
 pub mod op;
 pub mod queue;
 pub mod rules;
+pub mod schedule;
 pub mod store;
 pub mod time;
 pub mod topic;
+pub mod worker;
 
 pub use error::{Applied, Error, ErrorKind};
 pub use id::JobId;

@@ -13,6 +13,7 @@ use crate::{
     lock::{LockOp, LockReply, LockWaiting},
     name::{Name, QueueName, WorkerName},
     queue::QueueConfig,
+    schedule::{ScheduleOp, ScheduleReply},
     time::Timestamp,
 };
 
@@ -152,6 +153,8 @@ pub enum Op {
     Lock(LockOp),
     /// Topics, events and groups. → [`Reply::Event`], [`Reply::Count`] or [`Reply::Done`]
     Event(EventOp),
+    /// Changes a schedule, or fires one. → [`Reply::Schedule`] or [`Reply::Done`]
+    Schedule(ScheduleOp),
 }
 
 /// How jobs are taken.
@@ -232,6 +235,8 @@ pub enum Reply {
     Lock(LockReply),
     /// To an [`Op::Event`] that has more to say.
     Event(EventReply),
+    /// To [`Op::Schedule`].
+    Schedule(ScheduleReply),
 }
 
 /// The answer to an enqueue.

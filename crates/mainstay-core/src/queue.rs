@@ -145,6 +145,26 @@ impl Depth {
     }
 }
 
+/// What has come into a queue and left it since its store was opened. For rates: the differences of two readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Jobs that were added.
+    pub enqueued: u64,
+    /// Jobs that ended well.
+    pub completed: u64,
+    /// Jobs that ended on request.
+    pub cancelled: u64,
+    /// Jobs that became dead letters.
+    pub dead: u64,
+}
+
+impl Totals {
+    /// Jobs that have finished, however.
+    pub fn finished(&self) -> u64 {
+        self.completed + self.cancelled + self.dead
+    }
+}
+
 /// A queue as it is seen from outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueRecord {
@@ -158,4 +178,6 @@ pub struct QueueRecord {
     pub oldest_available_age_ms: Option<u64>,
     /// Its configuration.
     pub config: QueueConfig,
+    /// What has come and gone. `None`: the store does not count.
+    pub totals: Option<Totals>,
 }

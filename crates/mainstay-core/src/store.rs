@@ -15,8 +15,10 @@ use crate::{
     name::{Name, QueueName},
     op::{Commit, Committed, Failure},
     queue::QueueRecord,
+    schedule::{ScheduleOrder, ScheduleRecord},
     time::Now,
     topic::TopicFilter,
+    worker::WorkerRecord,
 };
 
 /// A store of jobs and events (and, later, of locks).
@@ -172,6 +174,8 @@ pub enum Key {
     Lock(Name),
     /// A topic or a group.
     Event(EventKey),
+    /// A schedule.
+    Schedule(Name),
 }
 
 /// What to read many of.
@@ -194,6 +198,10 @@ pub enum Query {
     },
     /// Topics, groups, dead letters of a group.
     Event(EventQuery),
+    /// Schedules.
+    Schedules(ScheduleOrder),
+    /// Workers by name.
+    Workers,
 }
 
 /// Which jobs. Every part that is given must fit.
@@ -244,6 +252,10 @@ pub enum Record {
     Lock(Box<LockRecord>),
     /// A topic, a group or a dead letter of a group.
     Event(EventItem),
+    /// A schedule.
+    Schedule(ScheduleRecord),
+    /// A worker.
+    Worker(WorkerRecord),
 }
 
 /// Binds the position in a list to its query, so that a cursor cannot be used with another.
@@ -293,6 +305,8 @@ pub enum Interest {
     Lock(LockInterest),
     /// The log has grown, or a group can hand out events.
     Event(EventInterest),
+    /// Something about schedules has changed: one was made, changed, resumed, or fired by another.
+    Schedules,
 }
 
 /// Why a wait ended. Keep it until you have looked again.

@@ -44,6 +44,7 @@
 //! - [`pipeline`]: layers around any handler, as one list that can be read.
 //! - [`admission`]: how much runs at once: as much as the server can do.
 //! - [`lock`]: locks with a TTL that are kept by themselves, told when lost, and fenced; leader election.
+//! - [`schedules`]: jobs that are enqueued again and again.
 //! - [`policy`]: time limits, retries, breaker and their kin around calls that may fail.
 //! - [`http`]: listeners with an orderly end. [`request`]: the pipeline of every request. [`auth`]: who asks.
 
@@ -86,6 +87,7 @@ pub mod rate;
 #[cfg(feature = "http")]
 pub mod request;
 pub mod scale;
+pub mod schedules;
 pub mod shutdown;
 pub mod store;
 pub mod streams;
@@ -99,7 +101,7 @@ pub mod workers;
 pub use app::{App, Boot, Component, Ended, IntoResult, Overstayer, Pool, PoolStatus, Restart};
 pub use app::{OnReload, Reload, Reloaded, Starting, StartingPool};
 pub use bus::Bus;
-pub use client::{Client, CommitBuilder, StoreError};
+pub use client::{Client, CommitBuilder, PutSchedule, StoreError};
 pub use clock::SystemClock;
 pub use config::Secret;
 pub use context::Context;

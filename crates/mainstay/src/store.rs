@@ -9,6 +9,7 @@ use crate::{
     client::Client,
     clock,
     health::Heartbeat,
+    schedules::Scheduler,
     shutdown::Phase,
     telemetry::{Kind, Registry},
 };
@@ -107,6 +108,9 @@ fn observe(registry: &Registry, client: &Client) {
 /// How long the writer of a store in this process may take to answer. A disk that hangs for longer does not come back.
 const WRITER_LIMIT: std::time::Duration = crate::secs(60);
 
+/// How long the scheduler may be busy with one look at what is due.
+const SCHEDULER_LIMIT: std::time::Duration = crate::secs(120);
+
 /// Beats while the store's writer goes on. Not for a store elsewhere: its silence is not cured by our restart.
 async fn progress(client: Client, heartbeat: Heartbeat) {
     let groups =
@@ -176,7 +180,8 @@ const CLOSE_LIMIT: std::time::Duration = crate::secs(5);
 
 impl<C> Boot<C> {
     /// Opens a store as a component: it is closed after everything that is registered later, and its health is
-    /// watched. Workers registered later take their jobs from it. A server's gets the setting `store_token`.
+    /// watched. Workers registered later take their jobs from it, and the schedules it has are fired, from the end of
+    /// the start to the beginning of the drain. A server's gets the setting `store_token`, and fires its schedules itself.
     ///
     /// # Errors
     /// Those of [`open`]; `TimedOut` after two minutes.
@@ -209,8 +214,19 @@ impl<C> Boot<C> {
         });
         let locks = client.clone();
         self.background("locks", |shutdown| give_locks_back(locks, shutdown));
+        // A server fires its own.
+        if client.capabilities().store != "remote" {
+            self.scheduler(client.clone());
+        }
         *self.core.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
+    }
+
+    /// Fires the schedules of a store, from the end of the start to the beginning of the drain. [`Boot::store`] does it
+    /// for the stores that it opens; this is for one that was opened elsewhere.
+    pub fn scheduler(&self, store: Client) {
+        let (scheduler, heartbeat) = (Scheduler::new(store), self.heartbeat("scheduler", SCHEDULER_LIMIT));
+        self.background("scheduler", |shutdown| async move { scheduler.run(heartbeat, shutdown).await });
     }
 
     /// Registers workers: they fetch once the service has started, finish what they have in the drain, and give

@@ -27,6 +27,13 @@ const EXPECTED: &[(&str, &str)] = &[
          order.placed handler: order_99\n",
     ),
     (
+        "contact_sheet",
+        "3 photographs found\n\
+         Tried again: roll/harbour.ppm\n\
+         Contact sheet: 3 thumbnails, 48 x 16 pixels\n\
+         Nothing left to do\n",
+    ),
+    (
         "graceful_shutdown",
         "Server running\n\
          Shutdown initiated\n\

@@ -19,6 +19,7 @@ use mainstay_core::{
     name::Name,
     op::{IdempotencyKey, Reply},
     queue::QueueConfig,
+    schedule::{ScheduleChange, ScheduleRecord, ScheduleState},
 };
 
 use super::{events::EventBatch, locks::Locks};
@@ -54,6 +55,18 @@ pub(crate) struct Batch {
     pub(crate) audit_forgotten: Option<u64>,
     pub(crate) locks: Locks,
     pub(crate) events: EventBatch,
+    pub(crate) schedules: BTreeMap<Name, ScheduleRow>,
+}
+
+/// A schedule that differs from the tables.
+#[derive(Clone)]
+pub(crate) enum ScheduleRow {
+    /// All of it.
+    Put(Box<ScheduleRecord>),
+    /// The columns that move, of one that is there.
+    Moved(ScheduleState),
+    /// It goes.
+    Removed,
 }
 
 /// Who holds a unique key, and until when if not until the job has finished.
@@ -173,6 +186,7 @@ impl Batch {
             }
             Change::AccessToken(token) => drop(self.access.insert(token.name.clone(), Some(token))),
             Change::AccessTokenRemoved(name) => drop(self.access.insert(name, None)),
+            Change::Schedule(change) => self.schedule(change),
             Change::Audit { number, record } => drop(self.audit.insert(number, record)),
             Change::AuditForgotten { up_to } => {
                 self.audit = self.audit.split_off(&(up_to + 1));
@@ -205,6 +219,19 @@ impl Batch {
                 self.ended.entry((id, how)).or_insert(Row { was: false, now: None }).now = Some(());
             }
             AfterChange::Told { id, how } => goes(&mut self.ended, (id, how)),
+        }
+    }
+
+    fn schedule(&mut self, change: ScheduleChange) {
+        match change {
+            ScheduleChange::Put(record) => {
+                self.schedules.insert(record.name().clone(), ScheduleRow::Put(record));
+            }
+            ScheduleChange::Moved { name, state } => match self.schedules.get_mut(&name) {
+                Some(ScheduleRow::Put(record)) => record.state = state,
+                _ => drop(self.schedules.insert(name, ScheduleRow::Moved(state))),
+            },
+            ScheduleChange::Removed(name) => drop(self.schedules.insert(name, ScheduleRow::Removed)),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
     writer::Message,
 };
 pub(crate) use batch::{Batch, Live};
-pub(crate) use batch::{Job, Notes, Row, pieces};
+pub(crate) use batch::{Job, Notes, Row, ScheduleRow, pieces};
 pub(crate) use events::{Body, Dead, Delivery, EventBatch, Group};
 pub(crate) use locks::{Grant, Locks};
 

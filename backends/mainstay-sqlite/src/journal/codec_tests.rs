@@ -6,12 +6,13 @@ use mainstay_core::{
     after::{AfterFailure, WaitsFor},
     engine::{change::*, locks::change::*},
     id::JobIds,
-    job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy},
+    job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy, NewJob},
     lock::{LockMode, Owner, Ticket},
     name::Name,
     op::{IdempotencyKey, Reply},
     queue::QueueConfig,
     rules::mix,
+    schedule::{CatchUp, Schedule, ScheduleChange, ScheduleRecord, ScheduleState},
 };
 use proptest::prelude::*;
 
@@ -163,7 +164,7 @@ impl Chance {
 
     fn change(&mut self) -> Change {
         let n = self.number();
-        match self.below(23 + events_tests::KINDS) {
+        match self.below(24 + events_tests::KINDS) {
             0 => {
                 let (job, extras) = self.job_with_extras();
                 Change::JobPut { job, extras, settled: self.opt(Self::settled), body: self.opt(Self::body) }
@@ -252,6 +253,7 @@ impl Chance {
             20 => Change::After(self.after_change()),
             21 => Change::Lock(self.lock_change(n)),
             22 => Change::Limit(self.limit()),
+            23 => Change::Schedule(self.schedule()),
             _ => self.event_change(),
         }
     }
@@ -283,6 +285,32 @@ impl Chance {
                 LockChange::Queued(Box::new(row))
             }
             _ => LockChange::Left { name, place: n },
+        }
+    }
+}
+
+impl Chance {
+    fn schedule(&mut self) -> ScheduleChange {
+        let state = ScheduleState {
+            revision: self.number(),
+            paused: self.flag(),
+            next: self.opt(Self::time),
+            last: self.opt(Self::time),
+            last_job: self.opt(Self::id),
+            fired: self.number(),
+            missed: self.number(),
+        };
+        match self.below(3) {
+            0 => ScheduleChange::Removed(self.name()),
+            1 => ScheduleChange::Moved { name: self.name(), state },
+            _ => {
+                let job = NewJob::new(self.id(), self.name(), JobBody::new("k", &self.text()));
+                let (name, cron, timezone) = (self.name(), self.text(), self.text());
+                let catch_up = self.pick(&[CatchUp::Skip, CatchUp::One, CatchUp::All]);
+                let schedule = Arc::new(Schedule { name, cron, timezone, catch_up, job });
+                let (created_at, updated_at) = (self.time(), self.time());
+                ScheduleChange::Put(Box::new(ScheduleRecord { schedule, state, created_at, updated_at }))
+            }
         }
     }
 }
@@ -327,7 +355,8 @@ fn every_kind_of_change_is_tried() {
     let kinds: std::collections::BTreeSet<_> =
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
     let of_events = 50..50 + events_tests::KINDS as u8;
-    let kinds_there_are = (1..=20).chain(40..=44).chain(of_events).chain(80..=84).chain(90..=92);
+    let kinds_there_are =
+        (1..=20).chain(40..=44).chain(of_events).chain(70..=72).chain(80..=84).chain(90..=92);
     assert_eq!(kinds, kinds_there_are.collect());
 }
 

@@ -10,6 +10,7 @@ use mainstay_core::{
     },
     job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy, Json},
     op::IdempotencyKey,
+    schedule::ScheduleChange,
 };
 
 use super::after;
@@ -119,6 +120,11 @@ impl<'b> Bytes<'b> {
             40..=49 => Change::Lock(self.lock_change(tag)?),
             80..=89 => Change::After(self.after_change(tag)?),
             50..=69 => Change::Event(self.event_change(tag)?),
+            tag::SCHEDULE_PUT => Change::Schedule(ScheduleChange::Put(self.json()?)),
+            tag::SCHEDULE_MOVED => {
+                Change::Schedule(ScheduleChange::Moved { name: self.parse()?, state: self.json()? })
+            }
+            tag::SCHEDULE_REMOVED => Change::Schedule(ScheduleChange::Removed(self.parse()?)),
             _ => return Err("an unknown kind of change"),
         })
     }

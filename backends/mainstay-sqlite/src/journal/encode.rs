@@ -12,6 +12,7 @@ use mainstay_core::{
         Change, Counters, Extras, FinishedKey, LimitChange, LimitKey, LiveJob, LiveLease, SettledLease,
     },
     job::{Backoff, JobBody, JobKeys, JobPolicy},
+    schedule::ScheduleChange,
 };
 
 use super::after;
@@ -42,6 +43,9 @@ pub(super) mod tag {
     pub(in super::super) const LIMIT_HANDED: u8 = 90;
     pub(in super::super) const LIMIT_TURN: u8 = 91;
     pub(in super::super) const LIMIT_NOW: u8 = 92;
+    pub(in super::super) const SCHEDULE_PUT: u8 = 70;
+    pub(in super::super) const SCHEDULE_MOVED: u8 = 71;
+    pub(in super::super) const SCHEDULE_REMOVED: u8 = 72;
 }
 
 /// Bits of a job's flags beside its phase, which takes the lowest two.
@@ -190,6 +194,7 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
         }
         Change::Lock(change) => super::locks::put(out, change),
         Change::Event(change) => super::events::put(out, change),
+        Change::Schedule(change) => schedule(out, change),
         // Written by the caller.
         Change::JobPut { .. }
         | Change::JobUpdated { .. }
@@ -197,6 +202,24 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
         | Change::FinishedRevived { .. }
         | Change::JobRemoved { .. }
         | Change::FinishedRemoved(_) => {}
+    }
+}
+
+fn schedule(out: &mut Vec<u8>, change: &ScheduleChange) {
+    match change {
+        ScheduleChange::Put(record) => {
+            out.push(tag::SCHEDULE_PUT);
+            json(out, record);
+        }
+        ScheduleChange::Moved { name, state } => {
+            out.push(tag::SCHEDULE_MOVED);
+            text(out, name.as_str());
+            json(out, state);
+        }
+        ScheduleChange::Removed(name) => {
+            out.push(tag::SCHEDULE_REMOVED);
+            text(out, name.as_str());
+        }
     }
 }
 

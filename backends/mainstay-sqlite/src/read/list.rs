@@ -51,11 +51,12 @@ pub(super) fn list(
             let end = after.map(parse::<u64>).transpose()?;
             log::list_dead(conn, jobs.path, filter, end, &mut pages)?;
         }
-        Query::Queues | Query::Locks { .. } | Query::Event(EventQuery::Topics | EventQuery::Groups) => {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "queues, locks, topics and groups are listed by the writer",
-            ));
+        Query::Queues
+        | Query::Locks { .. }
+        | Query::Schedules(_)
+        | Query::Workers
+        | Query::Event(EventQuery::Topics | EventQuery::Groups) => {
+            return Err(Error::new(ErrorKind::Invalid, "what the engine has is listed by the writer"));
         }
     }
     Ok(pages.slice)

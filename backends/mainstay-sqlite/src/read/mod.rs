@@ -123,8 +123,8 @@ impl Reader<'_> {
                 }
                 Ok(list::find_token(self.conn, self.path, name.as_str())?.map(Record::AccessToken))
             }
-            Key::Queue(_) | Key::Lock(_) | Key::Event(_) => {
-                Err(Error::new(ErrorKind::Invalid, "queues, locks, topics and groups are read by the writer"))
+            Key::Queue(_) | Key::Lock(_) | Key::Event(_) | Key::Schedule(_) => {
+                Err(Error::new(ErrorKind::Invalid, "what the engine has is read by the writer"))
             }
         }
     }

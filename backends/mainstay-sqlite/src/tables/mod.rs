@@ -3,6 +3,7 @@
 mod events;
 mod limits;
 mod locks;
+mod schedules;
 mod statements;
 mod write;
 
@@ -17,6 +18,7 @@ use crate::{
     row::bits,
 };
 pub(crate) use limits::{LIMIT, limit};
+pub(crate) use schedules::{SCHEDULE, record as schedule_record};
 use statements::Statements;
 
 /// The writing connection.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Statement};
 
-use super::{events::EventStatements, limits::Limits, locks::LockStatements};
+use super::{events::EventStatements, limits::Limits, locks::LockStatements, schedules::Schedules};
 use crate::row::{FINISHED, JOB};
 
 pub(super) struct Statements<'c> {
@@ -44,6 +44,7 @@ pub(super) struct Statements<'c> {
     pub(super) locks: LockStatements<'c>,
     pub(super) events: EventStatements<'c>,
     pub(super) limits: Limits<'c>,
+    pub(super) schedules: Schedules<'c>,
 }
 
 /// A piece of a lane.
@@ -133,6 +134,7 @@ impl<'c> Statements<'c> {
             locks: LockStatements::prepare(conn)?,
             events: EventStatements::prepare(conn)?,
             limits: Limits::prepare(conn)?,
+            schedules: Schedules::prepare(conn)?,
         })
     }
 }

@@ -39,6 +39,9 @@ impl Statements<'_> {
         if let Some(missing) = self.locks.write(&batch.locks)? {
             return Ok(Some(missing));
         }
+        if let Some(missing) = self.schedules.write(batch)? {
+            return Ok(Some(missing));
+        }
         self.events.write(&batch.events)
     }
 

@@ -45,6 +45,8 @@ pub(super) struct Group {
     pub(super) cancelled: Vec<JobId>,
     /// Locks with other holders than before, and the tickets they were handed to; likewise.
     pub(super) locks: Vec<(Name, Option<[u8; 16]>)>,
+    /// Schedules have changed; likewise.
+    pub(super) schedules: bool,
     watched: bool,
     /// This group is the one that syncs (only with [`Durability::Interval`]).
     pub(super) sync_is_due: bool,
@@ -78,6 +80,7 @@ impl Group {
         self.finished.clear();
         self.cancelled.clear();
         self.locks.clear();
+        self.schedules = false;
         self.changes.clear();
         self.notes.clear();
         (self.commits, self.growth, self.sync_is_due, self.no_room) = (0, 0, false, false);
@@ -272,6 +275,7 @@ impl Writer<'_> {
                     let concerns = change.concerns().map(|(name, to)| (name.clone(), to));
                     self.group.locks.extend(concerns);
                 }
+                Change::Schedule(_) => self.group.schedules |= self.group.watched,
                 _ => {}
             }
         }

@@ -8,7 +8,9 @@ use mainstay_core::{
     name::Name,
     op::{Commit, Op},
     queue::QueueRecord,
+    schedule::{ScheduleOp, ScheduleOrder, ScheduleRecord},
     store::{Batch, Budget, Interest, Maintained},
+    worker::WorkerRecord,
 };
 use tokio::sync::oneshot;
 
@@ -67,6 +69,12 @@ pub(crate) enum Ask {
     Groups(Option<String>, usize, oneshot::Sender<Result<Vec<EventItem>, Error>>),
     /// The number of the first event published at this time or later.
     SeqAt(Timestamp, oneshot::Sender<Result<u64, Error>>),
+    /// A schedule.
+    Schedule(Name, oneshot::Sender<Option<ScheduleRecord>>),
+    /// Up to so many schedules after a position.
+    Schedules(ScheduleOrder, Option<String>, usize, oneshot::Sender<Result<Vec<ScheduleRecord>, Error>>),
+    /// Up to so many workers after a name.
+    Workers(Option<String>, usize, oneshot::Sender<Vec<WorkerRecord>>),
     /// Whether one of these has happened already.
     HasHappened(Vec<Interest>, oneshot::Sender<bool>),
     /// Nothing; only whether the writer is alive.
@@ -125,6 +133,8 @@ pub(crate) fn weight(batch: &Batch) -> usize {
             Op::Event(EventOp::RequeueDead { numbers, .. } | EventOp::DeleteDead { numbers, .. }) => {
                 numbers.len() * 16
             }
+            Op::Schedule(ScheduleOp::Put { schedule, .. }) => schedule.size(),
+            Op::Schedule(ScheduleOp::Fire(fire)) => fire.job.as_ref().map_or(0, |job| job.body.size()),
             _ => 0,
         };
         bytes + OP_OVERHEAD

@@ -237,6 +237,9 @@ impl<'c> Writer<'c> {
         for (name, handed_to) in self.group.locks.drain(..) {
             hub.lock_changed(&name, handed_to);
         }
+        if std::mem::take(&mut self.group.schedules) {
+            hub.schedules_changed();
+        }
         self.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
         self.engine.take_dirty_groups(|group, deliverable| hub.publish_group(group, deliverable));
         self.show_events(&hub);
@@ -285,6 +288,13 @@ impl<'c> Writer<'c> {
             Ask::SeqAt(time, answer) => {
                 let _ = answer.send(self.engine.log_position(Position::Time(time), &mut self.archive));
             }
+            Ask::Schedule(name, answer) => drop(answer.send(self.engine.schedule(name.as_str()))),
+            Ask::Schedules(order, after, limit, answer) => {
+                drop(answer.send(self.engine.schedules(order, after.as_deref(), limit)));
+            }
+            Ask::Workers(after, limit, answer) => {
+                drop(answer.send(self.engine.workers(after.as_deref(), limit, now)));
+            }
             Ask::HasHappened(interests, answer) => {
                 let _ = answer.send(interests.iter().any(|interest| self.has_happened(interest)));
             }
@@ -304,8 +314,8 @@ impl<'c> Writer<'c> {
     fn has_happened(&self, interest: &Interest) -> bool {
         let job = |id: JobId| self.engine.job(id).map(|(job, ..)| job);
         match interest {
-            // The hub knows.
-            Interest::Queue(_) | Interest::Event(_) => false,
+            // The hub knows, or whoever waits looks after it.
+            Interest::Queue(_) | Interest::Event(_) | Interest::Schedules => false,
             Interest::Finished(id) => job(*id).is_none(),
             Interest::CancelRequested(id) => job(*id).is_none_or(|job| job.cancel_requested),
             Interest::Lock(interest) => self.engine.lock_has_happened(interest),

@@ -8,6 +8,7 @@ use mainstay_core::{
         change::{AfterChange, Change, EventChange},
         locks::change::LockChange,
     },
+    schedule::ScheduleChange,
 };
 
 use super::Writer;
@@ -80,6 +81,7 @@ pub(super) fn growth(change: &Change) -> u64 {
             config.schema.as_ref().map_or(0, |schema| schema.len())
         }
         Change::Event(EventChange::Delivery { new: true, .. } | EventChange::Group(_)) => 0,
+        Change::Schedule(ScheduleChange::Put(record)) => record.schedule.size(),
         Change::Queue { .. } | Change::Policy { .. } | Change::Unique { .. } | Change::AccessToken(_) => 0,
         _ => return 0,
     } as u64;

@@ -27,6 +27,7 @@ mod jobs;
 mod locks;
 mod queues;
 mod retry;
+mod schedules;
 mod stream;
 mod transport;
 
@@ -167,6 +168,15 @@ impl HttpClient {
 
     async fn put<B: Serialize>(&self, path: String, body: &B) -> Result<(), ApiError> {
         self.answer(&Call::new(Method::PUT, path).body(body)?).await.map(drop)
+    }
+
+    /// A `PUT` whose answer says something.
+    async fn put_json<B: Serialize, A: DeserializeOwned>(
+        &self,
+        path: String,
+        body: &B,
+    ) -> Result<A, ApiError> {
+        self.json(Call::new(Method::PUT, path).body(body)?).await
     }
 
     async fn delete(&self, path: String) -> Result<(), ApiError> {

@@ -19,7 +19,7 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 20;
 pub const DEFAULT_MAX_CRASHES: u32 = 3;
 
 /// A job to be made: `POST /v1/queues/{queue}/jobs`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewJob {
     /// What is to be done: what workers choose their handler by. 1 to 256 bytes.
@@ -74,14 +74,14 @@ pub struct NewJob {
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub fairness_key: Option<String>,
     /// Jobs to wait for, at most 10,000: the job is `blocked` until all of them have completed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(required = false, max_items = 10_000))]
     pub after: Vec<AfterRef>,
     /// What a dead job among those means. Defaults to `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_failure: Option<AfterFailure>,
     /// Words to find the job by: at most 16 of 64 bytes.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "openapi", schema(required = false, max_items = 16))]
     pub tags: Vec<String>,
     /// A JSON object of at most 4 KiB that travels with the job. Defaults to `{}`.

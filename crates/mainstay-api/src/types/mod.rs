@@ -14,6 +14,7 @@ mod list;
 mod lock;
 mod queue;
 mod read;
+mod schedule;
 #[cfg(feature = "openapi")]
 mod schema;
 mod settle;
@@ -49,8 +50,9 @@ pub use lock::{
 };
 pub use queue::{
     DeadChanged, DeadSelect, Depth, Fairness, FairnessBy, Overflow, Purged, QueueConfig, QueueView, Rate,
-    Retention, WorkerView,
+    Retention, Totals, WorkerView,
 };
+pub use schedule::{CatchUp, DEFAULT_TIMEZONE, PutSchedule, ScheduleAnswer, ScheduleView};
 pub use settle::{
     Complete, DEFAULT_EXTEND_MS, Extend, Extended, Fail, ItemError, JobFailure, Release, Retry, Settle,
     SettleItem, SettleOutcome, SettleResult, Settled, StateAnswer,

@@ -216,6 +216,30 @@ pub struct QueueView {
     pub oldest_available_age_ms: Option<u64>,
     /// What was `PUT`.
     pub config: QueueConfig,
+    /// What has come and gone since the server was started; absent where the store does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
+}
+
+/// What has come into a queue and left it since the server was started: for rates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Totals {
+    /// Jobs that were made.
+    pub enqueued: u64,
+    /// Jobs that ended well.
+    pub completed: u64,
+    /// Jobs that were called off.
+    pub cancelled: u64,
+    /// Jobs that were given up.
+    pub dead: u64,
+}
+
+impl Totals {
+    /// Jobs that have finished, however.
+    pub fn finished(&self) -> u64 {
+        self.completed + self.cancelled + self.dead
+    }
 }
 
 /// How many jobs a queue has in each state that is not finished for good.

@@ -2,7 +2,7 @@
 //!
 //! The tables they speak of are `queue`, `policy`, `job` (unfinished jobs), `finished` (ordered for retention),
 //! `body`/`result`/`progress`/`failure` (by the job's number `n`), `uniq`, `limits`, `edge` and `ended` (who waits for
-//! whom), `keyed`, `access_token`, `audit`, and those of [`super::locks::change`] and of [`EventChange`].
+//! whom), `keyed`, `access_token`, `audit`, `schedule`, and those of [`super::locks::change`] and of [`EventChange`].
 
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use crate::{
     name::{Name, QueueName, WorkerName},
     op::{IdempotencyKey, Reply},
     queue::QueueConfig,
+    schedule::ScheduleChange,
     time::{StoreTime, Timestamp},
 };
 
@@ -429,6 +430,8 @@ pub enum Change {
     Lock(LockChange),
     /// Of topics, events and groups.
     Event(EventChange),
+    /// Of the schedules.
+    Schedule(ScheduleChange),
 }
 
 /// What the engine asks of its tables: what it does not keep in RAM of finished jobs, older events and dead letters.

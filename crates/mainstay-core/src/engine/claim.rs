@@ -36,6 +36,7 @@ impl Engine {
             let field = if claim.max == 0 { "max" } else { "lease_ms" };
             return Err(Reason::Invalid { field, detail: "is at least 1".into() }.into());
         }
+        self.saw_claim(claim.worker.as_ref(), &claim.queues);
         let mut hand = Hand { claim, entropy, grants: Vec::new(), bytes: 0, expired: 0 };
         for name in &claim.queues {
             let Some(&queue) = self.queue_names.get(name) else { continue };

@@ -1,5 +1,5 @@
 //! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, limits,
-//! jobs, edges and ends, unique keys, kept answers, access tokens, locks, events (see [`Engine::load_last_seq`]), and
+//! jobs, edges and ends, unique keys, kept answers, access tokens, locks, schedules, events (see [`Engine::load_last_seq`]), and
 //! [`Engine::finish_load`] at the end.
 
 use std::sync::Arc;
@@ -83,6 +83,11 @@ impl Engine {
                 extras.keys.and_then(|keys| self.shared_keys(job.queue, Arc::unwrap_or_clone(keys)));
             self.extras.insert(job.id, extras);
         }
+        if let Some(worker) = lease.as_ref().and_then(|lease| lease.worker.clone())
+            && let Some(queue) = self.queue_name(job.queue).cloned()
+        {
+            self.load_worker(&worker, &queue);
+        }
         if lease.is_some() || settled.is_some() {
             self.swap_leases(job.id, Some(Leases { live: lease, settled }));
         }
@@ -110,6 +115,7 @@ impl Engine {
     /// anything is served. Token numbers go on past whatever an earlier copy can have granted.
     pub fn finish_load(&mut self, now: Now) {
         self.set_now(now);
+        self.workers_came_back();
         let first = Token::first_after_open(Token(self.counters.token), now.wall.0 / 1_000);
         self.counters.token = first.0 - 1;
         let running: Vec<LiveJob> =

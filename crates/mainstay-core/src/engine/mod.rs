@@ -28,8 +28,11 @@ pub mod locks;
 mod maintain;
 mod policies;
 mod queues;
+mod schedules;
 mod settle;
+mod totals;
 mod undo;
+mod workers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,7 +51,10 @@ use keyed::Keyed;
 use locks::Locks;
 use policies::Policies;
 use queues::{Hold, Queue};
+use schedules::Schedules;
+use totals::Tally;
 use undo::Undo;
+use workers::{Workers, worker_of};
 
 use crate::{
     access::AccessToken,
@@ -94,6 +100,9 @@ pub struct Engine {
     /// Who waits for whom.
     edges: Edges,
     events: Events,
+    schedules: Schedules,
+    workers: Workers,
+    tally: Tally,
     /// When live leases run out.
     lease_ends: BTreeSet<(StoreTime, JobId)>,
     /// When jobs that wait expire.
@@ -244,6 +253,7 @@ impl Engine {
             Op::Audit(record) => Ok(self.audit(record)),
             Op::Lock(op) => Ok(Reply::Lock(self.lock_op(op, entropy)?)),
             Op::Event(op) => self.event(op, entropy, archive),
+            Op::Schedule(op) => self.schedule_op(op, archive),
         }
     }
 
@@ -258,6 +268,7 @@ impl Engine {
 
     /// What changed since the last call, in order, appended to `into`.
     pub fn take_changes(&mut self, into: &mut Vec<Change>) {
+        self.tally_changes();
         into.append(&mut self.changes);
         self.own_places.clear();
         self.finished_changed = false;
@@ -267,12 +278,14 @@ impl Engine {
     pub fn commit_group(&mut self) {
         self.undo.clear();
         self.changes.clear();
+        self.tally.commit();
     }
 
     /// The group could not be written: the state is as it was after the last [`Engine::commit_group`].
     pub fn rollback_group(&mut self) {
         self.undo_to(0);
         self.changes.clear();
+        self.tally.roll_back();
     }
 
     /// The counters to keep with the group.
@@ -335,7 +348,8 @@ impl Engine {
         self.set_now(now);
         let id = *self.queue_names.get(name)?;
         self.advance(id);
-        Some(self.queue_ref(id).record(self.now.wall))
+        let totals = Some(self.tally.of(id));
+        Some(QueueRecord { totals, ..self.queue_ref(id).record(self.now.wall) })
     }
 
     /// Up to `limit` queues after `after`, by name.
@@ -510,11 +524,15 @@ impl Engine {
     fn swap_leases(&mut self, id: JobId, new: Option<Leases>) -> Option<Leases> {
         let end = |leases: &Option<Leases>| leases.as_ref()?.live.as_ref().map(|live| live.until);
         let new_end = end(&new);
+        let is = worker_of(&new).cloned();
         let old = match new {
             Some(leases) => self.leases.insert(id, leases),
             None => self.leases.remove(&id),
         };
         let old_end = end(&old);
+        if worker_of(&old) != is.as_ref() {
+            self.count_worker(worker_of(&old).cloned(), is);
+        }
         if old_end != new_end {
             if let Some(at) = old_end {
                 self.lease_ends.remove(&(at, id));

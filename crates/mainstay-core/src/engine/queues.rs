@@ -336,6 +336,7 @@ impl Queue {
             },
             oldest_available_age_ms: self.oldest_available_age_ms(wall),
             config: self.config.clone(),
+            totals: None,
         }
     }
 }

@@ -92,6 +92,7 @@ impl Engine {
         }
         live.until = until;
         live.ms = until.0.saturating_sub(self.now.store.0);
+        self.saw_again(live.worker.as_ref());
         let settled = self.leases.get(&id).and_then(|leases| leases.settled);
         self.set_leases(id, Some(Leases { live: Some(live.clone()), settled }));
         self.changes.push(Change::JobUpdated { job, lease: Some(live), settled });

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     access::AccessToken, after::AfterFailure, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig,
+    schedule::ScheduleRecord,
 };
 
 pub(super) enum Undo {
@@ -35,6 +36,7 @@ pub(super) enum Undo {
     Ended(JobId, Ending, bool),
     Event(EventUndo),
     Limit(QueueId, LimitKey, Option<u64>),
+    Schedule(Name, Option<Box<ScheduleRecord>>),
 }
 
 impl Engine {
@@ -87,6 +89,9 @@ impl Engine {
                 },
                 Undo::Lock(step) => self.undo_lock(step),
                 Undo::Event(step) => self.undo_event(step),
+                Undo::Schedule(name, before) => {
+                    drop(self.swap_schedule(&name, before.map(|before| *before)));
+                }
             }
         }
     }

@@ -86,6 +86,16 @@ pub(super) fn list(
                 |dead: DeadEvent| filter.fits(&dead).then(|| Record::Event(EventItem::Dead(Box::new(dead))));
             Ok(scan(query, limit, rows, keep))
         }
+        Query::Workers => {
+            let workers = engine.workers(after, limit + 1, now).into_iter();
+            let rows = workers.map(|worker| (worker.name.to_string(), worker));
+            Ok(scan(query, limit, rows, |worker| Some(Record::Worker(worker))))
+        }
+        Query::Schedules(order) => {
+            let records = engine.schedules(*order, after, limit + 1)?;
+            let rows = records.into_iter().map(|record| (order.position(&record), record));
+            Ok(scan(query, limit, rows, |record| Some(Record::Schedule(record))))
+        }
     }
 }
 

@@ -173,6 +173,7 @@ impl Store for MemoryStore {
                 let group = inner.engine.group(name.as_str(), now, &mut inner.tables)?;
                 group.map(|group| Record::Event(EventItem::Group(group)))
             }
+            Key::Schedule(name) => inner.engine.schedule(name.as_str()).map(Record::Schedule),
         })
     }
 
@@ -247,8 +248,8 @@ impl Inner {
     fn has_happened(&self, interest: &Interest) -> bool {
         let job = |id: &JobId| self.engine.job(*id).map(|(job, ..)| job);
         match interest {
-            // The hub knows.
-            Interest::Queue(_) | Interest::Event(_) => false,
+            // The hub knows, or whoever waits looks after it.
+            Interest::Queue(_) | Interest::Event(_) | Interest::Schedules => false,
             Interest::Finished(id) => job(id).is_none(),
             Interest::CancelRequested(id) => job(id).is_none_or(|job| job.cancel_requested),
             Interest::Lock(interest) => self.engine.lock_has_happened(interest),
@@ -256,7 +257,7 @@ impl Inner {
     }
 }
 
-/// Tells who waits for a job or a lock. Call when the change is durable.
+/// Tells who waits for a job, a lock or schedules. Call when the change is durable.
 pub fn tell(hub: &Hub, change: &Change) {
     match change {
         Change::JobFinished(finished) => hub.finished(finished.job.id),
@@ -267,6 +268,7 @@ pub fn tell(hub: &Hub, change: &Change) {
                 hub.lock_changed(name, handed_to);
             }
         }
+        Change::Schedule(_) => hub.schedules_changed(),
         _ => {}
     }
 }

@@ -79,7 +79,8 @@ impl Tables {
             | Change::KeyedForgotten { .. }
             | Change::AccessToken(_)
             | Change::AccessTokenRemoved(_)
-            | Change::Lock(_) => {}
+            | Change::Lock(_)
+            | Change::Schedule(_) => {}
         }
     }
 

@@ -108,6 +108,7 @@ macro_rules! __seam_cases {
             }
             queues {
                 a_queue_exists_from_its_first_job
+                what_comes_into_a_queue_and_leaves_it_is_counted
                 the_configuration_is_replaced_as_a_whole
                 a_paused_queue_accepts_jobs_and_hands_out_none
                 a_pause_spares_what_runs
@@ -374,6 +375,29 @@ macro_rules! __seam_cases {
                 a_commit_that_has_to_wait_is_not_kept_under_a_key
                 the_line_of_a_lock_is_bounded
             }
+            schedules {
+                a_schedule_is_kept_whole_and_listed_by_name
+                schedules_are_listed_by_their_next_tick
+                a_tick_is_fired_once
+                a_tick_is_not_fired_before_its_time
+                a_tick_that_could_not_be_enqueued_stays
+                a_schedule_that_is_put_again_keeps_its_tick
+                a_schedule_with_other_times_begins_anew
+                a_paused_schedule_does_not_fire_and_a_resumed_one_does
+                an_answer_from_before_a_change_fires_nothing
+                ticks_that_are_passed_over_are_counted
+                ticks_of_one_commit_follow_each_other
+                a_schedule_that_is_deleted_is_gone_and_its_jobs_stay
+                a_tick_of_a_schedule_that_was_made_anew_is_not_the_old_one
+                a_unique_key_keeps_firings_from_piling_up
+                a_change_of_schedules_wakes_who_waits_for_it
+            }
+            workers {
+                a_worker_is_listed_with_its_queues_and_what_it_has
+                a_worker_has_what_it_has_not_ended_or_lost
+                a_worker_that_has_nothing_and_does_not_call_is_forgotten
+                a_claim_that_names_nobody_is_nobodys
+            }
             closing {
                 a_closed_store_answers_closed
                 closing_ends_every_wait
@@ -564,6 +588,12 @@ macro_rules! __durable_cases {
                 a_rate_counts_over_a_restart
                 turns_go_on_after_a_restart
                 keys_survive_a_restart
+            }
+            workers {
+                a_worker_is_known_after_a_restart_by_what_it_has
+            }
+            schedules {
+                schedules_are_as_they_were_after_a_restart
             }
         }
     };

@@ -56,11 +56,13 @@ mod reads;
 mod restart;
 mod retention;
 mod retry;
+mod schedules;
 mod settle;
 mod tokens;
 mod turns;
 mod unique;
 mod waits;
+mod workers;
 
 type Body = for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 

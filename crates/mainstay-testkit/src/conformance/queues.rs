@@ -4,7 +4,7 @@ use mainstay_core::{
     JobId,
     job::{JobState, NewJob, Retry, When},
     op::{Op, Reason, Reply},
-    queue::{Depth, Overflow, QueueConfig, QueueRecord, Retention},
+    queue::{Depth, Overflow, QueueConfig, QueueRecord, Retention, Totals},
     store::{Query, Record},
 };
 
@@ -36,10 +36,32 @@ pub(super) async fn a_queue_exists_from_its_first_job(w: &mut World) {
     let depth = Depth { available: 1, ..Depth::default() };
     let config = QueueConfig::default();
     let (name, oldest_available_age_ms) = (name("q"), Some(0));
+    let totals = w.queue("q").await.totals;
     assert_eq!(
         w.queue("q").await,
-        QueueRecord { name, paused: false, depth, oldest_available_age_ms, config }
+        QueueRecord { name, paused: false, depth, oldest_available_age_ms, config, totals }
     );
+}
+
+pub(super) async fn what_comes_into_a_queue_and_leaves_it_is_counted(w: &mut World) {
+    for _ in 0..4 {
+        w.enqueue(w.job("q")).await;
+    }
+    if w.queue("q").await.totals.is_none() {
+        return; // a store need not count
+    }
+    let grant = w.claim("q").await;
+    w.complete(&grant).await;
+    let grant = w.claim("q").await;
+    w.release(&grant, 0).await;
+    let dead = w.dead("q").await;
+    w.op(Op::RequeueDead { queue: name("q"), ids: vec![dead] }).await;
+    w.op(Op::Cancel { id: dead }).await;
+    // What does not happen is not counted.
+    let commit = w.ops([Op::Enqueue(Box::new(w.job("q"))), Op::Delete { id: w.id("q") }]);
+    w.commit(commit).await.expect_err("there is no such job");
+    let totals = Totals { enqueued: 5, completed: 1, cancelled: 1, dead: 1 };
+    assert_eq!(w.queue("q").await.totals, Some(totals));
 }
 
 pub(super) async fn the_configuration_is_replaced_as_a_whole(w: &mut World) {

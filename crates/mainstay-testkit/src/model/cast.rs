@@ -12,15 +12,17 @@ use mainstay_core::{
     after::After,
     id::JobIds,
     job::{Backoff, JobBody, JobFailure, JobKeys, JobPolicy, NewJob, Outcome, Retry, Unique, When},
+    name::Name,
     op::{Claim, Commit, IdempotencyKey, Op, Require, Settle},
     queue::{Fairness, Overflow, QueueConfig, Rate, Retention},
     rules::mix,
+    schedule::{CatchUp, Fire, Schedule, ScheduleOp},
     store::{DeadFilter, JobFilter, Query},
 };
 
 use super::{
     locks::Grants,
-    step::{Asked, Config, Do, Due, How, Look, Named, Pick, Work},
+    step::{Asked, Config, Do, Due, How, Look, Named, Pick, Plan, Work},
 };
 use crate::{clock::START, world::name};
 
@@ -47,8 +49,13 @@ pub(super) struct Cast {
     pub leases: Vec<Granted>,
     /// Every grant of a lock.
     pub grants: Grants,
+    /// The next tick of each schedule that has one.
+    pub ticks: [Option<Timestamp>; SCHEDULES],
     draws: u64,
 }
+
+/// So many schedules may be there.
+pub(super) const SCHEDULES: usize = 2;
 
 impl Cast {
     pub(super) fn new() -> Cast {
@@ -58,6 +65,7 @@ impl Cast {
             jobs: vec![],
             leases: vec![],
             grants: Grants::default(),
+            ticks: [None; SCHEDULES],
             draws: 0,
         }
     }
@@ -152,6 +160,45 @@ impl Cast {
                 detail: String::new(),
             })),
             Do::Lock(op) => self.grants.op(op),
+            Do::Schedule { name, what } => both(Op::Schedule(self.schedule(now, usize::from(*name), *what))),
+        }
+    }
+
+    fn schedule(&mut self, now: Timestamp, which: usize, what: Plan) -> ScheduleOp {
+        let name = schedule_name(which);
+        let at = |ms: i64| Timestamp(now.0 + ms);
+        let job = |cast: &mut Cast, queue| {
+            let queue = queue_name(queue);
+            let id = cast.ids.next(now.0, &queue, mix(2, cast.draws));
+            NewJob::new(id, queue, JobBody::new("tick", "null"))
+        };
+        match what {
+            Plan::Put { times, all, next } => {
+                let catch_up = if all { CatchUp::All } else { CatchUp::Skip };
+                let (cron, timezone) = (format!("{times} * * * *").into(), "UTC".into());
+                let job = job(self, 0);
+                let schedule = Arc::new(Schedule { name, cron, timezone, catch_up, job });
+                ScheduleOp::Put { schedule, next: at(next) }
+            }
+            Plan::Delete => ScheduleOp::Delete { name },
+            Plan::Pause => ScheduleOp::Pause { name },
+            Plan::Fire { tick, queue, next } => {
+                let expected = self.ticks[which].unwrap_or(now);
+                let job = tick.then(|| Box::new(job(self, queue)));
+                if let Some(job) = &job {
+                    self.jobs.push(job.id);
+                }
+                let (tick, next) = (tick.then_some(expected), next.map(at));
+                ScheduleOp::Fire(Box::new(Fire {
+                    name,
+                    revision: None,
+                    expected,
+                    tick,
+                    job,
+                    next,
+                    missed: 1,
+                }))
+            }
         }
     }
 
@@ -223,6 +270,10 @@ impl Cast {
 
 pub(super) fn queue_name(queue: u8) -> QueueName {
     name(["a", "b", "c:d"][usize::from(queue)])
+}
+
+pub(super) fn schedule_name(which: usize) -> Name {
+    name(&format!("s{which}"))
 }
 
 fn kind(kind: u8) -> String {

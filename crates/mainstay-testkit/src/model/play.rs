@@ -3,17 +3,18 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use mainstay_core::{
-    LeaseId, Store, Token,
+    LeaseId, Store, Timestamp, Token,
     clock::Clock,
     job::JobRecord,
     lock::LockOp,
     memory::MemoryStore,
     op::{Committed, Op, Rejection, Reply},
-    store::{DeadFilter, JobFilter, Query, Record, TokenOrder},
+    schedule::ScheduleOrder,
+    store::{DeadFilter, JobFilter, Key, Query, Record, TokenOrder},
 };
 
 use super::{
-    cast::{Cast, Granted, query, queue_name},
+    cast::{Cast, Granted, SCHEDULES, query, queue_name, schedule_name},
     check::{self, View},
     limits::{self, Ledger},
     locks::{self, DoLock, LOCKS, TICKETS, release_was_right},
@@ -114,6 +115,7 @@ impl Play {
             },
             _ => None,
         };
+        self.cast.ticks = self.ticks().await;
         let (mut tested, mut reference) = (vec![], vec![]);
         for asked in commits {
             let (a, b) = self.cast.commit(world.now(), asked);
@@ -143,6 +145,18 @@ impl Play {
         }
         self.ledger.note(&asked, &answers, now)?;
         self.note_grants(world, &answers, &expected)
+    }
+
+    /// What each schedule waits for, so that firing is not always in vain.
+    async fn ticks(&self) -> [Option<Timestamp>; SCHEDULES] {
+        let mut ticks = [None; SCHEDULES];
+        for (which, tick) in ticks.iter_mut().enumerate() {
+            let key = Key::Schedule(schedule_name(which));
+            if let Some(Record::Schedule(record)) = self.reference.store().get(&key).await.expect("get") {
+                *tick = record.state.next;
+            }
+        }
+        ticks
     }
 
     fn compare_answers(&self, answers: &Answers, expected: &Answers) -> Outcomes {
@@ -210,6 +224,12 @@ impl Play {
         self.compare_lists(world, &Query::AccessTokens, 1_000).await?;
         self.compare_lists(world, &Query::Audit, 1_000).await?;
         self.compare_lists(world, &Query::Locks { prefix: None }, 1).await?;
+        self.compare_lists(world, &Query::Schedules(ScheduleOrder::Name), 1).await?;
+        // After a restart they are known by what they have, and seen anew.
+        if !self.restarted {
+            self.compare_lists(world, &Query::Workers, 1).await?;
+        }
+        self.compare_lists(world, &Query::Schedules(ScheduleOrder::Next), 1).await?;
         for queue in 0..3 {
             let dead = DeadFilter { queue: queue_name(queue), kind: None, error_type: None };
             self.compare_lists(world, &Query::Dead(dead), 3).await?;
@@ -228,6 +248,15 @@ impl Play {
             Record::Lock(mut lock) if self.restarted => {
                 lock.holders.iter_mut().for_each(|holder| holder.token = Token(0));
                 Record::Lock(lock)
+            }
+            // Counted from the start of each.
+            Record::Queue(mut queue) if self.restarted => {
+                queue.totals = None;
+                Record::Queue(queue)
+            }
+            Record::Schedule(mut schedule) if self.restarted => {
+                schedule.state.revision = 0;
+                Record::Schedule(schedule)
             }
             other => other,
         }

@@ -57,6 +57,25 @@ pub(super) enum Do {
     Revoke { token: u8 },
     Audit(u8),
     Lock(locks::DoLock),
+    Schedule { name: u8, what: Plan },
+}
+
+/// What happens to a schedule, whose ticks are so many milliseconds from now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Plan {
+    Put {
+        times: u8,
+        all: bool,
+        next: i64,
+    },
+    Delete,
+    Pause,
+    /// Fires what was next when it was last seen to have one.
+    Fire {
+        tick: bool,
+        queue: u8,
+        next: Option<i64>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -247,6 +266,18 @@ fn op() -> impl Strategy<Value = Do> {
         1 => (0..3_u8).prop_map(|token| Do::Revoke { token }),
         1 => any::<u8>().prop_map(Do::Audit),
         30 => locks::op().prop_map(Do::Lock),
+        6 => (0..2_u8, plan()).prop_map(|(name, what)| Do::Schedule { name, what }),
+    ]
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let next = || prop_oneof![-5_000_i64..0, 0..40_000_i64];
+    prop_oneof![
+        3 => (0..2_u8, any::<bool>(), next()).prop_map(|(times, all, next)| Plan::Put { times, all, next }),
+        1 => Just(Plan::Delete),
+        1 => Just(Plan::Pause),
+        8 => (prop::bool::weighted(0.8), queue(), option::weighted(0.9, next()))
+            .prop_map(|(tick, queue, next)| Plan::Fire { tick, queue, next }),
     ]
 }
 

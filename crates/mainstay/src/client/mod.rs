@@ -25,6 +25,7 @@ mod error;
 mod events;
 mod locks;
 mod pace;
+mod schedules;
 mod waiting;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,6 +49,7 @@ use mainstay_core::{
     time::Now,
 };
 pub use pace::Pace;
+pub use schedules::PutSchedule;
 
 use crate::{clock, job::IntoNewJob, lock::Keeper};
 

@@ -73,6 +73,7 @@ impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
         entry.sent(pool.queue.try_send(item), ticket)
     }
 
+    #[expect(clippy::type_complexity, reason = "its parts have names of their own")]
     fn enter(self) -> (Item<J, R>, Arc<Ticket<R>>, Entry<'p, J, R>) {
         let Self { pool, job, priority, limit, .. } = self;
         let shared = &*pool.shared;
@@ -92,6 +93,7 @@ struct Entry<'p, J, R> {
 }
 
 impl<J, R> Entry<'_, J, R> {
+    #[expect(clippy::type_complexity, reason = "its parts have names of their own")]
     fn sent(
         &mut self,
         sent: Result<Sent<Item<J, R>>, SendError<Item<J, R>>>,

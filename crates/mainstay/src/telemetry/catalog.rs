@@ -298,6 +298,9 @@ pub(super) const CATALOG: &[Entry] = &[
         "",
         "Jobs of kinds without a handler, given back",
     ),
+    entry("mainstay.schedules.fired", Counter, Count, "", "Ticks of schedules that became jobs"),
+    entry("mainstay.schedules.missed", Counter, Count, "", "Ticks passed over: nobody fired them in time"),
+    entry("mainstay.schedules.lag", Histogram, Seconds, "", "Time from a tick to its job"),
     entry(
         "mainstay.store.commit.duration",
         Histogram,

@@ -143,6 +143,37 @@ pub(crate) fn pressure(thousandths: Option<u16>) -> Option<f64> {
     thousandths.map(|thousandths| f64::from(thousandths) / 1_000.0)
 }
 
+/// A job to be made, as it would be asked for: what differs from the defaults.
+pub(crate) fn template(job: &job::NewJob) -> wire::NewJob {
+    let default = JobPolicy::default();
+    let policy = &job.policy;
+    let after = |when: Option<When>| match when {
+        Some(When::In(ms)) => Some(ms),
+        _ => None,
+    };
+    wire::NewJob {
+        kind: job.body.kind.to_string(),
+        payload: Some(raw(&job.body.payload)),
+        priority: Some(job.priority),
+        delay_ms: after(job.run_at),
+        max_attempts: Some(policy.max_attempts),
+        max_crashes: policy.max_crashes,
+        backoff: (policy.backoff != default.backoff).then(|| wire_backoff(&policy.backoff)),
+        timeout_ms: policy.timeout_ms,
+        expires_in_ms: after(job.expires),
+        unique: job
+            .unique
+            .as_ref()
+            .map(|unique| wire::Unique { key: unique.key.to_string(), for_ms: unique.for_ms }),
+        tags: job.body.tags.iter().map(ToString::to_string).collect(),
+        meta: job.body.meta.as_ref().map(raw),
+        retain_ms: policy.retain_ms,
+        concurrency_key: job.keys.concurrency.as_deref().map(str::to_owned),
+        fairness_key: job.keys.fairness.as_deref().map(str::to_owned),
+        ..wire::NewJob::default()
+    }
+}
+
 pub(crate) fn backoff(backoff: &wire::Backoff) -> job::Backoff {
     job::Backoff {
         base_ms: backoff.base_ms,
@@ -385,5 +416,11 @@ pub(crate) fn queue_view(queue: &queue::QueueRecord) -> wire::QueueView {
             fairness: config.fairness.as_ref().map(wire_fairness),
             ageing_ms: config.ageing_ms,
         },
+        totals: queue.totals.map(|totals| wire::Totals {
+            enqueued: totals.enqueued,
+            completed: totals.completed,
+            cancelled: totals.cancelled,
+            dead: totals.dead,
+        }),
     }
 }

@@ -155,12 +155,6 @@ pub(crate) fn not_found(what: &str) -> Problem {
     Problem::new(Code::NotFound, format!("no {what} of that name or id"))
 }
 
-/// What the contract has and this version does not.
-pub(crate) fn not_supported(feature: &str) -> Problem {
-    let detail = format!("{feature} are not supported by this version, on any store");
-    Problem::new(Code::NotSupported, detail)
-}
-
 /// The answer, once path and id of the request are known.
 pub(crate) fn answer(mut problem: Problem, path: &str, request_id: &str) -> Response {
     problem.instance = path.to_owned();

@@ -109,6 +109,11 @@ impl<'c> Input<'c> {
         }
     }
 
+    /// Notes one more mistake.
+    pub fn wrong(&mut self, mistake: FieldError) {
+        self.wrong.push(mistake);
+    }
+
     /// Notes the `Idempotency-Key`, if there is one. Before the body, which is fingerprinted for it.
     pub fn keyed(&mut self) {
         let Some(value) = self.call.headers().get("idempotency-key") else { return };

@@ -14,12 +14,13 @@ mod events;
 pub(crate) mod input;
 mod jobs;
 mod key;
-mod later;
 mod locks;
 mod queues;
 mod routes;
+mod schedules;
 mod store;
 mod wait;
+mod workers;
 
 use std::ops::Deref;
 use std::path::PathBuf;

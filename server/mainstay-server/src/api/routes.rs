@@ -3,12 +3,12 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post, put};
+use axum::routing::{get, post, put};
 use http::{Method, StatusCode, header};
 use mainstay_api::{Code, Problem};
 
 use super::jobs::{admin, claim, enqueue, one, read, settle};
-use super::{Api, Call, commit, dead, events, later, locks, queues, store, wait, with};
+use super::{Api, Call, commit, dead, events, locks, queues, schedules, store, wait, with, workers};
 use crate::api::call::Answer;
 
 /// The routes of the contract, in its order. The caller may merge more into the router: what is unknown to all of it is
@@ -71,12 +71,18 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/groups/{group}/seek", post(with(events::seek)))
         .route("/v1/groups/{group}/dead", get(with(events::dead)))
         .route("/v1/groups/{group}/dead/requeue", post(with(events::requeue)))
+        // schedules, and who works
+        .route("/v1/schedules", get(with(schedules::list)))
+        .route(
+            "/v1/schedules/{schedule}",
+            get(with(schedules::one)).put(with(schedules::put)).delete(with(schedules::delete)),
+        )
+        .route("/v1/schedules/{schedule}/trigger", post(with(schedules::trigger)))
+        .route("/v1/schedules/{schedule}/pause", post(with(schedules::pause)))
+        .route("/v1/schedules/{schedule}/resume", post(with(schedules::resume)))
+        .route("/v1/workers", get(with(workers::list)))
         // one commit for everything
         .route("/v1/commit", post(with(commit::commit)))
-        // of a later version
-        .route("/v1/schedules", any(with(later::schedules)))
-        .route("/v1/schedules/{*rest}", any(with(later::schedules)))
-        .route("/v1/workers", any(with(later::workers)))
         .method_not_allowed_fallback(wrong_method)
         .fallback(with(unknown))
         .with_state(api)

@@ -16,6 +16,7 @@ use super::{
     once::{Opened, reopen},
     plan::Variant,
     raw::RawLog,
+    schedules::{Schedules, schedules},
     server::Server,
     single::{SingleCalls, read},
     store::{Depth, InProcess, close, depth, open, queues},
@@ -58,6 +59,8 @@ pub(super) enum Task {
         /// Have the system forget what it keeps of the files first.
         evict: bool,
     },
+    /// Many schedules on a store of their own.
+    Schedules,
 }
 
 /// What a process answers, as JSON on its standard output.
@@ -67,6 +70,7 @@ pub(super) enum Outcome {
     Measured(Measured),
     Opened(Opened),
     Fair(FairWait),
+    Schedules(Schedules),
 }
 
 /// What was measured in a cell.
@@ -117,6 +121,7 @@ async fn perform(spec: &Spec) -> Result<Outcome> {
         Task::Measure(Variant::Http | Variant::Batch) => over_http(spec).await.map(Outcome::Measured),
         Task::Abandon => in_process(spec, false).await.map(|_| Outcome::Done),
         Task::Reopen { evict } => reopen(spec, evict).await.map(Outcome::Opened),
+        Task::Schedules => schedules(spec).await.map(Outcome::Schedules),
     }
 }
 

@@ -6,7 +6,7 @@
 //! 4. the subjects: `raw` (the limit of the disk), `store` (in process), `single` and `batch` (over HTTP, with
 //!    `server` and `wire`);
 //! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server; `fair` how long a small
-//!    tenant waits behind a large one;
+//!    tenant waits behind a large one; `schedules` what 100,000 of them cost;
 //! 6. `fanout` measures the event bus of a process, beside others;
 //! 7. `pool` measures jobs inside a process, which no disk sees, and `locks` is the same for locks;
 //! 8. `events` measures the durable log of events beside the limit of the disk;
@@ -30,6 +30,7 @@ mod pool;
 mod raw;
 mod report;
 mod run;
+mod schedules;
 mod scratch;
 mod server;
 mod single;

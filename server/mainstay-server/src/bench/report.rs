@@ -13,6 +13,7 @@ use super::{
     plan::{Place, Variant},
     pool::{Pools, Rates},
     run::Once,
+    schedules::SCHEDULES,
 };
 
 /// All that was found.
@@ -156,6 +157,16 @@ fn once_lines(once: &Once) -> Vec<String> {
             ));
         }
     }
+    if let Some(found) = once.schedules {
+        lines.push(format!(
+            "{SCHEDULES} schedules: {} bytes of RAM each; {} cores while none is due; a tick of all of them: durable after \
+             {:.2} s, {} µs of processor time a firing",
+            number(found.bytes_each, 0),
+            number(found.idle_cores, 3),
+            found.burst_seconds,
+            number(found.cpu_us_each, 1),
+        ));
+    }
     if !once.servers.is_empty() {
         lines.push(format!(
             "empty server: ready {:.0} ms after its start, {} MB RSS",
@@ -260,6 +271,7 @@ fn document(report: &Report) -> Value {
         "empty_server": once.servers,
         "fairness": once.fair,
         "jobs_in_the_process": report.pools,
+        "schedules": { "count": SCHEDULES, "found": once.schedules },
         "failures": report.failures,
     })
 }

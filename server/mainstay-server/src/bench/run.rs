@@ -18,6 +18,7 @@ use super::{
     plan::{Place, Variant, round},
     pool,
     report::{self, Report, note},
+    schedules::Schedules,
     scratch::Scratch,
     server::this_binary,
 };
@@ -42,6 +43,7 @@ pub(super) struct Once {
     pub(super) warm: Option<Opened>,
     pub(super) servers: Vec<EmptyServer>,
     pub(super) fair: Option<FairWait>,
+    pub(super) schedules: Option<Schedules>,
 }
 
 /// Measures and tells.
@@ -158,6 +160,13 @@ async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
     };
     match process(&fair, FILL).await? {
         Outcome::Fair(fair) => once.fair = Some(fair),
+        _ => return Err(Error::new("a cell answered something else than was asked")),
+    }
+    note("measuring 100,000 schedules");
+    let many =
+        Spec { path: scratch.path().join("schedules.db"), ..spec(args, scratch, Task::Schedules, 0, 0, 1) };
+    match process(&many, CELL).await? {
+        Outcome::Schedules(found) => once.schedules = Some(found),
         _ => return Err(Error::new("a cell answered something else than was asked")),
     }
     Ok(once)

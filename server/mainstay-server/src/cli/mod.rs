@@ -22,10 +22,13 @@ mod jobs;
 mod lock;
 mod locks;
 mod queues;
+mod schedules;
 mod token;
+mod top;
 mod topics;
 mod version;
 mod worker;
+mod workers;
 
 use std::process::ExitCode;
 
@@ -79,6 +82,14 @@ enum Command {
     /// Look at topics and configure them
     #[command(subcommand)]
     Topics(topics::Topics),
+    /// Make jobs again and again, by the clock
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
+    /// See who works
+    #[command(subcommand)]
+    Workers(workers::Workers),
+    /// Watch queues and workers
+    Top(top::TopArgs),
     /// Work on jobs
     #[command(subcommand)]
     Worker(worker::Worker),
@@ -130,6 +141,9 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Events(command) => session::block_on(command.run(session)),
         Command::Groups(command) => session::block_on(command.run(session)),
         Command::Topics(command) => session::block_on(command.run(session)),
+        Command::Schedules(command) => session::block_on(command.run(session)),
+        Command::Workers(command) => session::block_on(command.run(session)),
+        Command::Top(args) => session::block_on(args.run(session)),
         Command::Worker(command) => command.run(session),
         Command::Token(command) => command.run(session),
         Command::Healthcheck(command) => session::block_on(command.run(session)),

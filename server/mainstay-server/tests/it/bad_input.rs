@@ -227,18 +227,3 @@ async fn sizes_have_limits() {
     let chunked = server.request("POST", path).header("transfer-encoding", "chunked").body(chunk);
     chunked.send().await.problem(413, "payload-too-large");
 }
-
-#[tokio::test]
-async fn features_of_a_later_version_are_refused_by_name() {
-    let server = TestServer::start().await;
-    let routes = [
-        ("PUT", "/v1/schedules/s"),
-        ("GET", "/v1/workers"),
-        ("POST", "/v1/topics/t/events"),
-        ("GET", "/v1/events/stream"),
-        ("POST", "/v1/groups/g/fetch"),
-    ];
-    for (method, path) in routes {
-        server.request(method, path).send().await.problem(501, "not-supported");
-    }
-}

@@ -26,5 +26,6 @@ mod lost;
 mod pages;
 mod process;
 mod remote;
+mod schedules;
 mod settle;
 mod stop;

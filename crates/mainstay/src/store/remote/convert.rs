@@ -15,7 +15,7 @@ use mainstay_core::{
     lease::{LeaseId, Token},
     name::{Name, QueueName},
     op::Enqueued,
-    queue::{Depth, Fairness, MAX_WEIGHT, Overflow, QueueConfig, QueueRecord, Rate, Retention},
+    queue::{Depth, Fairness, MAX_WEIGHT, Overflow, QueueConfig, QueueRecord, Rate, Retention, Totals},
     time::Timestamp,
 };
 
@@ -375,6 +375,12 @@ pub(super) fn queue(view: &wire::QueueView) -> Read<QueueRecord> {
             dead: depth.dead,
         },
         oldest_available_age_ms: view.oldest_available_age_ms,
+        totals: view.totals.map(|totals| Totals {
+            enqueued: totals.enqueued,
+            completed: totals.completed,
+            cancelled: totals.cancelled,
+            dead: totals.dead,
+        }),
         config: QueueConfig {
             max_depth: config.max_depth,
             overflow: match config.overflow.unwrap_or_default() {

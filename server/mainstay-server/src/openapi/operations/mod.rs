@@ -7,6 +7,7 @@ mod jobs;
 mod locks;
 mod probes;
 mod queues;
+mod schedules;
 mod store;
 
 use super::operation::Operation;
@@ -25,6 +26,7 @@ pub(super) fn groups() -> Vec<Group> {
     vec![
         jobs::group(),
         queues::group(),
+        schedules::group(),
         locks::group(),
         events::group(),
         commit::group(),
