@@ -22,7 +22,8 @@
 //!   among the group's dead letters. Two processes with the same group share its events.
 //! - A delivery is a lease, renewed while the handler runs. Whoever loses it is cut, and its settling changes nothing.
 //! - A handler's error is a nack: the event comes again after the group's back-off, five times at most, then it is a
-//!   dead letter. So do crashes and time-outs. A stopping service gives back what it has without spending a delivery.
+//!   dead letter. So do crashes and time-outs. `JobError::snooze` is a nack with that delay, and a delivery all the same;
+//!   `JobError::cancel` is an ack. A stopping service gives back what it has without spending a delivery.
 //! - Order: events are handed out in the order of the log, but several at once, and failed ones again later. With
 //!   [`Subscribe::ordered_by_key`], events of one key are handled one after the other, and a failing one holds up only
 //!   its key.
