@@ -351,7 +351,10 @@ pub enum Outcome {
         delay_ms: u64,
     },
     /// The worker gave up on request.
-    Cancel,
+    Cancel {
+        /// What it was at, or why it stopped: kept with the job's failures.
+        error: Option<JobFailure>,
+    },
 }
 
 /// The name of an outcome, kept with the lease it ended so that a repeat is recognised.
@@ -374,7 +377,7 @@ impl Outcome {
             Outcome::Complete { .. } => Verb::Complete,
             Outcome::Fail { .. } => Verb::Fail,
             Outcome::Release { .. } => Verb::Release,
-            Outcome::Cancel => Verb::Cancel,
+            Outcome::Cancel { .. } => Verb::Cancel,
         }
     }
 }

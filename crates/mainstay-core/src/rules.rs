@@ -58,7 +58,7 @@ pub fn after(job: &RunningJob, outcome: &Outcome, now: Timestamp, entropy: u64) 
     let waits = |run_at, attempt, retrying| Next::Waits { run_at, attempt, crashes: job.crashes, retrying };
     match outcome {
         Outcome::Complete { .. } => Next::Completed,
-        Outcome::Cancel => Next::Cancelled { crashes: job.crashes },
+        Outcome::Cancel { .. } => Next::Cancelled { crashes: job.crashes },
         _ if job.cancel_requested => Next::Cancelled { crashes: job.crashes },
         Outcome::Release { delay_ms } => {
             // Without a delay it keeps its place in the order.
@@ -156,7 +156,7 @@ mod tests {
         let rows = [
             (job(1, 0, false), complete.clone(), Next::Completed),
             (job(1, 0, true), complete, Next::Completed),
-            (job(1, 0, false), Outcome::Cancel, Next::Cancelled { crashes: 0 }),
+            (job(1, 0, false), Outcome::Cancel { error: None }, Next::Cancelled { crashes: 0 }),
             (job(1, 0, false), fail(Retry::Auto), waits(1_001_000, 1, 0, true)),
             (job(2, 1, false), fail(Retry::Auto), waits(1_002_000, 2, 1, true)),
             (job(2, 0, false), fail(Retry::After(7)), waits(1_000_007, 2, 0, true)),

@@ -89,6 +89,11 @@ pub mod request;
 pub mod scale;
 pub mod schedules;
 pub mod shutdown;
+#[cfg(feature = "testing")]
+mod stage;
+#[cfg(not(feature = "testing"))]
+#[path = "stage/none.rs"]
+mod stage;
 pub mod store;
 pub mod streams;
 pub mod tasks;

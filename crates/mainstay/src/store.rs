@@ -187,6 +187,8 @@ impl<C> Boot<C> {
     /// Those of [`open`]; `TimedOut` after two minutes.
     pub async fn store(&self, url: &str) -> Result<Client> {
         let opened = {
+            // A test has time of its own, which no other process and no thread of a file's store would follow.
+            let url = if self.core.stage.is_a_test() { "memory:" } else { url };
             let (url, shutdown) = (url.to_owned(), self.shutdown());
             let token = self.settings().store_token.clone().filter(|token| !token.reveal().is_empty());
             let on_fatal: OnFatal = Arc::new(move |error| shutdown.fail(Error::untrusted(error.to_string())));
@@ -218,6 +220,7 @@ impl<C> Boot<C> {
         if client.capabilities().store != "remote" {
             self.scheduler(client.clone());
         }
+        self.core.stage.offer(client.clone());
         *self.core.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
         Ok(client)
     }

@@ -29,7 +29,7 @@ impl Engine {
             Outcome::Complete { result: Some(result) } => {
                 self.changes.push(Change::Result { n: job.n, result: result.clone() });
             }
-            Outcome::Fail { error, .. } => {
+            Outcome::Fail { error, .. } | Outcome::Cancel { error: Some(error) } => {
                 let record =
                     FailureRecord { attempt: job.attempt, at: self.now.wall, failure: error.clone() };
                 self.changes.push(Change::Failure { n: job.n, record: Box::new(record) });

@@ -50,8 +50,12 @@ pub(super) async fn a_running_job_is_told_at_its_next_extend(w: &mut World) {
 }
 
 pub(super) async fn a_cancelled_attempt_ends_cancelled_whatever_it_reports(w: &mut World) {
-    for outcome in [fail(Retry::Auto), fail(Retry::Never), Outcome::Release { delay_ms: 0 }, Outcome::Cancel]
-    {
+    for outcome in [
+        fail(Retry::Auto),
+        fail(Retry::Never),
+        Outcome::Release { delay_ms: 0 },
+        Outcome::Cancel { error: None },
+    ] {
         let grant = cancelled_while_running(w).await;
         let answer = w.settle(&grant, outcome.clone()).await;
         assert_eq!(answer, Ok((JobState::Cancelled, None)), "{outcome:?}");

@@ -94,7 +94,7 @@ pub(super) async fn a_job_that_ended_is_not_rescued_when_its_lease_would_have_ru
         w.enqueue(w.job("q")).await;
     }
     let grants = w.claims(claim_of(&["q"], 4)).await;
-    let ends = [COMPLETE, fail(Retry::Never), Outcome::Cancel, fail(Retry::After(100_000))];
+    let ends = [COMPLETE, fail(Retry::Never), Outcome::Cancel { error: None }, fail(Retry::After(100_000))];
     for (grant, end) in grants.iter().zip(ends) {
         w.settle(grant, end).await.expect("settle");
     }

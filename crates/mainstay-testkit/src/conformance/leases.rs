@@ -16,7 +16,7 @@ fn verbs(grant: &Grant) -> Vec<Op> {
         settle_op(grant, fail(Retry::Auto)),
         settle_op(grant, fail(Retry::Never)),
         settle_op(grant, Outcome::Release { delay_ms: 0 }),
-        settle_op(grant, Outcome::Cancel),
+        settle_op(grant, Outcome::Cancel { error: None }),
     ]
 }
 

@@ -86,7 +86,8 @@ pub(super) async fn a_place_comes_free_exactly_once_however_its_job_ends(w: &mut
     let config = QueueConfig { concurrency: Some(1), max_crashes: Some(2), ..QueueConfig::default() };
     w.configure("q", config).await;
     let later = Outcome::Release { delay_ms: 1_000_000 };
-    let ends = [COMPLETE, fail(Retry::Never), fail(Retry::After(1_000_000)), later, Outcome::Cancel];
+    let ends =
+        [COMPLETE, fail(Retry::Never), fail(Retry::After(1_000_000)), later, Outcome::Cancel { error: None }];
     for _ in 0..ends.len() + 6 {
         w.enqueue(of_key(w, "q", "k")).await;
     }

@@ -139,7 +139,7 @@ pub(super) async fn what_was_settled_may_be_repeated_after_a_restart(w: &mut Wor
     w.reopen().await;
     w.complete(&completed).await;
     assert_eq!(w.settle(&failed, fail(Retry::After(9_000))).await, answer);
-    assert_eq!(w.settle(&completed, Outcome::Cancel).await, Err(Reason::LeaseLost));
+    assert_eq!(w.settle(&completed, Outcome::Cancel { error: None }).await, Err(Reason::LeaseLost));
 }
 
 pub(super) async fn idempotency_keys_survive_a_restart(w: &mut World) {

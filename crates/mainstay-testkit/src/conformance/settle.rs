@@ -1,14 +1,14 @@
 //! Ending a claim, and saying so again.
 
 use mainstay_core::{
-    job::{JobState, Outcome, Retry},
+    job::{JobFailure, JobState, Outcome, Retry},
     op::{Op, Reason, Settle},
 };
 
 use crate::world::{COMPLETE, World, fail, settle_op};
 
 fn outcomes() -> Vec<Outcome> {
-    vec![COMPLETE, fail(Retry::Auto), Outcome::Release { delay_ms: 0 }, Outcome::Cancel]
+    vec![COMPLETE, fail(Retry::Auto), Outcome::Release { delay_ms: 0 }, Outcome::Cancel { error: None }]
 }
 
 pub(super) async fn the_same_verb_again_gets_the_same_answer(w: &mut World) {
@@ -95,6 +95,10 @@ pub(super) async fn a_result_is_kept(w: &mut World) {
 pub(super) async fn a_worker_may_give_up_on_request(w: &mut World) {
     let id = w.enqueue(w.job("q")).await;
     let grant = w.claim("q").await;
-    assert_eq!(w.settle(&grant, Outcome::Cancel).await, Ok((JobState::Cancelled, None)));
-    assert_eq!(w.state(id).await, JobState::Cancelled);
+    let why = JobFailure { kind: None, message: "asked to stop".into(), backtrace: None };
+    let answer = w.settle(&grant, Outcome::Cancel { error: Some(why.clone()) }).await;
+    assert_eq!(answer, Ok((JobState::Cancelled, None)));
+    let job = w.get(id).await;
+    assert_eq!(job.state, JobState::Cancelled);
+    assert_eq!(job.failures.iter().map(|record| &record.failure).collect::<Vec<_>>(), [&why]);
 }

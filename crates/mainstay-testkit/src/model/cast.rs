@@ -301,7 +301,7 @@ fn outcome(how: How) -> Outcome {
         How::FailAfter(ms) => fail(Retry::After(ms), "Later"),
         How::FailForGood => fail(Retry::Never, "Boom"),
         How::Release(delay_ms) => Outcome::Release { delay_ms },
-        How::Cancel => Outcome::Cancel,
+        How::Cancel => Outcome::Cancel { error: None },
     }
 }
 

@@ -18,6 +18,7 @@ use crate::health::{Check, CheckOptions, Health};
 use crate::log::Log;
 use crate::policy::Policies;
 use crate::shutdown::Shutdown;
+use crate::stage::Stage;
 use crate::tasks::{Task, TaskInfo, TaskSet};
 use crate::telemetry::{self, Build, Collector, statsd::Statsd};
 
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     /// What the service calls, with the state that all callers share.
     pub policies: Policies,
     pub reloads: Reloads,
+    pub stage: Stage,
     /// The store that was opened last: what workers take jobs from unless told otherwise.
     pub store: Mutex<Option<Client>>,
     /// The groups that are subscribed to: each once.
@@ -83,6 +85,7 @@ pub(crate) struct Given {
     pub runtime: Handle,
     pub control: TaskSet,
     pub build: Build,
+    pub stage: Stage,
 }
 
 impl Core {
@@ -108,6 +111,7 @@ impl Core {
             control: given.control,
             admin: Admin::default(),
             reloads: Reloads::default(),
+            stage: given.stage,
             store: Mutex::default(),
             groups: Mutex::default(),
             longer_drain: Mutex::default(),

@@ -42,6 +42,7 @@ use self::watchdog::Watchdog;
 use crate::config::{Loaded, Loader};
 use crate::log::{self, Log};
 use crate::shutdown::{Phase, Shutdown};
+use crate::stage::Stage;
 use crate::time::millis;
 use crate::{Error, Result, admin, otlp, telemetry};
 
@@ -53,6 +54,7 @@ pub struct App<C> {
     loader: Arc<Loader<C>>,
     shutdown: Shutdown,
     build: telemetry::Build,
+    stage: Stage,
 }
 
 impl<C> App<C>
@@ -67,6 +69,7 @@ where
             name,
             shutdown: Shutdown::new(),
             build: telemetry::Build::default(),
+            stage: Stage::default(),
         }
     }
 
@@ -89,6 +92,13 @@ where
     #[must_use]
     pub fn commit(mut self, commit: impl Into<String>) -> Self {
         self.build.commit = commit.into();
+        self
+    }
+
+    /// Plays it in a test.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on(mut self, stage: Stage) -> Self {
+        self.stage = stage;
         self
     }
 
@@ -235,8 +245,10 @@ where
             runtime,
             control: control.tasks().clone(),
             build: telemetry::Build { name: self.name.clone(), ..self.build.clone() },
+            stage: self.stage.clone(),
         });
         let loader = self.loader.clone();
+        self.stage.offer(core.health.clone());
         core.reloads.prepare(loaded.prints, move || Ok(reload::Fresh::new(loader.load()?)));
         (core, loaded.config)
     }

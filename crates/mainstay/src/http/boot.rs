@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::flight::Flights;
-use super::{Door, Limits, accept, bind};
+use super::{Door, Inlet, Limits, accept, bind};
 use crate::Result;
 use crate::app::{Boot, Core, Overstayer, Part};
 use crate::request::Pipeline;
@@ -128,12 +128,9 @@ impl Listener {
     async fn open(&self) -> Result<()> {
         let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(plan), Some(core)) = (plan, self.core.upgrade()) else { return Ok(()) };
-        let bound = bind(&self.listen).await;
-        let bound = bound.map_err(|error| error.context(cannot_listen(&self.listen)))?;
-        let address = bound.listener.local_addr()?;
         let router = match plan.pipeline {
             Some(pipeline) => {
-                tracing::debug!(%address, "every request goes through:\n{}", pipeline.steps());
+                tracing::debug!(listen = %self.listen, "every request goes through:\n{}", pipeline.steps());
                 plan.router.layer(pipeline)
             }
             None => plan.router,
@@ -147,6 +144,13 @@ impl Listener {
             flights: self.flights.clone(),
             limits: plan.limits,
         });
+        if core.stage.is_a_test() {
+            core.stage.offer(Inlet::new(door));
+            return Ok(());
+        }
+        let bound = bind(&self.listen).await;
+        let bound = bound.map_err(|error| error.context(cannot_listen(&self.listen)))?;
+        let address = bound.listener.local_addr()?;
         self.tasks.spawn("http listener", accept(bound, door));
         self.address.send_replace(Some(address));
         tracing::info!(%address, "listening");

@@ -144,23 +144,19 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams
 }
 
 /// The router as hyper calls it.
-struct Routes {
-    door: Arc<Door>,
-    conn: Arc<Conn>,
-    protocol: Protocol,
+pub(super) struct Routes {
+    pub door: Arc<Door>,
+    pub conn: Arc<Conn>,
+    pub protocol: Protocol,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Routes {
-    type Response = Response<Tracked>;
-    type Error = Infallible;
-    type Future = Answer;
-
-    fn call(&self, request: Request<Incoming>) -> Answer {
+impl Routes {
+    /// From whatever it came.
+    pub fn answer(&self, mut request: Request<Body>) -> Answer {
         let arrival =
             Arrival::new(&request, Some(self.conn.caller.clone()), Some(self.door.shutdown.clone()));
         let arrival = Arc::new(arrival);
         let flight = self.conn.begin(arrival.clone());
-        let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arrived { arrival, outgoing: self.conn.outgoing.clone() });
         let mut router: Router = self.door.router.clone();
         let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());
@@ -169,9 +165,19 @@ impl hyper::service::Service<Request<Incoming>> for Routes {
     }
 }
 
+impl hyper::service::Service<Request<Incoming>> for Routes {
+    type Response = Response<Tracked>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        self.answer(request.map(Body::new))
+    }
+}
+
 pin_project_lite::pin_project! {
     /// A response on its way: books its body, and tells an HTTP/1.1 client to go elsewhere during the lame duck.
-    struct Answer {
+    pub(super) struct Answer {
         #[pin]
         route: RouteFuture<Infallible>,
         flight: Option<Flight>,

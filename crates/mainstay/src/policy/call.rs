@@ -143,12 +143,12 @@ impl<'t, C> Call<'t, C> {
             let hedge = terms.hedge.filter(|_| may_repeat && self.upstream == 0 && room);
             let ended = match hedge {
                 None => {
-                    let attempt = trial.attempt(&terms, now);
+                    let (attempt, limit) = trial.attempt(&terms, now);
                     // Before `op` is called, which may panic.
                     let ticket = Ticket { shared, pass: terms.pass };
-                    trial.single(terms, ticket, attempt.number, now, op(attempt)).await
+                    trial.single(&terms, ticket, attempt, limit, now, op(attempt)).await
                 }
-                Some(after) => trial.hedged(terms, after, now, &mut op).await,
+                Some(after) => trial.hedged(&terms, after, now, &mut op).await,
             };
             let failure = match ended {
                 Ended::With(Ok(value), Verdict::Ok) => return Ok(value),
@@ -264,9 +264,11 @@ struct Trial<'c, C> {
 }
 
 impl<C> Trial<'_, C> {
-    fn attempt(&self, terms: &Terms, now: Instant) -> Attempt {
+    /// The attempt that begins now, and what its end is the end of.
+    fn attempt(&self, terms: &Terms, now: Instant) -> (Attempt, Limit) {
         let number = self.made.load(Ordering::Relaxed) + 1;
-        Attempt { number, deadline: self.end(terms, now).0 }
+        let (deadline, limit) = self.end(terms, now);
+        (Attempt { number, deadline }, limit)
     }
 
     fn end(&self, terms: &Terms, now: Instant) -> (Option<Instant>, Limit) {
@@ -292,9 +294,10 @@ impl<C> Trial<'_, C> {
     /// Breaker's pass in hand: bulkhead, time limit, operation.
     async fn single<T, E, Fut>(
         &self,
-        terms: Terms,
+        terms: &Terms,
         mut ticket: Ticket<'_>,
-        number: u32,
+        Attempt { number, deadline: mut at }: Attempt,
+        mut limit: Limit,
         mut now: Instant,
         operation: Fut,
     ) -> Ended<T, E>
@@ -308,7 +311,9 @@ impl<C> Trial<'_, C> {
             _place = bulkhead.try_enter();
             if _place.is_none() && rules.wait_ms > 0 {
                 _place = bulkhead.enter(rules, now, self.until).await;
+                // Its own time begins in its place.
                 now = Instant::now();
+                (at, limit) = self.end(terms, now);
             }
             if _place.is_none() {
                 let by = Refusal::Bulkhead;
@@ -320,7 +325,6 @@ impl<C> Trial<'_, C> {
             }
         }
         self.made.fetch_add(1, Ordering::Relaxed);
-        let (at, limit) = self.end(&terms, now);
         match Within::new(operation, at).await {
             Some(outcome) => {
                 let verdict = self.judge.classify(outcome.as_ref());
@@ -336,7 +340,7 @@ impl<C> Trial<'_, C> {
                         Verdict::Ignored => Told::Nothing,
                         // What the operation makes of the end of its time: it looked at the clock before we did.
                         _ if at.is_some_and(|at| at <= ended) => {
-                            self.told_by_silence(&terms, limit, ended - now)
+                            self.told_by_silence(terms, limit, ended - now)
                         }
                         Verdict::Retry | Verdict::RetryAfter(_) | Verdict::Overloaded => Told::Fails { slow },
                     },
@@ -350,7 +354,7 @@ impl<C> Trial<'_, C> {
             }
             None => {
                 let ended = Instant::now();
-                ticket.settle(self.told_by_silence(&terms, limit, ended - now), ended);
+                ticket.settle(self.told_by_silence(terms, limit, ended - now), ended);
                 self.shared.tell(Event::TimedOut { number, limit });
                 Ended::TimedOut(limit)
             }
@@ -360,7 +364,7 @@ impl<C> Trial<'_, C> {
     /// The same, with a second attempt beside it if it is slow and the budget has one.
     async fn hedged<T, E, F, Fut>(
         &self,
-        terms: Terms,
+        terms: &Terms,
         after: Duration,
         now: Instant,
         op: &mut F,
@@ -370,9 +374,9 @@ impl<C> Trial<'_, C> {
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let attempt = self.attempt(&terms, now);
+        let (attempt, limit) = self.attempt(terms, now);
         let ticket = Ticket { shared: self.shared, pass: terms.pass };
-        let mut first = pin!(self.single(terms, ticket, attempt.number, now, op(attempt)));
+        let mut first = pin!(self.single(terms, ticket, attempt, limit, now, op(attempt)));
         if let Some(ended) = Within::new(first.as_mut(), Some(now + after)).await {
             return ended;
         }
@@ -386,9 +390,9 @@ impl<C> Trial<'_, C> {
             self.shared.tell(Event::HedgeRefused);
             return first.await;
         };
-        let attempt = self.attempt(&terms, now);
+        let (attempt, limit) = self.attempt(&terms, now);
         self.shared.tell(Event::Hedge { number: attempt.number });
-        let second = pin!(self.single(terms, ticket, attempt.number, now, op(attempt)));
+        let second = pin!(self.single(&terms, ticket, attempt, limit, now, op(attempt)));
         // The first good outcome counts; a failure waits for the other.
         match select(first, second).await {
             Either::Left((ended, second)) if !ended.is_good() => better(ended, second.await),

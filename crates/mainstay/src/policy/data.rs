@@ -259,9 +259,6 @@ impl Policy {
             wrong(!sane, "rate.calls_per_second", "must be more than 0");
             wrong(rate.burst == 0, "rate.burst", at_least_1);
         }
-        wrong(self.retry.max_attempts == 0, "retry.max_attempts", "must be at least 1, which never retries");
-        wrong(self.retry.base_ms == 0 && self.retry.max_attempts > 1, "retry.base_ms", at_least_1);
-        wrong(self.retry.cap_ms < self.retry.base_ms, "retry.cap_ms", "must not be less than retry.base_ms");
         let budget = &self.budget;
         let sane = budget.percent.is_finite() && (0.0..=1_000.0).contains(&budget.percent);
         wrong(!sane, "budget.percent", "must be from 0 to 1000");
@@ -285,9 +282,6 @@ impl Policy {
         for (key, ms) in [
             ("total_ms", self.total_ms),
             ("attempt_ms", self.attempt_ms),
-            ("retry.base_ms", self.retry.base_ms),
-            ("retry.cap_ms", self.retry.cap_ms),
-            ("retry.reschedule_above_ms", self.retry.reschedule_above_ms),
             ("budget.ttl_ms", budget.ttl_ms),
             ("hedge.after_ms", self.hedge.map_or(0, |hedge| hedge.after_ms)),
             ("breaker.window_ms", breaker.window_ms),
@@ -301,6 +295,7 @@ impl Policy {
         let hasty = self.rate.is_some_and(|rate| rate.calls_per_second > 1e9);
         wrong(hasty, "rate.calls_per_second", "must not be more than 1000000000");
         wrong(budget.min_per_second > 1_000_000, "budget.min_per_second", "must not be more than 1000000");
+        self.retry.validate(&format!("{prefix}retry."), problems);
     }
 
     pub(super) fn total(&self) -> Option<Duration> {
@@ -309,6 +304,37 @@ impl Policy {
 
     pub(super) fn attempt(&self) -> Option<Duration> {
         (self.attempt_ms > 0).then(|| millis(self.attempt_ms))
+    }
+}
+
+impl Retry {
+    /// Whether its values make sense, for [`retry`](super::retry()) with rules from elsewhere: it takes them as they
+    /// are, so a `base_ms` of 0 does not wait. A [`Policy`] checks its own.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Config`], with everything that is wrong.
+    pub fn check(&self) -> crate::Result<()> {
+        let mut problems = Problems::default();
+        self.validate("", &mut problems);
+        if problems.is_empty() { Ok(()) } else { Err(problems.into()) }
+    }
+
+    fn validate(&self, prefix: &str, problems: &mut Problems) {
+        let mut wrong = |bad: bool, key: &str, detail: &str| {
+            if bad {
+                problems.add(format!("{prefix}{key}"), detail);
+            }
+        };
+        wrong(self.max_attempts == 0, "max_attempts", "must be at least 1, which never retries");
+        wrong(self.base_ms == 0 && self.max_attempts > 1, "base_ms", "must be at least 1");
+        wrong(self.cap_ms < self.base_ms, "cap_ms", "must not be less than base_ms");
+        for (key, ms) in [
+            ("base_ms", self.base_ms),
+            ("cap_ms", self.cap_ms),
+            ("reschedule_above_ms", self.reschedule_above_ms),
+        ] {
+            wrong(ms > DAY_MS, key, TOO_LONG);
+        }
     }
 }
 
@@ -396,6 +422,14 @@ mod tests {
         let fails = || std::future::ready(Err::<(), _>(std::io::Error::from(std::io::ErrorKind::TimedOut)));
         assert!(target.run(|_| fails()).await.is_err());
         assert_eq!(target.breaker(), super::super::BreakerState::Open);
+    }
+
+    #[test]
+    fn lone_rules_of_a_retry_are_checked_as_those_of_a_policy() {
+        Retry::default().check().unwrap();
+        let wrong = Retry { base_ms: 0, cap_ms: DAY_MS + 1, ..Retry::default() };
+        let told = wrong.check().unwrap_err().to_string();
+        assert!(told.contains("base_ms: must be at least 1") && told.contains("cap_ms: must not"), "{told}");
     }
 
     #[test]

@@ -25,6 +25,8 @@ use super::{Classified, Retry, Verdict, ambient};
 /// # }).unwrap();
 /// ```
 ///
+/// The rules are taken as they are: for those that come from outside, see [`Retry::check`].
+///
 /// # Errors
 /// The operation's last one.
 ///

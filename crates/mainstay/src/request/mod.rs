@@ -16,11 +16,12 @@ mod web;
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::Request;
+use http::{HeaderMap, HeaderValue, Request, header};
 use inside::{Added, Place};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service};
@@ -53,6 +54,8 @@ pub struct Pipeline {
     refuse: fn(Refusal) -> Response,
     /// Answers get security headers.
     careful: bool,
+    /// Whose pages may read the answers.
+    origins: Arc<[HeaderValue]>,
     /// From outer to inner.
     added: Vec<Added>,
 }
@@ -74,6 +77,7 @@ impl Pipeline {
             admission: None,
             refuse: |refusal| refusal.into_response(),
             careful: false,
+            origins: Arc::default(),
             added: Vec::new(),
         }
     }
@@ -186,6 +190,12 @@ impl Pipeline {
         }
         self.added.iter().for_each(|added| steps.push(added.step.clone()));
         steps
+    }
+
+    /// The request's origin, if its pages may read the answer.
+    fn origin_of(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(header::ORIGIN)?;
+        self.origins.contains(origin).then(|| origin.clone())
     }
 
     fn add(mut self, added: Added) -> Self {

@@ -11,7 +11,6 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body::Body as _;
-use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use super::body::{self, Limited, Watched};
@@ -20,6 +19,7 @@ use super::outcome::{Guard, Outcome};
 use super::{Pipeline, Refusal, answers};
 use crate::context::{Context, RequestId};
 use crate::http::{Arrival, Peer};
+use crate::policy::Within;
 
 /// A service behind the [`Pipeline`]. All clones are one.
 #[derive(Debug, Clone)]
@@ -74,6 +74,7 @@ where
     // 2. Outcome: it knows how it ended whatever happens below, also when this future is dropped.
     let route = request.extensions().get().cloned();
     let mut guard = Guard::begin(arrival, route, shared.meters.clone(), context.clone(), pipeline.access);
+    let origin = pipeline.origin_of(request.headers());
     let refuse = |guard: &Guard, refusal: Refusal| {
         let id = context.request_id().map_or("", RequestId::as_str);
         (pipeline.refuse)(refusal.request_id(id).path(guard.path()))
@@ -90,7 +91,7 @@ where
                 let mut response = refuse(&guard, refusal);
                 let seconds = HeaderValue::from(shed.retry_after.as_secs());
                 response.headers_mut().entry(header::RETRY_AFTER).or_insert(seconds);
-                return Ok(finish(response, pipeline, &context, guard));
+                return Ok(finish(response, pipeline, origin, &context, guard));
             }
         }
     }
@@ -115,7 +116,7 @@ where
         // around it; and gone with the block, before anything is answered in its place.
         let ended = {
             let handled = pin!(context.scope(AssertUnwindSafe(handled).catch_unwind()));
-            within(context.deadline(), handled).await
+            Within::new(handled, context.deadline()).await
         };
         match ended {
             Some(Ok(answer)) => answer,
@@ -135,11 +136,20 @@ where
             }
         }
     };
-    answered.map(|response: Response| finish(response, pipeline, &context, guard))
+    answered.map(|response: Response| finish(response, pipeline, origin, &context, guard))
 }
 
-fn finish(mut response: Response, pipeline: &Pipeline, context: &Context, mut guard: Guard) -> Response {
+fn finish(
+    mut response: Response,
+    pipeline: &Pipeline,
+    origin: Option<HeaderValue>,
+    context: &Context,
+    mut guard: Guard,
+) -> Response {
     context.stamp(response.headers_mut());
+    if let Some(origin) = origin {
+        answers::let_read(response.headers_mut(), origin);
+    }
     if pipeline.careful {
         answers::make_careful(response.headers_mut());
     }
@@ -172,11 +182,4 @@ fn without_host(request: &Request<Body>) -> Option<Refusal> {
 fn too_long(request: &Request<Body>, limit: usize) -> Option<Refusal> {
     let declared = request.headers().get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
     (declared > limit as u64).then(|| Refusal::payload_too_large(limit))
-}
-
-async fn within<F: Future>(deadline: Option<Instant>, work: F) -> Option<F::Output> {
-    match deadline {
-        Some(at) => timeout_at(at, work).await.ok(),
-        None => Some(work.await),
-    }
 }

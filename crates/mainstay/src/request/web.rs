@@ -10,32 +10,29 @@ use tower::util::MapResponse;
 use tower_http::compression::{Compression, CompressionBody, CompressionLayer};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::Pipeline;
 use super::inside::{Added, Place};
+use super::{Pipeline, answers};
 use crate::pipeline::Step;
 use crate::{Error, Result};
 
 /// How long a browser may remember a preflight's answer.
 const PREFLIGHT: Duration = crate::secs(600);
 
-/// What a page may read of an answer, beside the few that every page may.
-const EXPOSED: [&str; 5] = ["x-request-id", "traceparent", "retry-after", "ratelimit", "ratelimit-policy"];
-
 impl Pipeline {
     /// Lets pages of these origins (`https://app.example.org`) call, with any method and any header, and read the
-    /// answers. They send tokens themselves; cookies are not let through. Off by default: a browser then keeps pages of
-    /// other origins out. What the fixed steps answer by themselves (413, 503, 504, the 500 of a panic) has no such
-    /// headers yet: a page sees that the call failed, and cannot read how.
+    /// answers, also those of the fixed steps (413, 503, 504, the 500 of a panic). They send tokens themselves; cookies
+    /// are not let through. Off by default: a browser then keeps pages of other origins out.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config): not an origin. `*` and `null` are none.
-    pub fn cors<'a>(self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+    pub fn cors<'a>(mut self, origins: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let origins = origins.into_iter().map(origin).collect::<Result<Vec<_>>>()?;
+        self.origins = origins.clone().into();
         let layer = CorsLayer::new()
             .allow_origin(AllowOrigin::list(origins))
             .allow_methods(AllowMethods::mirror_request())
             .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers(EXPOSED.map(HeaderName::from_static))
+            .expose_headers(answers::EXPOSED.split(", ").map(HeaderName::from_static).collect::<Vec<_>>())
             .max_age(PREFLIGHT);
         let step = Step::new("cors", "outside of authentication, because a preflight brings no token");
         Ok(self.add(Added::new(Place(10), step, layer)))

@@ -2,6 +2,7 @@
 //!
 //! - [`block_on_virtual`], [`Runtime`]: virtual time. A test that leaves tasks behind fails, and names them.
 //! - [`Script`], [`Gate`]: what the service depends on, as the test wants it; and what was asked of it.
+//! - `TestApp`: the whole service in the test's process, from the same `boot` that `main` runs.
 //! - [`Logs`], [`Metrics`]: what this test has logged and counted.
 //! - [`Fixture`], [`Shared`]: what is set up before a test, and torn down however it ends.
 //! - [`FaultProxy`]: a network that misbehaves.
@@ -30,6 +31,8 @@
 //!
 //! Needs the feature `testing`, which belongs into `[dev-dependencies]`.
 
+#[cfg(feature = "http")]
+mod app;
 mod clock;
 mod fixture;
 mod gate;
@@ -39,10 +42,13 @@ mod metrics;
 mod proxy;
 mod runtime;
 mod script;
+mod server;
 #[cfg(test)]
 mod tests;
 mod wait;
 
+#[cfg(feature = "http")]
+pub use app::{Answer, TestApp, TestBoot};
 pub use clock::{START, VirtualClock};
 pub use fixture::{Fixture, Shared, with_fixture};
 pub use gate::Gate;
@@ -53,6 +59,7 @@ pub use metrics::Metrics;
 pub use proxy::{Direction, FaultProxy, Faults};
 pub use runtime::{Runtime, block_on_virtual, real};
 pub use script::{Call, Script};
+pub use server::TestServer;
 
 pub use crate::assert_logged;
 

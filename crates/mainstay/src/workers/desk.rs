@@ -284,7 +284,7 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
                     JobFailure { kind: Some("stuck".into()), message: message.into(), backtrace: None };
                 Outcome::Fail { error, retry: Retry::Auto }
             }
-            None => Outcome::Cancel,
+            None => Outcome::Cancel { error: None },
         };
         let settle = Settle { id: key.0, lease: key.1, outcome, repeat_is_ok: true };
         self.pool.outbox.put(Ended { settle, slip: None, tries: 0 });

@@ -206,8 +206,8 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         let ended = tokio::select! {
             biased;
             ended = work => ended,
-            () = cut => return Outcome::Cancel,
-            () = watch => return Outcome::Cancel,
+            () = cut => return Outcome::Cancel { error: None },
+            () = watch => return Outcome::Cancel { error: None },
         };
         match ended {
             Ok(Ok(Ok(result))) => Outcome::Complete { result },
@@ -219,7 +219,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                 ),
                 Ending::Permanent { message } => failed(None, message, Retry::Never),
                 Ending::Snooze(delay) => Outcome::Release { delay_ms: ms(delay) },
-                Ending::Cancel => Outcome::Cancel,
+                Ending::Cancel => Outcome::Cancel { error: None },
             },
             Ok(Err(panic)) => failed(Some("panic"), crate::tasks::panic_message(&*panic), Retry::Auto),
             Err(limit) => {
@@ -234,7 +234,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
             Outcome::Complete { .. } => "complete",
             Outcome::Fail { .. } => "fail",
             Outcome::Release { .. } => "release",
-            Outcome::Cancel => "cancel",
+            Outcome::Cancel { .. } => "cancel",
         };
         // Only kinds with a handler get a label of their own: their number is bounded by the program.
         let kind = if self.handlers.contains_key(kind) { kind.to_owned() } else { String::new() };

@@ -38,6 +38,23 @@ async fn a_preflight_is_answered_before_anybody_asks_for_a_token() {
     assert!(header(&refused, "access-control-expose-headers").contains("x-request-id"));
 }
 
+#[tokio::test]
+async fn a_page_may_read_what_the_fixed_steps_answer() {
+    let pipeline = Pipeline::default().body_limit(10).cors(["https://app.example.org"]).unwrap();
+    let long = |origin: &str| Request::post("/").header("origin", origin).header("content-length", "11");
+    let refused = ask(pipeline.clone(), long("https://app.example.org")).await;
+    assert_eq!(refused.status(), 413);
+    assert_eq!(header(&refused, "access-control-allow-origin"), "https://app.example.org");
+    assert!(header(&refused, "access-control-expose-headers").contains("x-request-id"));
+    assert_eq!(header(&refused, "vary"), "origin");
+    let foreign = ask(pipeline.clone(), long("https://evil.example")).await;
+    assert_eq!(foreign.status(), 413);
+    assert_eq!(header(&foreign, "access-control-allow-origin"), "");
+    let common = ask(pipeline, Request::get("/").header("origin", "https://app.example.org")).await;
+    let all = common.headers().get_all("access-control-allow-origin").iter().count();
+    assert_eq!((common.status().as_u16(), all), (200, 1), "and no header twice");
+}
+
 #[test]
 fn what_is_no_origin_is_refused() {
     for wrong in

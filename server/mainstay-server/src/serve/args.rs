@@ -24,6 +24,13 @@ pub struct ServeArgs {
     /// Address of probes, metrics and administration, or `off` [default: 127.0.0.1:6247]
     #[arg(long, value_name = "ADDR", value_parser = address_or_off)]
     pub admin_listen: Option<String>,
+    /// For tests: a store in memory, free ports, no lame duck, and gone with the process that started it; what is given
+    /// beside it wins
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// End when the process that started the server has gone [default: false]
+    #[arg(long)]
+    pub with_parent: bool,
     /// Write the bound addresses to this file, as JSON, once both listen
     #[arg(long, value_name = "FILE")]
     pub addr_file: Option<String>,
@@ -91,17 +98,30 @@ impl ServeArgs {
             ("addr_file", &self.addr_file),
             ("log_level", &self.log_level),
         ];
+        let ephemeral = EPHEMERAL.iter().filter(|_| self.ephemeral);
+        let loader = ephemeral.fold(loader, |loader, (key, value)| loader.flag(*key, value, "--ephemeral"));
+        let with_parent = self.with_parent.then(|| ("with_parent", "true".to_owned()));
         let format = self.log_format.map(|format| format.as_str().to_owned());
         let given = numbers
             .into_iter()
             .filter_map(|(key, value)| Some((key, value?.to_string())))
             .chain(texts.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))))
-            .chain(format.map(|format| ("log_format", format)));
+            .chain(format.map(|format| ("log_format", format)))
+            .chain(with_parent);
         given.fold(loader, |loader, (key, value)| {
             loader.flag(key, value, format!("--{}", key.replace('_', "-")))
         })
     }
 }
+
+/// What `--ephemeral` stands for.
+const EPHEMERAL: [(&str, &str); 5] = [
+    ("store", "memory:"),
+    ("listen", "127.0.0.1:0"),
+    ("admin_listen", "127.0.0.1:0"),
+    ("lame_duck_ms", "0"),
+    ("with_parent", "true"),
+];
 
 /// What clap refuses here is exit code 2; what only the configuration as a whole can refuse is 78.
 fn address(text: &str) -> Result<String, String> {
@@ -142,6 +162,15 @@ mod tests {
         assert!(address_or_off("off").is_ok());
         assert!(level("info,mainstay=debug").is_ok());
         assert!(level("loud").is_err() && level("").is_err());
+    }
+
+    #[test]
+    fn an_ephemeral_server_looks_at_no_variables_for_what_it_is_and_at_flags_all_the_same() {
+        let args = ServeArgs { ephemeral: true, lame_duck_ms: Some(7), ..Default::default() };
+        let variables = [("MAINSTAY_STORE", "sqlite:real.db"), ("MAINSTAY_LISTEN", "127.0.0.1:1")];
+        let loaded = args.loader().variables(variables).load().unwrap();
+        assert_eq!((loaded.config.store.as_str(), loaded.config.listen.as_str()), ("memory:", "127.0.0.1:0"));
+        assert_eq!((loaded.settings.lame_duck_ms, loaded.config.with_parent), (7, true));
     }
 
     #[test]

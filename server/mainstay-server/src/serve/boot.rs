@@ -10,7 +10,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use mainstay::http::Http;
-use mainstay::{Boot, Client, Error, Result, Weight, health, millis, secs};
+use mainstay::{Boot, Client, Error, Result, Shutdown, Weight, health, millis, secs};
+use rustix::process::Pid;
 
 use super::{Config, addr_file, banner};
 use crate::admin;
@@ -26,6 +27,8 @@ const REFRESH: Duration = secs(1);
 const READ_LIMIT: Duration = secs(30);
 /// How long a task that is ready may wait for its turn.
 const LAG_LIMIT: Duration = millis(500);
+/// Between two looks after the process that started the server.
+const LOOK_AFTER_PARENT: Duration = millis(200);
 /// Looking up the name of a listener's address.
 const LOOKUP_LIMIT: Duration = secs(10);
 
@@ -80,6 +83,10 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
             }
         }
     });
+    if config.with_parent {
+        let parent = rustix::process::getppid();
+        b.background("parent", move |shutdown| ends_with(parent, shutdown));
+    }
     let guarded = api.clone();
     b.admin(move |chassis| admin::extend(chassis, guarded));
 
@@ -87,6 +94,16 @@ pub async fn assemble(b: &mut Boot<Config>, store: Client) -> Result<Http> {
     http.pipeline(|pipeline| pipeline.time_limit(TIME_LIMIT).refuse_with(error::refuse));
     when_bound(b, &http, &store);
     Ok(http)
+}
+
+/// Ends the server when its parent has gone: it has another one then.
+async fn ends_with(parent: Option<Pid>, shutdown: Shutdown) {
+    while shutdown.unless_draining(tokio::time::sleep(LOOK_AFTER_PARENT)).await.is_some() {
+        if rustix::process::getppid() != parent {
+            tracing::info!("the process that started the server has gone");
+            return shutdown.begin();
+        }
+    }
 }
 
 /// Everything on the API listener. One visible list: what is not under `/v1` is added here.

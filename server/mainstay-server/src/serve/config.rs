@@ -13,6 +13,9 @@ pub struct Config {
     pub store: String,
     /// Address of the API. Defaults to `127.0.0.1:6246`; another than a loopback address needs a token.
     pub listen: String,
+    /// Whether to end, in good order, when the process that started the server has gone: for tests, whose own end may
+    /// come without a word. Defaults to false.
+    pub with_parent: bool,
     /// A file that receives the bound addresses, written whole. Defaults to none.
     pub addr_file: Option<String>,
     /// Web origins that may call from a browser, such as `https://ops.example.org`. Defaults to none: a page may only
@@ -33,6 +36,7 @@ impl Default for Config {
         Self {
             store: "sqlite:./mainstay.db".to_owned(),
             listen: "127.0.0.1:6246".to_owned(),
+            with_parent: false,
             addr_file: None,
             allowed_origins: Vec::new(),
             caller_rate_per_second: None,

@@ -53,6 +53,36 @@ async fn terminated(mut child: Child) -> ExitStatus {
 }
 
 #[tokio::test]
+async fn an_ephemeral_server_goes_with_the_process_that_started_it() {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$0\" serve --ephemeral --log-level warn & wait", env!("CARGO_BIN_EXE_mainstay")]);
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut parent = shell.spawn().unwrap();
+    let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines();
+    assert!(lines.next_line().await.unwrap().unwrap().starts_with("mainstay api http://127.0.0.1:"));
+    parent.kill().await.unwrap();
+    // Its end of the pipe closes when it has gone.
+    let end = tokio::time::timeout(mainstay::secs(20), lines.next_line()).await;
+    assert_eq!(end.expect("the server has gone").unwrap(), None);
+}
+
+#[test]
+fn a_test_has_a_server_of_its_own() {
+    let server = mainstay::testing::TestServer::of(env!("CARGO_BIN_EXE_mainstay"), &["--log-level", "warn"]);
+    let address = server.url().trim_start_matches("http://").to_owned();
+    assert!(std::net::TcpStream::connect(&address).is_ok(), "{address}");
+    assert_ne!(server.url(), server.admin_url());
+    assert_eq!(server.stop(), 0);
+    assert!(std::net::TcpStream::connect(&address).is_err());
+}
+
+#[test]
+#[should_panic(expected = "unexpected argument")]
+fn a_server_that_does_not_start_tells_the_test_why() {
+    mainstay::testing::TestServer::of(env!("CARGO_BIN_EXE_mainstay"), &["--frobnicate"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_served_is_refused_with_its_code_and_a_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let rows: [(&[&str], i32, &[&str]); 8] = [

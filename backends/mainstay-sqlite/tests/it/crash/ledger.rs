@@ -275,7 +275,7 @@ impl Ledger {
                 job.is = Is::Waiting;
                 job.attempt -= 1;
             }
-            Outcome::Cancel => self.end(id, Is::Cancelled),
+            Outcome::Cancel { .. } => self.end(id, Is::Cancelled),
         }
     }
 

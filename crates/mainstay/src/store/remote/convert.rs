@@ -318,7 +318,7 @@ pub(super) fn outcome(outcome: &Outcome) -> wire::SettleOutcome {
             wire::SettleOutcome::Fail { error: failure(error), retry: retry(*again) }
         }
         Outcome::Release { delay_ms } => wire::SettleOutcome::Release { delay_ms: *delay_ms },
-        Outcome::Cancel => wire::SettleOutcome::Cancel { error: None },
+        Outcome::Cancel { error } => wire::SettleOutcome::Cancel { error: error.as_ref().map(failure) },
     }
 }
 

@@ -188,7 +188,7 @@ fn wire_op(op: &Op, keyed: bool) -> Option<wire::CommitOp> {
                     retry: convert::retry(*retry),
                 },
                 Outcome::Release { delay_ms } => wire::CommitOp::Release { id, lease, delay_ms: *delay_ms },
-                Outcome::Cancel => return None,
+                Outcome::Cancel { .. } => return None,
             }
         }
         _ => return None,

@@ -1,5 +1,7 @@
 //! The kit's own tests, by its public API: each feature does what it says, and fails when it should.
 
+#[cfg(feature = "http")]
+mod app;
 mod captures;
 mod fixtures;
 mod leaks;

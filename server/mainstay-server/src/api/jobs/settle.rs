@@ -103,7 +103,7 @@ async fn op(call: &Call, item: SettleItem) -> Result<Result<Op, ItemError>, Prob
             settle(Outcome::Fail { error: convert::failure(error), retry: convert::retry(retry) })
         }
         SettleOutcome::Release { delay_ms } => settle(Outcome::Release { delay_ms }),
-        SettleOutcome::Cancel { .. } => settle(Outcome::Cancel),
+        SettleOutcome::Cancel { error } => settle(Outcome::Cancel { error: error.map(convert::failure) }),
         SettleOutcome::Extend { extend_ms, progress } => {
             let progress = progress.as_ref().map(convert::json);
             Ok(Ok(Op::Extend { id, lease, extend_ms, progress }))

@@ -1,0 +1,166 @@
+//! A whole service in a test.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use super::{failure, says};
+use crate::{
+    Boot, Error, Job, JobContext, JobError, Weight, Workers, secs,
+    testing::{Gate, Script, TestApp, block_on_virtual},
+};
+
+/// A service of one route.
+fn serving(script: &Script<(), String>) -> impl AsyncFnOnce(&mut Boot<()>) -> crate::Result<()> + 'static {
+    let script = script.clone();
+    async move |b: &mut Boot<()>| {
+        let router = Router::new().route("/", get(move || async move { script.call(()).await }));
+        b.http("127.0.0.1:0", router);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_request_goes_through_the_whole_pipeline_and_no_socket() {
+    block_on_virtual(
+        TestApp::new(async |b: &mut Boot<()>| {
+            let echo = post(async |Json(body): Json<Value>| Json(json!({ "got": body })));
+            b.http("256.256.256.256:1", Router::new().route("/echo", echo)); // never bound
+            Ok(())
+        })
+        .run(async |app| {
+            let answer = app.post("/echo", &json!({ "n": 1 })).await;
+            assert_eq!(answer.assert_status(200).json::<Value>(), json!({ "got": { "n": 1 } }));
+            assert!(!answer.header("x-request-id").is_empty(), "{answer:?}");
+            app.get("/nowhere").await.assert_status(404);
+        }),
+    );
+}
+
+#[test]
+fn readiness_goes_before_the_listener_and_requests_in_flight_are_answered() {
+    let gate = Gate::new();
+    let slow =
+        Script::named("slow").returns("early".to_owned()).pending_until(&gate).returns("late".to_owned());
+    block_on_virtual(TestApp::new(serving(&slow)).run(async |app| {
+        let hung = app.get("/");
+        let ((), answer) = tokio::join!(
+            async {
+                gate.until_arrived(1).await;
+                app.assert_unready_before_closing().await;
+                gate.open();
+                app.assert_drained().await;
+            },
+            async {
+                assert_eq!(app.get("/").await.text(), "early");
+                hung.await
+            }
+        );
+        assert_eq!(answer.text(), "late", "it was in flight when the listener closed");
+    }));
+}
+
+#[test]
+fn what_never_ends_is_cut_and_named() {
+    let hang = Script::named("hang").hang();
+    let told = failure(|| {
+        block_on_virtual(TestApp::new(serving(&hang)).run(async |app| {
+            let never = tokio::time::timeout(secs(3_600), app.try_request(http::Request::new("".into())));
+            let (answer, ()) = tokio::join!(never, async {
+                hang.until_called(1).await;
+                app.stop().await;
+            });
+            assert!(answer.expect("cut before").is_none());
+        }));
+    });
+    says(&told, &["was cut", "GET /"]);
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_handler_along() {
+    let hang = Script::named("hang").hang();
+    block_on_virtual(TestApp::new(serving(&hang)).run(async |app| {
+        let gone = tokio::time::timeout(secs(1), app.get("/")).await;
+        assert!(gone.is_err());
+        hang.until_cancelled(1).await;
+    }));
+}
+
+#[test]
+fn a_service_that_does_not_start_fails_the_test_with_the_reason() {
+    let told = failure(|| {
+        let boot = async |_: &mut Boot<()>| Err(Error::config("no database"));
+        block_on_virtual(TestApp::new(boot).run(async |_| ()));
+    });
+    says(&told, &["did not start", "no database"]);
+}
+
+#[test]
+fn a_test_that_panics_has_its_service_stopped_in_order() {
+    let stopped = Arc::new(Mutex::new(false));
+    let there = stopped.clone();
+    let told = failure(|| {
+        let boot = async move |b: &mut Boot<()>| {
+            b.on_stop("db", secs(1), move || async move {
+                *there.lock().unwrap() = true;
+                Ok::<_, Error>(())
+            });
+            Ok(())
+        };
+        block_on_virtual(TestApp::new(boot).run(async |_| panic!("as tests do")));
+    });
+    says(&told, &["as tests do"]);
+    assert!(*stopped.lock().unwrap());
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Debug, PartialEq)]
+struct Bill(u32);
+
+impl Job for Bill {
+    const KIND: &'static str = "bill";
+    const QUEUE: &'static str = "money";
+}
+
+#[test]
+fn jobs_run_to_their_ends_and_can_be_looked_at() {
+    let charge =
+        Script::<u32, Result<(), JobError>>::named("charge").err(JobError::retry("busy")).ok(()).ok(());
+    let calls = charge.clone();
+    block_on_virtual(
+        TestApp::new(async move |b: &mut Boot<()>| {
+            let store = b.store("sqlite:/nowhere/at/all.db").await?;
+            b.check("store again", Weight::Degraded, move || {
+                let store = store.store().clone();
+                async move { store.ping().await }
+            });
+            let bill =
+                async |bill: Bill, cx: JobContext<Script<u32, Result<(), JobError>>>| cx.call(bill.0).await;
+            b.workers(Workers::new("money", charge).on(bill));
+            Ok(())
+        })
+        .run(async |app| {
+            app.store().enqueue(Bill(1)).await.unwrap();
+            app.store().enqueue(Bill(2).with().delay(secs(3_600))).await.unwrap();
+            assert_eq!(app.enqueued::<Bill>().await, [Bill(1), Bill(2)]);
+            assert_eq!(app.assert_enqueued(|bill: &Bill| bill.0 == 2).await, Bill(2));
+            app.run_jobs().await;
+        }),
+    );
+    calls.assert_calls([1, 1, 2]);
+}
+
+#[test]
+fn a_job_that_nobody_works_on_is_told() {
+    let told = failure(|| {
+        let boot = async |b: &mut Boot<()>| b.store("memory:").await.map(drop);
+        block_on_virtual(TestApp::new(boot).run(async |app| {
+            app.store().enqueue(Bill(1)).await.unwrap();
+            app.run_jobs().await;
+        }));
+    });
+    says(&told, &["1 in `money`"]);
+}
