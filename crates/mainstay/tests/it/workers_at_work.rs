@@ -219,6 +219,7 @@ async fn jobs_of_a_claim_under_way_when_the_drain_begins_are_handed_back_unspent
             watched.asked.acquire().await.unwrap().forget();
             // The drain begins when this ends; the claim is answered after that.
             let (gate, order) = (gate.clone(), seen.order.clone());
+            #[expect(clippy::disallowed_methods, reason = "it outlives the closure, and ends by itself")]
             tokio::task::spawn(async move {
                 tokio::task::yield_now().await;
                 assert!(order.lock().unwrap().is_empty());

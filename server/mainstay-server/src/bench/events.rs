@@ -208,8 +208,11 @@ where
     Ok(sum as f64 / span.as_secs_f64())
 }
 
+/// Its name, its rounds, and those of what it is compared with.
+type Row<'a> = (&'static str, &'a [f64], Option<&'a [f64]>);
+
 impl Figures {
-    fn rows(&self) -> [(&'static str, &[f64], Option<&[f64]>); 6] {
+    fn rows(&self) -> [Row<'_>; 6] {
         [
             ("raw log, one a write", &self.raw, None),
             ("publish, one a commit", &self.publish, Some(&self.raw)),

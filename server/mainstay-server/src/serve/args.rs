@@ -170,7 +170,7 @@ mod tests {
         let variables = [("MAINSTAY_STORE", "sqlite:real.db"), ("MAINSTAY_LISTEN", "127.0.0.1:1")];
         let loaded = args.loader().variables(variables).load().unwrap();
         assert_eq!((loaded.config.store.as_str(), loaded.config.listen.as_str()), ("memory:", "127.0.0.1:0"));
-        assert_eq!((loaded.settings.lame_duck_ms, loaded.config.with_parent), (7, true));
+        assert_eq!((loaded.settings.lame_duck_ms, loaded.config.with_parent), (Some(7), true));
     }
 
     #[test]

@@ -75,6 +75,10 @@ pub struct TestApp {
 
 impl TestApp {
     /// A service that `boot` builds; [`TestBoot::run`] runs it.
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "the call site of `App::new`; the app itself is what the test gets"
+    )]
     pub fn new<C, B>(boot: B) -> TestBoot<C>
     where
         C: Serialize + serde::de::DeserializeOwned + Default + Send + Sync + 'static,
