@@ -196,7 +196,8 @@ impl Engine {
         while let Some(at) = self.edges.fresh.len().checked_sub(1) {
             // It stays there until it is done: telling may fail, and adds those that it ends behind it.
             let (id, how) = self.edges.fresh[at];
-            if !self.tell(id, how, archive)? {
+            // Who has yet to hear that it completed is not told first that it was forgotten since.
+            if self.is_being_told(id) || !self.tell(id, how, archive)? {
                 self.set_ended(id, how, true);
             }
             self.edges.fresh.remove(at);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use mainstay_core::{
     JobId,
     after::{After, AfterFailure, MAX_AFTER},
-    job::{Grant, JobBody, JobState, NewJob, Retry, Unique, When},
+    job::{Grant, JobBody, JobPolicy, JobState, NewJob, Retry, Unique, When},
     op::{Commit, Op, Place, Reason, Reply},
     queue::{QueueConfig, Retention},
-    store::{Interest, JobFilter},
+    store::{Budget, Interest, JobFilter},
 };
 
 use crate::world::{COMPLETE, World, claim_of, claimed, enqueued, fail, ids, name, settle_op};
@@ -389,6 +389,49 @@ pub(super) async fn more_than_a_commit_can_tell_hear_of_it_from_housekeeping(w: 
         assert_eq!(w.state(job).await, JobState::Cancelled);
     }
     assert_eq!(w.queue("crowd").await.depth.blocked, 0);
+}
+
+/// How many of the crowd can run once all have heard, and how many still wait. Housekeeping begins in small steps, so
+/// that it comes to forget before all have.
+async fn freed(w: &World) -> (u64, u64) {
+    w.store().maintain(Budget { rows: 100 }).await.expect("maintain");
+    w.maintain().await;
+    let depth = w.queue("crowd").await.depth;
+    (depth.available, depth.blocked)
+}
+
+pub(super) async fn a_completed_job_that_is_deleted_at_once_frees_all_that_wait(w: &mut World) {
+    let first = running(w, "q").await;
+    crowd(w, first.id, 11_000).await;
+    let (complete, delete) = (w.ops([settle_op(&first, COMPLETE)]), w.ops([Op::Delete { id: first.id }]));
+    let done = tokio::join!(w.commit(complete), w.commit(delete));
+    done.0.and(done.1).expect("complete and delete, in one group if there are groups");
+    assert_eq!(freed(w).await, (11_000, 0));
+    // A word about its death is not a word about what comes after; all in one commit.
+    let dead = running(w, "q").await;
+    for many in [10_000, 1_000] {
+        let commit = w.ops((0..many).map(|_| add(if_dead(w, "crowd", dead.id, AfterFailure::Run))));
+        w.commit(commit).await.expect("a crowd");
+    }
+    let commit = w.ops([settle_op(&dead, fail(Retry::Never)), Op::Delete { id: dead.id }]);
+    w.commit(commit).await.expect("die and delete");
+    assert_eq!(freed(w).await, (22_000, 0));
+}
+
+pub(super) async fn a_completed_job_that_retention_forgets_at_once_frees_all_that_wait(w: &mut World) {
+    let policy = JobPolicy { retain_ms: Some(0), ..JobPolicy::default() };
+    w.enqueue(NewJob { policy, ..w.job("q") }).await;
+    let first = w.claim("q").await;
+    crowd(w, first.id, 11_000).await;
+    w.complete(&first).await;
+    assert_eq!(freed(w).await, (11_000, 0));
+    assert_eq!(w.try_get(first.id).await, None, "it is forgotten");
+    // So does a queue that goes.
+    let last = running(w, "gone").await;
+    crowd(w, last.id, 11_000).await;
+    let commit = w.ops([settle_op(&last, COMPLETE), Op::DeleteQueue { queue: name("gone") }]);
+    w.commit(commit).await.expect("complete and delete");
+    assert_eq!(freed(w).await, (22_000, 0));
 }
 
 pub(super) async fn an_id_is_not_used_again_while_those_that_wait_for_it_have_not_heard(w: &mut World) {

@@ -168,6 +168,8 @@ macro_rules! __seam_cases {
                 a_job_may_wait_for_ten_thousand
                 a_job_may_not_wait_for_more
                 more_than_a_commit_can_tell_hear_of_it_from_housekeeping
+                a_completed_job_that_is_deleted_at_once_frees_all_that_wait
+                a_completed_job_that_retention_forgets_at_once_frees_all_that_wait
                 an_id_is_not_used_again_while_those_that_wait_for_it_have_not_heard
                 the_end_of_a_job_wakes_a_claimer_of_the_next
             }
