@@ -98,7 +98,8 @@ struct Shop {
 }
 
 async fn place(State(shop): State<Shop>, Json(order): Json<Order>) -> Result<StatusCode, ApiError> {
-    // The order's own id: sent again, it is the same event.
+    // The order's own id: sent again within two minutes, it is the same event. Whoever sends it again later has placed a
+    // second one; a shop whose customers may do that asks its own books first.
     shop.store.commit().publish(order.with().id(order.id.clone())).await?;
     tracing::info!(order = %order.id, "order placed");
     Ok(StatusCode::ACCEPTED)

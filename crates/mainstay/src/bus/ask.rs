@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{AskError, Bus, PublishError, Running, routes::Route};
+use super::{AskError, Bus, PublishError, Running, outlet::Ticket, routes::Route};
 use crate::{
     context::Context,
     event::{Answer, Envelope},
@@ -27,7 +27,8 @@ const PATIENCE: Duration = secs(5);
 
 type Prepared = Result<(Arc<Route>, Envelope), PublishError>;
 
-/// What becomes of an event, by subscription, in the order of their subscribing.
+/// What becomes of an event, by subscription with a handler, in the order of their subscribing.
+#[derive(Default)]
 pub(super) struct Receipt {
     slots: Mutex<Vec<Slot>>,
     changed: Notify,
@@ -47,10 +48,11 @@ enum State {
 }
 
 impl Receipt {
-    fn new(route: &Route) -> Arc<Self> {
-        let slot = |name: &Arc<str>| Slot { subscriber: name.clone(), state: State::Open };
-        let slots = route.outlets.iter().map(|outlet| slot(&outlet.name)).collect();
-        Arc::new(Self { slots: Mutex::new(slots), changed: Notify::new() })
+    /// One more is asked.
+    pub fn ticket(self: &Arc<Self>, subscriber: &Arc<str>) -> Ticket {
+        let mut slots = self.lock();
+        slots.push(Slot { subscriber: subscriber.clone(), state: State::Open });
+        Ticket::new(self.clone(), slots.len() - 1)
     }
 
     pub fn settle(&self, at: usize, answer: &Answer) {
@@ -133,7 +135,7 @@ impl<R> Ask<R> {
     ) -> Result<T, AskError> {
         let until = self.until();
         let (route, envelope) = self.event?;
-        let receipt = Receipt::new(&route);
+        let receipt = Arc::<Receipt>::default();
         let work = async {
             let running = Running::begin(&self.bus.0);
             self.bus.send(&route, envelope, Some(&receipt)).await?;

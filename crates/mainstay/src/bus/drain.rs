@@ -105,7 +105,7 @@ pub(super) async fn finish(outlet: &Outlet, deadline: Instant) -> SubscriberDrai
 
 /// The subscriptions that have handlers.
 fn handled(bus: &Inner) -> Vec<Arc<Outlet>> {
-    bus.routes.outlets().into_iter().filter(|outlet| !outlet.hands.is_empty()).collect()
+    bus.routes.outlets().into_iter().filter(|outlet| outlet.is_handled()).collect()
 }
 
 struct Waiting<'b>(&'b AtomicUsize);

@@ -75,10 +75,11 @@ use dead::DeadLetters;
 pub use dead::{DeadLetter, Requeued};
 pub use drain::{Drained, SubscriberDrained};
 pub use error::{AskError, ListenError, PublishError};
+use futures_util::future::join_all;
 pub use listen::Listener;
 use mainstay_core::topic::TopicFilter;
 pub use outlet::Overflow;
-use outlet::{Item, Offer, Outlet, Ticket};
+use outlet::{Item, Offer, Outlet};
 pub use part::Joins;
 pub(crate) use part::sealed;
 use routes::{Route, Routes};
@@ -215,8 +216,8 @@ impl Bus {
         Request::new(self, self.prepare(event))
     }
 
-    /// Announces an event and waits until every subscription has dealt with it; answers what each made of it, in the
-    /// order of their subscribing. Five seconds at most unless [`Gather::within`] says otherwise.
+    /// Announces an event and waits until every subscription with a handler has dealt with it; answers what each made of
+    /// it, in the order of their subscribing. Five seconds at most unless [`Gather::within`] says otherwise.
     pub fn gather<R: DeserializeOwned>(&self, event: impl Announce) -> Gather<R> {
         Gather::new(self, self.prepare(event))
     }
@@ -246,7 +247,7 @@ impl Bus {
         let _running = Running::begin(&self.0);
         self.0.dead.requeue(which, |outlet, envelope| {
             let outlet = self.0.routes.outlet(outlet);
-            outlet.is_some_and(|outlet| outlet.queue.try_send(Item::of(envelope.clone())).is_ok())
+            outlet.is_some_and(|outlet| outlet.put(Item::of(envelope.clone())))
         })
     }
 
@@ -295,9 +296,16 @@ impl Bus {
         receipt: Option<&Arc<Receipt>>,
     ) -> Result<Published, PublishError> {
         let (mut published, full) = self.offer(route, &envelope, receipt);
+        if full.is_empty() {
+            return Ok(published);
+        }
+        // All limits begin now: however many are full, nobody waits longer than the longest of them.
+        let now = Instant::now();
+        let waits =
+            full.into_iter().map(|(outlet, item)| async move { (outlet.wait(item, now).await, outlet) });
         let mut late = None;
-        for (outlet, item) in full {
-            match outlet.wait(item).await {
+        for (offer, outlet) in join_all(waits).await {
+            match offer {
                 Offer::Taken { .. } => published.subscribers += 1,
                 Offer::Full(_) => late = late.or(Some(outlet)),
                 Offer::Gone => {}
@@ -319,8 +327,10 @@ impl Bus {
         route.published.increment(1);
         let mut published = Published { subscribers: 0, dropped: 0 };
         let mut full = Vec::new();
-        for (at, outlet) in route.outlets.iter().enumerate() {
-            let ticket = receipt.map(|receipt| Ticket::new(receipt.clone(), at));
+        for outlet in route.outlets.iter() {
+            // Who only listens is not asked.
+            let asked = receipt.filter(|_| outlet.is_handled());
+            let ticket = asked.map(|receipt| receipt.ticket(&outlet.name));
             match outlet.offer(Item { envelope: envelope.clone(), ticket }) {
                 Offer::Taken { dropped } => {
                     published.subscribers += 1;

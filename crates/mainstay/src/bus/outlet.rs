@@ -115,10 +115,15 @@ impl Outlet {
         }
     }
 
-    /// Waits for room, as long as its policy says.
-    pub async fn wait(&self, item: Item) -> Offer {
+    /// Puts an event in if there is room for it: never in the place of another, whatever the policy.
+    pub fn put(&self, item: Item) -> bool {
+        self.queue.try_reserve(0).is_ok_and(|place| place.send(item).is_ok())
+    }
+
+    /// Waits for room, as long from `began` on as its policy says.
+    pub async fn wait(&self, item: Item, began: Instant) -> Offer {
         let Overflow::Wait(limit) = self.overflow else { return Offer::Full(item) };
-        let until = Instant::now().checked_add(limit);
+        let until = began.checked_add(limit);
         let sent = match until {
             Some(until) => self.queue.send_by(item, until).await,
             None => self.queue.send(item).await,
@@ -128,6 +133,11 @@ impl Outlet {
             Err(error) if error.reason() == Refused::TimedOut => Offer::Full(error.into_item()),
             Err(_) => Offer::Gone,
         }
+    }
+
+    /// Whether it has handlers, and is no listener.
+    pub fn is_handled(&self) -> bool {
+        !self.hands.is_empty()
     }
 
     /// What is being handled.

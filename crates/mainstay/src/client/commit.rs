@@ -14,7 +14,7 @@ use mainstay_core::{
     op::{Commit, IdempotencyKey, Op, Reply, Require, Settle},
 };
 
-use super::{Client, Result, StoreError};
+use super::{Client, OwnEnd, Result, StoreError};
 use crate::{
     event::IntoPublish,
     job::IntoNewJob,
@@ -28,12 +28,14 @@ pub struct CommitBuilder {
     commit: Commit,
     /// The first thing that could not be put into the commit.
     mistake: Option<StoreError>,
+    /// What it ends of the handler that makes it.
+    ends: Option<OwnEnd>,
 }
 
 impl CommitBuilder {
     pub(super) fn new(client: Client) -> Self {
         let commit = Commit { entropy: client.entropy(), ..Commit::default() };
-        CommitBuilder { client, commit, mistake: None }
+        CommitBuilder { client, commit, mistake: None, ends: None }
     }
 
     /// Adds a job.
@@ -112,6 +114,12 @@ impl CommitBuilder {
         self.op(Op::Lock(LockOp::Release { name: guard.name().clone(), lease: guard.lease() }))
     }
 
+    /// It also ends what the handler that makes it has in hand.
+    pub(crate) fn ending(mut self, ends: &OwnEnd, op: Op) -> Self {
+        self.ends = Some(ends.clone());
+        self.op(op)
+    }
+
     /// Any other change.
     pub fn op(mut self, op: Op) -> Self {
         self.commit.ops.push(op);
@@ -132,10 +140,15 @@ impl IntoFuture for CommitBuilder {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            match self.mistake {
-                Some(error) => Err(error),
-                None => Ok(self.client.submit_paced(self.commit).await?.replies),
+            if let Some(error) = self.mistake {
+                return Err(error);
             }
+            let under_way = self.ends.as_ref().map(OwnEnd::begin);
+            let committed = self.client.submit_paced(self.commit).await?;
+            if let Some(under_way) = under_way {
+                under_way.done();
+            }
+            Ok(committed.replies)
         })
     }
 }

@@ -24,6 +24,7 @@ mod deadline;
 mod error;
 mod events;
 mod locks;
+mod own_end;
 mod pace;
 mod schedules;
 mod waiting;
@@ -48,6 +49,7 @@ use mainstay_core::{
     store::{Batch, Capabilities, DeadFilter, JobFilter, Key, Page, Query, Record, Slice, Store},
     time::Now,
 };
+pub(crate) use own_end::OwnEnd;
 pub use pace::Pace;
 pub use schedules::PutSchedule;
 

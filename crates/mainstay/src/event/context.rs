@@ -1,19 +1,13 @@
 //! What a handler gets beside the event.
 
-use std::{
-    ops::Deref,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{ops::Deref, sync::Arc};
 
 use mainstay_core::{GroupName, LeaseId, Token, event::EventOp, op::Op};
 use tokio::sync::watch;
 
 use super::Envelope;
 use crate::{
-    client::{Client, CommitBuilder},
+    client::{Client, CommitBuilder, OwnEnd},
     job::JobError,
     policy::{Policies, Target},
 };
@@ -41,8 +35,8 @@ pub(crate) struct Given {
 pub(crate) struct Proof {
     pub group: GroupName,
     pub lease: LeaseId,
-    /// Whether the handler has put the end of its delivery into a commit of its own.
-    pub joined: Arc<AtomicBool>,
+    /// Whether the handler has ended its delivery in a commit of its own.
+    pub own_end: OwnEnd,
 }
 
 /// What all deliveries of a subscription share.
@@ -108,7 +102,8 @@ impl<S> EventContext<S> {
     }
 
     /// A commit that, in the log, also ends this delivery: what it changes, and that the event has been dealt with,
-    /// happen together or not at all. So a crash in between cannot make it happen twice.
+    /// happen together or not at all. So a crash in between cannot make it happen twice. What the handler does after it
+    /// is not part of the delivery: it runs on within its time limit, and its outcome changes nothing.
     ///
     /// ```
     /// # use mainstay::{Event, EventContext, Job, JobError};
@@ -130,9 +125,8 @@ impl<S> EventContext<S> {
     pub fn commit(&self) -> Result<CommitBuilder, JobError> {
         let commit = self.store()?.commit();
         let Some(proof) = &self.delivery.proof else { return Ok(commit) };
-        proof.joined.store(true, Ordering::Relaxed);
         let (group, lease) = (proof.group.clone(), proof.lease);
-        Ok(commit.op(Op::Event(EventOp::Ack { group, lease })))
+        Ok(commit.ending(&proof.own_end, Op::Event(EventOp::Ack { group, lease })))
     }
 
     /// The fencing token of this delivery: larger than that of every earlier one. `None` on a bus.

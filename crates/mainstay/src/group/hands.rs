@@ -8,7 +8,7 @@ use std::{
 use mainstay_core::LeaseId;
 use tokio::{task::AbortHandle, time::Instant};
 
-use crate::{app::Overstayer, event::Envelope};
+use crate::{app::Overstayer, client::OwnEnd, event::Envelope};
 
 /// Shared by the fetcher, the attempts and the renewal.
 #[derive(Clone, Default)]
@@ -25,6 +25,7 @@ struct Entry {
     envelope: Envelope,
     since: Instant,
     abort: Option<AbortHandle>,
+    own_end: OwnEnd,
     /// Its lease is gone: there is nothing to give back.
     lost: bool,
 }
@@ -32,9 +33,11 @@ struct Entry {
 impl Hands {
     /// Enters a delivery; the slip leaves when it is dropped.
     pub fn enter(&self, lease: LeaseId, envelope: &Envelope) -> Slip {
-        let entry = Entry { envelope: envelope.clone(), since: Instant::now(), abort: None, lost: false };
+        let (own_end, since) = (OwnEnd::default(), Instant::now());
+        let slip = Slip { hands: self.clone(), lease, own_end: own_end.clone(), settled: false };
+        let entry = Entry { envelope: envelope.clone(), since, abort: None, own_end, lost: false };
         self.lock().live.insert(lease, entry);
-        Slip { hands: self.clone(), lease, settled: false }
+        slip
     }
 
     /// Remembers how to cut an attempt.
@@ -44,16 +47,22 @@ impl Hands {
         }
     }
 
+    /// Those that are to be renewed.
     pub fn leases(&self) -> Vec<LeaseId> {
-        self.lock().live.keys().copied().collect()
+        let live = |(lease, entry): (&LeaseId, &Entry)| (!entry.own_end.is_done()).then_some(*lease);
+        self.lock().live.iter().filter_map(live).collect()
     }
 
-    /// Cuts one attempt whose lease is lost: what it does now is worthless.
+    /// Cuts one attempt whose lease is lost: what it does now is worthless. One that has ended its delivery itself goes
+    /// on; one whose commit is on the way is looked at again at the next renewal.
     pub fn cut_lost(&self, lease: LeaseId) {
-        let abort = self.lock().live.get_mut(&lease).and_then(|entry| {
+        let mut entries = self.lock();
+        let lost = entries.live.get_mut(&lease).filter(|entry| !entry.own_end.may_be_done());
+        let abort = lost.and_then(|entry| {
             entry.lost = true;
             entry.abort.take()
         });
+        drop(entries);
         if let Some(abort) = abort {
             abort.abort();
         }
@@ -94,6 +103,7 @@ impl Hands {
 pub(super) struct Slip {
     hands: Hands,
     lease: LeaseId,
+    pub own_end: OwnEnd,
     settled: bool,
 }
 

@@ -20,7 +20,7 @@
 //! # What holds
 //! - Every event that a commit has published is delivered at least once to every group whose filter matches it, or is
 //!   among the group's dead letters. Two processes with the same group share its events.
-//! - A delivery is a lease, renewed while the handler runs. Whoever loses it is cut, and its settling changes nothing.
+//! - A delivery is a lease, renewed until it has ended. Whoever loses it is cut, and its settling changes nothing.
 //! - A handler's error is a nack: the event comes again after the group's back-off, five times at most, then it is a
 //!   dead letter. So do crashes and time-outs. `JobError::snooze` is a nack with that delay, and a delivery all the same;
 //!   `JobError::cancel` is an ack. A stopping service gives back what it has without spending a delivery.

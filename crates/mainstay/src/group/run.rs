@@ -1,12 +1,6 @@
 //! Fetching events and handling them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
     GroupName, WorkerName,
@@ -125,8 +119,8 @@ impl Pool {
     }
 
     async fn attempt(&self, envelope: Envelope, attempt: u32, slip: Slip, lease: mainstay_core::LeaseId) {
-        let joined = Arc::new(AtomicBool::new(false));
-        let proof = Proof { group: self.group.clone(), lease, joined: joined.clone() };
+        let own_end = slip.own_end.clone();
+        let proof = Proof { group: self.group.clone(), lease, own_end: own_end.clone() };
         let answer = self.consumer.attempt(&envelope, attempt, 0, Some(proof)).await;
         let acked = answer.is_ok();
         let settled = self.settler.settle(end(lease, answer)).await;
@@ -135,7 +129,7 @@ impl Pool {
                 tracing::error!(subscriber = %self.group, attempts = attempt, "an event is a dead letter");
             }
             // The handler ended its delivery itself, in a commit.
-            Some(Settled::LeaseLost) if acked && joined.load(Ordering::Relaxed) => {}
+            Some(Settled::LeaseLost) if acked && own_end.is_done() => {}
             Some(Settled::LeaseLost) => {
                 metrics::counter!("mainstay.group.leases_lost").increment(1);
                 tracing::warn!("the lease was lost before the handler ended; its outcome is void");

@@ -6,13 +6,13 @@ use mainstay_core::{
     id::JobId,
     job::{Grant, Outcome},
     lease::{LeaseId, Token},
-    op::{Op, Reply},
+    op::{Op, Reply, Settle},
 };
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::running::Told;
-use crate::client::{Client, CommitBuilder, StoreError};
+use crate::client::{Client, CommitBuilder, OwnEnd, StoreError};
 use crate::job::ms;
 use crate::policy::{Policies, Target};
 
@@ -29,6 +29,7 @@ struct Inner {
     stop: watch::Receiver<Told>,
     policies: Policies,
     lease: Duration,
+    own_end: OwnEnd,
 }
 
 impl<S> JobContext<S> {
@@ -39,8 +40,9 @@ impl<S> JobContext<S> {
         stop: watch::Receiver<Told>,
         policies: Policies,
         lease: Duration,
+        own_end: OwnEnd,
     ) -> Self {
-        JobContext { state, inner: Arc::new(Inner { client, grant, stop, policies, lease }) }
+        JobContext { state, inner: Arc::new(Inner { client, grant, stop, policies, lease, own_end }) }
     }
 
     /// What the workers were made with; the context also dereferences to it.
@@ -87,9 +89,11 @@ impl<S> JobContext<S> {
 
     /// A commit that also completes this job: what it changes and the job's end happen together or not at all, and only
     /// while the attempt's lease is live. The handler returns `Ok(())` after it; a result of its own would come too late.
+    /// What it does before it returns is not part of the job: it runs on within its time limit.
     pub fn commit(&self) -> CommitBuilder {
         let outcome = Outcome::Complete { result: None };
-        self.store().commit().settle(self.id(), self.lease(), outcome)
+        let end = Settle { id: self.id(), lease: self.lease(), outcome, repeat_is_ok: false };
+        self.store().commit().ending(&self.inner.own_end, Op::Settle(end))
     }
 
     /// Tells how far the work is; seen by whoever reads the job. Renews the lease.

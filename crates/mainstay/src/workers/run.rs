@@ -116,6 +116,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                     stopped,
                     self.policies.clone(),
                     self.lease,
+                    slip.own_end.clone(),
                 );
                 // The handler's alone: the settle after it has its own time.
                 let context = match limit {

@@ -14,7 +14,7 @@ use tokio::{
 };
 use tracing::Span;
 
-use crate::{app::Overstayer, context::Context};
+use crate::{app::Overstayer, client::OwnEnd, context::Context};
 
 /// A job in one attempt.
 pub(super) type Key = (JobId, LeaseId);
@@ -59,6 +59,7 @@ struct Entry {
     stop: watch::Sender<Told>,
     told: Option<Instant>,
     abort: Option<AbortHandle>,
+    own_end: OwnEnd,
     /// The attempt is over; its settle is on its way.
     ended: bool,
     /// Its lease is gone: there is nothing to give back.
@@ -83,6 +84,7 @@ impl RunningJobs {
         limit: Option<Duration>,
     ) -> (Slip, watch::Receiver<Told>) {
         let (stop, stopped) = watch::channel(Told::GoOn);
+        let own_end = OwnEnd::default();
         let entry = Entry {
             kind,
             queue: grant.queue.to_string(),
@@ -92,12 +94,13 @@ impl RunningJobs {
             stop,
             told: None,
             abort: None,
+            own_end: own_end.clone(),
             ended: false,
             lost: false,
         };
         let key = (grant.id, grant.lease);
         self.lock().live.insert(key, entry);
-        (Slip { jobs: self.clone(), key, settled: false }, stopped)
+        (Slip { jobs: self.clone(), key, own_end, settled: false }, stopped)
     }
 
     /// Remembers how to cut an attempt.
@@ -130,7 +133,8 @@ impl RunningJobs {
 
     /// Those whose lease is to be renewed.
     pub(super) fn leases(&self) -> Vec<Key> {
-        self.lock().live.iter().filter(|(_, entry)| !entry.lost).map(|(key, _)| *key).collect()
+        let live = |entry: &Entry| !entry.lost && !entry.own_end.is_done();
+        self.lock().live.iter().filter(|(_, entry)| live(entry)).map(|(key, _)| *key).collect()
     }
 
     /// Tells a handler that its job is not wanted any more.
@@ -150,12 +154,16 @@ impl RunningJobs {
         }
     }
 
-    /// Cuts one attempt whose lease is lost: what it does now is worthless.
+    /// Cuts one attempt whose lease is lost: what it does now is worthless. One that has ended its job itself goes on;
+    /// one whose commit is on the way is looked at again at the next renewal.
     pub(super) fn cut_lost(&self, key: Key) {
-        let abort = self.lock().live.get_mut(&key).and_then(|entry| {
+        let mut entries = self.lock();
+        let lost = entries.live.get_mut(&key).filter(|entry| !entry.own_end.may_be_done());
+        let abort = lost.and_then(|entry| {
             entry.lost = true;
             entry.abort.take()
         });
+        drop(entries);
         if let Some(abort) = abort {
             abort.abort();
         }
@@ -232,6 +240,7 @@ impl RunningJobs {
 pub(super) struct Slip {
     jobs: RunningJobs,
     pub(super) key: Key,
+    pub(super) own_end: OwnEnd,
     settled: bool,
 }
 

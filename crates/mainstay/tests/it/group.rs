@@ -326,6 +326,54 @@ async fn a_handler_whose_lease_is_gone_is_cut() {
 }
 
 #[tokio::test]
+async fn a_handler_that_has_ended_its_delivery_itself_is_not_cut() {
+    #[derive(Clone)]
+    struct Both {
+        began: Left,
+        cut: Arc<Semaphore>,
+        ended: Left,
+    }
+    struct Cut(Arc<Semaphore>);
+    impl Drop for Cut {
+        fn drop(&mut self) {
+            self.0.add_permits(1);
+        }
+    }
+    // One has ended its delivery; the other loses its own, and is cut when both are renewed.
+    async fn handle(event: Placed, cx: EventContext<Both>) -> Result<(), JobError> {
+        if event.order == 1 {
+            let _cut = Cut(cx.cut.clone());
+            cx.began.one();
+            return std::future::pending().await;
+        }
+        cx.commit()?.publish(&Paid { order: event.order }).await?;
+        cx.began.one();
+        cx.cut.acquire().await?.forget();
+        cx.ended.one();
+        Ok(())
+    }
+    let both = Both { began: Left::new(2), cut: Arc::new(Semaphore::new(0)), ended: Left::new(1) };
+    let (store, state) = (Client::memory(), both.clone());
+    let theirs = store.clone();
+    lives(
+        &[],
+        async move |b| {
+            let group = theirs.group("notes").with(state);
+            b.subscribe(group.on(handle).lease(secs(1)).time_limit(secs(600)));
+            Ok(())
+        },
+        async {
+            publish(&store, 0..2).await;
+            both.began.none().await;
+            let group = GroupName::new("notes").unwrap();
+            store.apply(Op::Event(EventOp::Seek { group, to: Position::Latest })).await.unwrap();
+            both.ended.none().await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn events_of_one_key_keep_their_order_and_a_failing_one_holds_up_only_its_key() {
     #[derive(Clone, Serialize, Deserialize)]
     struct Step {

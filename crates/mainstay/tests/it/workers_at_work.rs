@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mainstay::config::Loader;
 use mainstay::core::event::{LogBudget, LogSlice, Position};
-use mainstay::core::job::{JobRecord, JobState};
+use mainstay::core::job::{JobRecord, JobState, Outcome};
 use mainstay::core::op::{Committed, Failure, Op};
 use mainstay::core::store::{
     Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Store, Wake,
@@ -451,4 +451,39 @@ mod on_virtual_time {
             mainstay::testing::assert_logged!(logs, WARN, "longer than the drain", kind = "any");
         });
     }
+}
+
+#[tokio::test]
+async fn a_handler_that_has_ended_its_job_itself_is_not_cut() {
+    struct Cut(Arc<Semaphore>);
+    impl Drop for Cut {
+        fn drop(&mut self) {
+            self.0.add_permits(1);
+        }
+    }
+    // One ends its job itself; the other's is taken from it, and it is cut when both are renewed.
+    async fn handle(job: Note, cx: JobContext<Seen>) -> Result<(), JobError> {
+        if job.0 == "loses" {
+            let _cut = Cut(cx.go_on.clone());
+            let taken = Outcome::Release { delay_ms: 3_600_000 };
+            cx.store().commit().settle(cx.id(), cx.lease(), taken).await?;
+            cx.began.send(job.0).await?;
+            return std::future::pending().await;
+        }
+        cx.commit().await?;
+        cx.began.send(job.0).await?;
+        cx.go_on.acquire().await?.forget();
+        cx.began.send("ended".into()).await?;
+        Ok(())
+    }
+    let workers = |seen| Workers::new("notes", seen).on(handle).concurrency(2).lease(secs(1));
+    with_workers(Client::memory(), &[], workers, async |store, begins, _| {
+        add(store, "ends").await;
+        assert_eq!(begins.recv().await.as_deref(), Some("ends"));
+        add(store, "loses").await;
+        assert_eq!(begins.recv().await.as_deref(), Some("loses"));
+        let ended = tokio::time::timeout(secs(20), begins.recv()).await.expect("it runs to its end");
+        assert_eq!(ended.as_deref(), Some("ended"));
+    })
+    .await;
 }

@@ -104,6 +104,20 @@ async fn all_answers_come_in_the_order_of_subscribing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_only_listens_is_not_asked() {
+    let bus = Bus::new();
+    let _unread = bus.listen::<Placed>("orders.placed", 8).unwrap();
+    assert_eq!(bus.request::<()>(&Placed { order: 7 }).await, Err(AskError::NoAnswer), "nobody is asked");
+    let _audit = bus.subscribe(">", audit).start().unwrap();
+    let at = Instant::now();
+    assert_eq!(bus.request::<()>(&Placed { order: 7 }).await, Ok(()));
+    let _price = bus.on(price).start().unwrap();
+    let replies = bus.gather::<Option<u32>>(&Placed { order: 7 }).await.unwrap();
+    let told: Vec<_> = replies.into_iter().map(|reply| reply.answer).collect();
+    assert_eq!((told, at.elapsed()), (vec![Ok(None), Ok(Some(700))], secs(0)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_question_ends_with_the_subscription_that_had_it() {
     async fn never(_: Placed, cx: EventContext<Seen>) -> Result<u32, JobError> {
         cx.add("began");

@@ -88,6 +88,49 @@ async fn a_publisher_does_not_wait_for_ever_and_is_told_for_whom_it_waited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn full_queues_are_waited_for_together() {
+    let bus = Bus::new();
+    let mut subs = Vec::new();
+    for name in ["first", "second", "third"] {
+        let (state, began, ..) = Slow::new();
+        subs.push((bus.with(state).on(slow).name(name).queue(1).start().unwrap(), began));
+    }
+    bus.publish(&Placed { order: 0 }).await.unwrap();
+    for (_, began) in &subs {
+        began.acquire().await.unwrap().forget();
+    }
+    bus.publish(&Placed { order: 1 }).await.unwrap();
+    let at = Instant::now();
+    let late = bus.publish(&Placed { order: 2 }).await.unwrap_err();
+    assert_eq!(at.elapsed(), secs(5), "all limits begin when the event is published");
+    assert!(matches!(&late, PublishError::TimedOut { subscriber, .. } if subscriber == "first"), "{late}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_does_not_come_back_in_the_place_of_another_event() {
+    async fn picky(event: Placed, cx: EventContext<Slow>) -> Result<(), JobError> {
+        if event.order == 9 && cx.seen.count() == 0 {
+            return Err(JobError::permanent("not today"));
+        }
+        slow(event, cx).await
+    }
+    let (state, began, open, seen) = Slow::new();
+    let bus = Bus::new();
+    let _sub = bus.with(state).on(picky).queue(2).overflow(Overflow::DropOldest).start().unwrap();
+    bus.publish(&Placed { order: 9 }).await.unwrap();
+    bus.idle().await;
+    publish(&bus, &began, 0..3).await;
+    let done = bus.requeue(|_| true);
+    assert_eq!((done.matched, done.changed, bus.dead().len()), (1, 0, 1), "its queue is full: it stays");
+    open.add_permits(9);
+    bus.idle().await;
+    assert_eq!(seen.all(), ["0 missed 0", "1 missed 0", "2 missed 0"], "nothing went for it");
+    assert_eq!(bus.requeue(|_| true).changed, 1);
+    bus.idle().await;
+    assert_eq!((seen.all()[3].as_str(), bus.dead().len()), ("9 missed 0", 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn handlers_that_publish_to_each_other_do_not_wait_for_each_other_for_ever() {
     async fn ping(event: Placed, cx: EventContext<Bus>) -> Result<(), JobError> {
         for _ in 0..3 {
