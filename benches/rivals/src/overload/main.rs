@@ -8,7 +8,6 @@ mod sim;
 mod guards;
 mod storm;
 
-
 use guards::{Guard, Piece};
 use sim::{Detached, Dice, Report, Server, open_loop};
 
@@ -27,10 +26,15 @@ fn main() {
     println!("| what | 0.8 × | 1.2 × | 2 × | 5 × |\n|---|---|---|---|---|");
     for (name, make) in GUARDS {
         let goodput = |load| run(make, load, 30, 0.0, |_, _| {}).goodput(5..30) * 100.0;
-        println!("| {name} | {} |", [0.8, 1.2, 2.0, 5.0].map(|load| format!("{:.0}", goodput(load))).join(" | "));
+        println!(
+            "| {name} | {} |",
+            [0.8, 1.2, 2.0, 5.0].map(|load| format!("{:.0}", goodput(load))).join(" | ")
+        );
     }
     println!("\nTenfold latency from second 10 to 20, at 0.8 times the capacity: % of what came\n");
-    println!("| what | before | during | after (20 s) | seconds until 9 of 10 are served again |\n|---|---|---|---|---|");
+    println!(
+        "| what | before | during | after (20 s) | seconds until 9 of 10 are served again |\n|---|---|---|---|---|"
+    );
     for (name, make) in GUARDS {
         let report = run(make, 0.8, 40, 0.0, |second, server| match second {
             10 => server.slower(10.0),
@@ -40,12 +44,16 @@ fn main() {
         let cells = [5..10, 10..20, 20..40].map(|seconds| format!("{:.0}", served(&report, seconds)));
         println!("| {name} | {} | {} |", cells.join(" | "), recovery(&report, 20));
     }
-    println!("\nHalf of it fails at once, at 1.6 times the capacity: answered by the service in time, % of what came\n");
+    println!(
+        "\nHalf of it fails at once, at 1.6 times the capacity: answered by the service in time, % of what came\n"
+    );
     println!("| what | answered |\n|---|---|");
     for (name, make) in GUARDS {
         println!("| {name} | {:.0} |", served(&run(make, 1.6, 30, 0.5, |_, _| {}), 5..30));
     }
-    println!("\nThree tiers that retry up to three times, and everything fails: calls of the last for each of the first\n");
+    println!(
+        "\nThree tiers that retry up to three times, and everything fails: calls of the last for each of the first\n"
+    );
     println!("| what | calls |\n|---|---|");
     for (name, calls) in storm::all() {
         println!("| {name} | {calls:.2} |");
@@ -90,4 +98,3 @@ fn recovery(report: &Report, from: usize) -> String {
         Some(last) => (last + 1).to_string(),
     }
 }
-
