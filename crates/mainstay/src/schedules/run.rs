@@ -41,6 +41,8 @@ const BEHIND_MS: u64 = 100;
 const UNREADABLE_MS: u64 = 60_000;
 /// So many expressions are kept ready.
 const CRONS: usize = 1_000;
+/// Of so many schedules it is known that their queue has little room.
+const NARROW: usize = 1_000;
 
 /// Fires the schedules of one store, as long as it runs. [`Boot::store`](crate::Boot::store) has one; this is for
 /// programs without an [`App`](crate::App).
@@ -49,6 +51,9 @@ pub struct Scheduler {
     crons: HashMap<(Arc<str>, Arc<str>), Arc<Cron>>,
     /// Not to be tried before.
     deferred: HashMap<Name, StoreTime>,
+    /// At most so many ticks in one commit, where the queue had no room for more: a commit is all or nothing, and one
+    /// that is larger than the queue would never go in.
+    narrow: HashMap<Name, usize>,
 }
 
 /// Says that it goes on.
@@ -71,7 +76,7 @@ struct Due {
 impl Scheduler {
     /// A scheduler of this store.
     pub fn new(client: Client) -> Scheduler {
-        Scheduler { client, crons: HashMap::new(), deferred: HashMap::new() }
+        Scheduler { client, crons: HashMap::new(), deferred: HashMap::new(), narrow: HashMap::new() }
     }
 
     /// Fires what is due until `stop` resolves, or the store is closed. Dropping it is safe: a tick is fired or not.
@@ -180,7 +185,8 @@ impl Scheduler {
                 && let Some(mut next) = due.next()
             {
                 let size = next.record.schedule.job.body.size().max(1);
-                next.steps.truncate((BYTES / size).max(1));
+                let most = self.narrow.get(next.record.name()).copied().unwrap_or(plan::CHUNK);
+                next.steps.truncate((BYTES / size).clamp(1, most));
                 ops += next.steps.len();
                 bytes += size * next.steps.len();
                 some.push(next);
@@ -216,13 +222,17 @@ impl Scheduler {
     fn answered(&mut self, due: &Due, answer: Result<Committed, Failure>, now: StoreTime) {
         let name = due.record.name();
         let failure = match answer {
-            Ok(_) => return self.note(due),
+            Ok(_) => {
+                self.widen(name);
+                return self.note(due);
+            }
             Err(failure) => failure,
         };
         let after_ms = match failure.rejection().map(|rejection| &rejection.reason) {
             // Another node was quicker, or somebody changed it meanwhile.
             Some(Reason::StateConflict(_) | Reason::NotFound(_)) => BEHIND_MS,
-            Some(Reason::QueueFull { .. }) => {
+            Some(Reason::QueueFull { .. } | Reason::QueueBehind { .. }) => {
+                self.narrow(name, due.steps.len());
                 tracing::warn!(schedule = %name, %failure, "a tick waits for room in its queue");
                 FULL_MS
             }
@@ -232,6 +242,25 @@ impl Scheduler {
             }
         };
         self.deferred.insert(name.clone(), now.plus_ms(after_ms));
+    }
+
+    /// Half as many next time.
+    fn narrow(&mut self, name: &Name, steps: usize) {
+        if steps > 1 {
+            if self.narrow.len() >= NARROW {
+                self.narrow.clear();
+            }
+            self.narrow.insert(name.clone(), steps / 2);
+        }
+    }
+
+    /// Twice as many next time.
+    fn widen(&mut self, name: &Name) {
+        let Some(most) = self.narrow.get_mut(name) else { return };
+        *most *= 2;
+        if *most >= plan::CHUNK {
+            self.narrow.remove(name);
+        }
     }
 
     fn note(&self, due: &Due) {

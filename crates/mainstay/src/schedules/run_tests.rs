@@ -296,6 +296,29 @@ async fn a_tick_waits_for_room_in_its_queue_and_others_do_not_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_missed_ticks_than_a_queue_holds_are_caught_up_as_room_comes() {
+    let mut w = World::new();
+    let config = QueueConfig { max_depth: Some(1), ..QueueConfig::default() };
+    w.client.put_queue(Name::new("q").unwrap(), config).await.unwrap();
+    w.put("all", "* * * * *", CatchUp::All).await;
+    sleep(secs(181)).await;
+    w.node();
+    // A worker that is done with a job in three seconds.
+    for _ in 0..10 {
+        sleep(secs(3)).await;
+        let filter = JobFilter::default();
+        for record in w.client.jobs(filter, Page { limit: 10, cursor: None }).await.unwrap().items {
+            let Record::Job(job) = record else { panic!("a list of jobs") };
+            if job.state.as_str() == "available" {
+                w.client.cancel(job.id).await.unwrap();
+            }
+        }
+    }
+    assert_eq!(w.seconds("all").await, [60, 120, 180]);
+    w.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_schedule_that_cannot_be_read_holds_nobody_up() {
     let mut w = World::new();
     w.node();
