@@ -1,5 +1,6 @@
 //! One run of a job: what can happen to it, inside of its own bounds.
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -68,15 +69,17 @@ where
             Ending::Snooze(delay) => return Ran::PutOff(delay),
             Ending::Cancel => PoolError::Cancelled,
         },
-        Ok(Err(panic)) => {
-            metrics::counter!("mainstay.task.panics").increment(1);
-            let message = panic_message(&*panic);
-            crate::log::panics::caught(&format_args!("job {} of pool {}", ticket.id, plan.name), &*panic);
-            PoolError::Panicked(message)
-        }
+        Ok(Err(panic)) => panicked(plan, ticket.id, &*panic),
         Err(error) => error,
     };
     Ran::Ended(Err(error))
+}
+
+/// Tells of a panic that a job has ended with.
+pub(super) fn panicked(plan: &Plan, job: u64, panic: &(dyn Any + Send)) -> PoolError {
+    metrics::counter!("mainstay.task.panics").increment(1);
+    crate::log::panics::caught(&format_args!("job {job} of pool {}", plan.name), panic);
+    PoolError::Panicked(panic_message(panic))
 }
 
 /// What a run needs to know of its job beside the job.

@@ -1,18 +1,23 @@
 //! A pool in the life cycle of a service.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use super::shared::Shared;
 use super::{PoolBuilder, WorkerPool};
 use crate::app::{Overstayer, Part};
-use crate::{Boot, Result, Shutdown, TaskSet};
+use crate::{Boot, Result, Shutdown, TaskSet, millis};
+
+/// A supervisor in a service looks at least this often while there are jobs.
+const REMIND: Duration = millis(500);
 
 impl<C> Boot<C> {
     /// Opens a pool as a part of the service. It takes jobs until the end of the drain, since what is in flight may need
-    /// it, and everything in it is done in the drain. Then what runs is told to stop, cut and named; what waits is named.
+    /// it, and everything in it is done in the drain. Then nothing begins any more: what runs is told to stop, cut and named;
+    /// what waits is named.
     ///
     /// # Errors
     /// Outside of a runtime.
@@ -23,8 +28,24 @@ impl<C> Boot<C> {
     {
         let outside = || crate::Error::from("a worker pool is opened inside of a runtime");
         let pool = pool.open_on(TaskSet::current().ok_or_else(outside)?);
+        let name = format!("pool {}", pool.0.shared.plan.name);
+        self.core.control.spawn(name, remind(Arc::downgrade(&pool.0.shared)));
         self.register(Arc::new(PoolPart { pool: pool.clone(), shutdown: self.shutdown() }));
         Ok(pool)
+    }
+}
+
+/// Calls the supervisor from outside of its runtime. A handler that holds the one thread that watches the runtime's
+/// timers would else keep it from seeing just that.
+async fn remind<J, R>(shared: Weak<Shared<J, R>>) {
+    loop {
+        sleep(REMIND).await;
+        let Some(shared) = shared.upgrade() else { return };
+        match shared.pending() {
+            0 if shared.is_closed() => return,
+            0 => {}
+            _ => shared.call.notify_one(),
+        }
     }
 }
 
@@ -50,6 +71,8 @@ impl<J: Clone + Send + 'static, R: Send + 'static> Part for PoolPart<J, R> {
                 () = shared.idle() => return,
                 () = self.shutdown.cancelled() => {}
             }
+            // Nothing begins any more. What waits is in the report of `stop`.
+            shared.hand_back(&self.pool.0).await;
             shared.cancel_all();
             shared.idle().await;
         })
@@ -58,7 +81,7 @@ impl<J: Clone + Send + 'static, R: Send + 'static> Part for PoolPart<J, R> {
     fn in_flight(&self) -> Vec<Overstayer> {
         let shared = &self.pool.0.shared;
         let mut all = shared.running();
-        let waiting = self.pool.0.queue.depth() + shared.later.len();
+        let waiting = self.pool.0.queue.depth() + shared.later.len() + shared.given_back();
         if waiting > 0 {
             let what = format!("{waiting} jobs that wait");
             all.push(Overstayer::new(what, self.name(), Duration::ZERO));

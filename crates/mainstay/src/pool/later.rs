@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-/// Ordered by when their time comes, then as they came; at most so many.
+/// Ordered by when their time comes, then as they came; so many, and one more for each who waits with it.
 pub(super) struct Later<T> {
     entries: Mutex<Entries<T>>,
     most: usize,
@@ -16,26 +16,46 @@ pub(super) struct Later<T> {
 
 struct Entries<T> {
     next: u64,
-    by_time: BTreeMap<(Instant, u64), T>,
+    by_time: BTreeMap<Key, T>,
+    closed: bool,
+}
+
+/// Where one is found.
+pub(super) type Key = (Instant, u64);
+
+/// What became of one that was to be put off.
+pub(super) enum Put<T> {
+    Done,
+    /// It is there, beyond the bound: whoever brought it waits with it, and brings no other meanwhile.
+    Beyond(Key),
+    Closed(T),
 }
 
 impl<T> Later<T> {
     pub fn new(most: usize) -> Self {
-        let entries = Entries { next: 0, by_time: BTreeMap::new() };
+        let entries = Entries { next: 0, by_time: BTreeMap::new(), closed: false };
         Self { entries: Mutex::new(entries), most, len: AtomicUsize::new(0) }
     }
 
-    /// Gives it back if there is no room.
-    pub fn put(&self, at: Instant, item: T) -> Result<(), T> {
+    pub fn put(&self, at: Instant, item: T) -> Put<T> {
         let mut entries = self.lock();
-        if entries.by_time.len() >= self.most {
-            return Err(item);
+        if entries.closed {
+            return Put::Closed(item);
         }
-        let number = entries.next;
+        let key = (at, entries.next);
         entries.next += 1;
-        entries.by_time.insert((at, number), item);
+        let beyond = entries.by_time.len() >= self.most;
+        entries.by_time.insert(key, item);
         self.len.store(entries.by_time.len(), Ordering::Release);
-        Ok(())
+        if beyond { Put::Beyond(key) } else { Put::Done }
+    }
+
+    /// That one, if nobody else has taken it.
+    pub fn take(&self, key: &Key) -> Option<T> {
+        let mut entries = self.lock();
+        let item = entries.by_time.remove(key);
+        self.len.store(entries.by_time.len(), Ordering::Release);
+        item
     }
 
     /// One whose time has come.
@@ -62,8 +82,10 @@ impl<T> Later<T> {
         self.len.load(Ordering::Acquire)
     }
 
-    pub fn take_all(&self) -> Vec<T> {
+    /// Takes all there is, and nothing any more.
+    pub fn close(&self) -> Vec<T> {
         let mut entries = self.lock();
+        entries.closed = true;
         self.len.store(0, Ordering::Release);
         let taken = std::mem::take(&mut entries.by_time);
         drop(entries);

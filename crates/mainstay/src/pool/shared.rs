@@ -11,6 +11,7 @@ use super::dead::{DeadLetter, DeadLetters};
 use super::later::Later;
 use super::meter::Meter;
 use super::slot::{Current, Slot};
+use super::ticket::Ticket;
 use super::{Item, Owner, Plan, PoolError, PoolReport, Status};
 use crate::app::Overstayer;
 use crate::millis;
@@ -37,6 +38,11 @@ pub(super) struct Shared<J, R> {
     pending: AtomicUsize,
     empty: Notify,
     closed: AtomicBool,
+    /// No job begins any more.
+    halted: AtomicBool,
+    halting: Notify,
+    /// Jobs that never began, or were put off, when it was halted: for the report.
+    returned: Mutex<Vec<J>>,
     /// The supervisor wants to be called when so many are pending.
     call_at: AtomicUsize,
     /// How many workers are to go.
@@ -71,6 +77,9 @@ impl<J, R> Shared<J, R> {
             pending: AtomicUsize::new(0),
             empty: Notify::new(),
             closed: AtomicBool::new(false),
+            halted: AtomicBool::new(false),
+            halting: Notify::new(),
+            returned: Mutex::default(),
             call_at: AtomicUsize::new(1),
             excess: AtomicUsize::new(0),
             scales: plan.rules.floor < plan.rules.ceiling,
@@ -270,6 +279,39 @@ impl<J, R> Shared<J, R> {
         self.call.notify_one();
     }
 
+    pub fn is_halted(&self) -> bool {
+        self.halted.load(Ordering::SeqCst)
+    }
+
+    pub async fn halted(&self) {
+        loop {
+            let halting = self.halting.notified();
+            if self.is_halted() {
+                return;
+            }
+            halting.await;
+        }
+    }
+
+    /// A job whose turn does not come.
+    pub fn give_back(&self, job: J, ticket: &Ticket<R>) {
+        // One that was cancelled has had its end.
+        if ticket.end(Err(PoolError::Stopped)) {
+            self.meter.ended(PoolError::Stopped.as_str());
+            self.returned().push(job);
+        }
+        self.left();
+    }
+
+    /// How many are to be in the report.
+    pub fn given_back(&self) -> usize {
+        self.returned().len()
+    }
+
+    fn returned(&self) -> MutexGuard<'_, Vec<J>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen<J, R>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -283,7 +325,7 @@ impl<J, R> Shared<J, R> {
     pub async fn drain(&self, owner: &Owner<J, R>, limit: Option<Duration>) -> PoolReport<J> {
         let (done, failed) = (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
         owner.close();
-        let (mut left, mut overstayed, mut stuck) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut overstayed, mut stuck) = (Vec::new(), Vec::new());
         let late = match limit {
             None => {
                 self.idle().await;
@@ -292,7 +334,7 @@ impl<J, R> Shared<J, R> {
             Some(limit) => timeout(limit, self.idle()).await.is_err(),
         };
         if late {
-            left = self.hand_back(owner).await;
+            self.hand_back(owner).await;
             overstayed = self.running();
             self.cancel_all();
             let _ = timeout(self.plan.grace + LINGER, self.idle()).await;
@@ -304,24 +346,20 @@ impl<J, R> Shared<J, R> {
         PoolReport {
             done: self.done.load(Ordering::Relaxed) - done,
             failed: self.failed.load(Ordering::Relaxed) - failed,
-            left,
+            left: std::mem::take(&mut *self.returned()),
             overstayed,
             stuck,
         }
     }
 
-    /// Takes out what was not begun.
-    async fn hand_back(&self, owner: &Owner<J, R>) -> Vec<J> {
+    /// Takes no more jobs and begins none; what has not begun goes into the report. What runs goes on.
+    pub async fn hand_back(&self, owner: &Owner<J, R>) {
+        owner.close();
+        self.halted.store(true, Ordering::SeqCst);
+        self.halting.notify_waiters();
         let waiting = owner.queue.drain_by(Instant::now()).await.left;
-        let mut left = Vec::with_capacity(waiting.len());
-        for item in waiting.into_iter().chain(self.later.take_all()) {
-            // One that was cancelled has had its end.
-            if item.ticket.end(Err(PoolError::Stopped)) {
-                self.meter.ended(PoolError::Stopped.as_str());
-                left.push(item.job);
-            }
-            self.left();
+        for Item { job, ticket, .. } in waiting.into_iter().chain(self.later.close()) {
+            self.give_back(job, &ticket);
         }
-        left
     }
 }

@@ -34,21 +34,12 @@ pub(super) struct Current<J, R> {
     told: Option<Instant>,
 }
 
-impl<J: Clone, R> Current<J, R> {
-    pub fn of(item: &Item<J, R>, began: Instant) -> Self {
-        Self {
-            job: item.job.clone(),
-            ticket: item.ticket.clone(),
-            priority: item.priority,
-            limit: item.limit,
-            context: item.context.clone(),
-            began,
-            told: None,
-        }
-    }
-}
-
 impl<J, R> Current<J, R> {
+    pub fn of(item: Item<J, R>, began: Instant) -> Self {
+        let Item { job, ticket, priority, limit, context, since: _ } = item;
+        Self { job, ticket, priority, limit, context, began, told: None }
+    }
+
     /// To be run again.
     pub fn into_item(self, now: Instant) -> Item<J, R> {
         let Self { job, ticket, priority, limit, context, .. } = self;

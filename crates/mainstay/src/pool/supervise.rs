@@ -196,6 +196,10 @@ impl<J: Send + 'static, R: Send + 'static> Supervisor<J, R> {
 
     /// Hires who is missing, dismisses who is too many.
     fn staff(&mut self) {
+        if self.shared.is_halted() {
+            // There is nothing to do for anybody new, and the others go by themselves.
+            return;
+        }
         let ceiling = self.scale.rules().ceiling;
         // However many slots are lost, there are never more than twice as many tasks as were allowed.
         let wanted = self.scale.workers().min((2 * ceiling).saturating_sub(self.lost.len()));

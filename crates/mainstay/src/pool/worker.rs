@@ -1,11 +1,13 @@
 //! A worker: takes one job after the other, and runs each in its own task.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::task::coop;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{self, Ran, Terms};
+use super::later::Put;
 use super::shared::{Shared, Spawn};
 use super::slot::{Current, Slot};
 use super::{Item, PoolContext, PoolError};
@@ -39,7 +41,7 @@ struct Worker<J, R, F> {
 /// What comes after a job.
 enum Next<J, R> {
     Another,
-    /// The same again: there was no room to put it off.
+    /// The same again: this worker has waited with it, since too many were put off.
     Again(Item<J, R>),
     /// The slot was given to somebody else.
     Lost,
@@ -70,7 +72,7 @@ where
         coop::consume_budget().await;
         let shared = &*self.shared;
         loop {
-            if shared.may_go() {
+            if shared.is_halted() || shared.may_go() {
                 self.slot.leave();
                 return None;
             }
@@ -109,17 +111,36 @@ where
             return Next::Another;
         }
         shared.began(began.saturating_duration_since(item.since));
-        let current = Current::of(&item, began);
-        if item.context.deadline().is_some_and(|at| at <= began) {
+        // Users' code, which may panic.
+        let copy = catch_unwind(AssertUnwindSafe(|| item.job.clone()));
+        let current = Current::of(item, began);
+        let job = match copy {
+            Ok(job) => job,
+            Err(panic) => {
+                shared.over();
+                let error = attempt::panicked(&shared.plan, current.ticket.id, &*panic);
+                shared.ended(current, Err(error), false);
+                return Next::Another;
+            }
+        };
+        if current.context.deadline().is_some_and(|at| at <= began) {
             shared.over();
             shared.ended(current, Err(PoolError::Expired), false);
             return Next::Another;
         }
         let terms = Terms::of(&current);
+        let stop: Arc<dyn super::ticket::Stop> = current.ticket.clone();
         self.slot.begin(current);
-        let stop: Arc<dyn super::ticket::Stop> = item.ticket;
+        // Seen now, or whoever halts it sees the job in its slot and tells it to stop.
+        if shared.is_halted()
+            && let Some(current) = self.slot.end()
+        {
+            shared.over();
+            shared.give_back(current.job, &current.ticket);
+            return Next::Another;
+        }
         let cx = PoolContext { stop, attempt: 1, pool: shared.plan.name.clone() };
-        let ran = attempt::run(&shared.plan, &*self.handler, item.job, cx, &terms).await;
+        let ran = attempt::run(&shared.plan, &*self.handler, job, cx, &terms).await;
         let Some(current) = self.slot.end() else { return Next::Lost };
         shared.over();
         match ran {
@@ -134,17 +155,30 @@ where
                 let now = Instant::now();
                 let ticket = current.ticket.clone();
                 ticket.put_off();
+                if ticket.is_stopped() {
+                    // Whoever cancelled it may have seen it run.
+                    shared.ended(current, Err(PoolError::Cancelled), false);
+                    return Next::Another;
+                }
                 // A time that the clock does not reach is a long one.
                 let at = now.checked_add(delay).unwrap_or_else(|| now + crate::secs(365 * 86_400));
                 match shared.later.put(at, current.into_item(at)) {
-                    Ok(()) => {
+                    Put::Done => {
                         // It waits until then at least.
                         shared.call.notify_one();
                         Next::Another
                     }
-                    Err(item) => {
-                        tokio::select! { () = sleep(delay) => {}, () = ticket.stopped() => {} }
-                        Next::Again(item)
+                    Put::Beyond(key) => {
+                        tokio::select! {
+                            () = sleep_until(at) => {},
+                            () = ticket.stopped() => {},
+                            () = shared.halted() => {},
+                        }
+                        shared.later.take(&key).map_or(Next::Another, Next::Again)
+                    }
+                    Put::Closed(item) => {
+                        shared.give_back(item.job, &item.ticket);
+                        Next::Another
                     }
                 }
             }

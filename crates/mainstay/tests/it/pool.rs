@@ -1,10 +1,12 @@
 //! Worker pools, on virtual time but where a thread is held.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Wake;
 use std::time::Duration;
 
-use mainstay::pool::{PoolContext, PoolError, Work, WorkerPool};
+use mainstay::pool::{PoolContext, PoolError, PoolJob, Work, WorkerPool};
 use mainstay::queue::{Overflow, Refused};
 use mainstay::scale::{Reason, Rules};
 use mainstay::{Context, JobError, Policy, millis, secs};
@@ -399,6 +401,99 @@ async fn stopping_names_what_holds_its_thread() {
     let_go.send(()).unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_put_off_beyond_the_bound_is_handed_back_by_a_stop() {
+    let pool = pool(2).queue(1).open().unwrap();
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(pool.submit(Do::Snooze).await.unwrap());
+        sleep(secs(1)).await;
+    }
+    assert_eq!((pool.status().put_off, pool.status().busy), (3, 0));
+    let report = pool.stop(Duration::ZERO).await;
+    assert_eq!(report.left, [Do::Snooze, Do::Snooze, Do::Snooze], "{report}");
+    for job in jobs {
+        assert_eq!(timeout(secs(1), job).await.expect("nobody waits for ever"), Err(PoolError::Stopped));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_waits_with_a_job_takes_others_once_that_is_cancelled() {
+    let pool = pool(1).queue(1).open().unwrap();
+    drop(pool.submit(Do::Snooze).await.unwrap());
+    sleep(secs(1)).await;
+    let beyond = pool.submit(Do::Snooze).await.unwrap();
+    sleep(secs(1)).await;
+    let next = pool.submit(Do::Give(1)).await.unwrap();
+    sleep(secs(1)).await;
+    assert!(!next.is_finished());
+    beyond.cancel();
+    assert_eq!(timeout(secs(1), next).await.expect("its turn comes"), Ok(1));
+    assert_eq!(beyond.await, Err(PoolError::Cancelled));
+    assert_eq!(pool.status().put_off, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_copy_panics_ends_and_its_worker_goes_on() {
+    struct Fragile(bool);
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!self.0, "torn");
+            Fragile(self.0)
+        }
+    }
+    let pool =
+        WorkerPool::build("fragile", |_: Fragile, _cx| async { Ok::<_, JobError>(()) }).open().unwrap();
+    let torn = pool.submit(Fragile(true)).await.unwrap();
+    let ended = timeout(secs(5), torn).await.expect("it ends");
+    assert_eq!(ended, Err(PoolError::Panicked("torn".into())));
+    assert_eq!(pool.submit(Fragile(false)).await.unwrap().await, Ok(()));
+    let report = timeout(secs(5), pool.drain()).await.expect("nothing is pending");
+    assert!(report.is_complete(), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_put_off_while_the_pool_stops_is_handed_back() {
+    /// Woken in the middle of the stop: lets the job that runs be put off, and holds the stop up until it was.
+    struct Midway {
+        go: Arc<Semaphore>,
+        pool: WorkerPool<bool>,
+        runs: PoolJob<()>,
+    }
+    impl Wake for Midway {
+        fn wake(self: Arc<Self>) {
+            self.go.add_permits(1);
+            for _ in 0..5_000 {
+                if self.runs.is_finished() || self.pool.status().put_off > 0 {
+                    return;
+                }
+                std::thread::sleep(millis(1));
+            }
+        }
+    }
+    let (begun, go) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let (begins, goes) = (begun.clone(), go.clone());
+    let pool = WorkerPool::build("stop", move |_: bool, _cx| {
+        let (begins, goes) = (begins.clone(), goes.clone());
+        async move {
+            begins.add_permits(1);
+            goes.acquire().await.unwrap().forget();
+            Err::<(), _>(JobError::snooze(secs(3_600)))
+        }
+    });
+    let pool = pool.open().unwrap();
+    let runs = pool.submit(true).await.unwrap();
+    begun.acquire().await.unwrap().forget();
+    let mut waits = pool.submit(false).await.unwrap();
+    let midway = Arc::new(Midway { go, pool: pool.clone(), runs });
+    let waker = midway.clone().into();
+    assert!(Pin::new(&mut waits).poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+    let mut report = pool.stop(Duration::ZERO).await;
+    report.left.sort();
+    assert_eq!(report.left, [false, true], "{report}");
+    assert!(midway.runs.is_finished());
+}
+
 mod in_a_service {
     use super::*;
     use mainstay::config::Loader;
@@ -443,6 +538,31 @@ mod in_a_service {
         )
         .await;
         assert_eq!((ended.exit_code(), done.load(Ordering::SeqCst)), (0, 2), "{ended:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_the_drain_is_over_no_job_begins() {
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let begins = begun.clone();
+        let ended = run(
+            async |b| {
+                let pool = b.worker_pool(WorkerPool::build("mail", move |job: u32, cx: PoolContext| {
+                    begins.lock().unwrap().push(job);
+                    async move {
+                        cx.cancelled().await;
+                        Ok::<_, JobError>(())
+                    }
+                }))?;
+                for job in 0..3 {
+                    drop(pool.submit(job).await.map_err(mainstay::Error::from_any)?);
+                }
+                Ok(())
+            },
+            std::future::ready(()),
+        )
+        .await;
+        assert_eq!(*begun.lock().unwrap(), [0], "{ended:?}");
+        assert!(ended.cut.iter().any(|cut| cut.what == "2 jobs that wait"), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]
