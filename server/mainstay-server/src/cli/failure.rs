@@ -202,7 +202,7 @@ fn tip(problem: &Problem) -> Option<String> {
         }
         Code::Forbidden => "`mainstay token list` shows what each token may do",
         Code::NotFound => {
-            "finished jobs are forgotten after a while; `mainstay jobs list` and `mainstay queues list` show what is there"
+            "`mainstay jobs list`, `mainstay schedules list` and so on show what is there; finished jobs are forgotten after a while"
         }
         Code::LockHeld => "`mainstay locks show NAME` says who has it and who waits",
         Code::LockLost => "somebody else may have the lock by now: stop what it protected",
