@@ -78,7 +78,7 @@ pub(crate) enum Reading {
     Older {
         until: u64,
         head: u64,
-        removed_up_to: u64,
+        removed: Vec<(TopicName, u64)>,
     },
 }
 
@@ -208,22 +208,25 @@ impl State {
         self.events.get(at).map(|(_, logged)| logged.event.clone())
     }
 
-    /// How far retention has removed something that matches at or behind `from`; 0: nothing.
-    fn removed_up_to(&self, filters: &[TopicFilter], from: u64) -> u64 {
-        let matches = |id: &TopicId| {
-            let name = self.topics.get(id).map(|topic| &topic.name);
-            name.is_some_and(|name| filters.is_empty() || filters.iter().any(|filter| filter.matches(name)))
+    /// Of which topics that match retention has removed something at or behind `from`, and how far; the last is the
+    /// highest number.
+    fn removed(&self, filters: &[TopicFilter], from: u64) -> Vec<(TopicName, u64)> {
+        let matching = |id: &TopicId| {
+            let name = &self.topics.get(id)?.name;
+            let fits = filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
+            fits.then(|| name.clone())
         };
-        let behind = self.trimmed.range((from, TopicId(0))..).rev();
-        behind.filter(|(_, id)| matches(id)).map(|(up_to, _)| *up_to).next().unwrap_or_default()
+        let behind = self.trimmed.range((from, TopicId(0))..);
+        behind.filter_map(|(up_to, id)| Some((matching(id)?, *up_to))).collect()
     }
 
     fn read(&self, filters: &[TopicFilter], from: u64, budget: LogBudget) -> Reading {
-        let (head, removed_up_to) = (self.head(), self.removed_up_to(filters, from));
+        let (head, removed) = (self.head(), self.removed(filters, from));
         if from < self.first {
-            return Reading::Older { until: self.first, head, removed_up_to };
+            return Reading::Older { until: self.first, head, removed };
         }
-        let mut slice = LogSlice { from, events: vec![], next: from, head, removed_up_to };
+        let removed_up_to = removed.last().map_or(0, |(_, up_to)| *up_to);
+        let mut slice = LogSlice { from, events: vec![], next: from, head, removed_up_to, removed };
         let mut bytes = 0;
         // Most events in a row are of few topics.
         let mut last: Option<(TopicId, bool)> = None;

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use hashbrown::HashMap;
 use mainstay_core::{
-    Error, TopicFilter,
+    Error, TopicFilter, TopicName,
     engine::change::TopicId,
     event::{DeadEventFilter, Delivery, Event, EventItem, LogBudget, LogSlice, LoggedEvent},
     store::Record,
@@ -32,13 +32,16 @@ pub(crate) struct LogQuery {
     /// The tables have everything before this number.
     pub(crate) until: u64,
     pub(crate) head: u64,
-    pub(crate) removed_up_to: u64,
+    /// The last is the highest number.
+    pub(crate) removed: Vec<(TopicName, u64)>,
 }
 
 /// Reads rows before `until`.
 pub(super) fn read(conn: &Connection, path: &Path, tail: &Tail, query: &LogQuery) -> Result<LogSlice, Error> {
-    let LogQuery { from, until, head, removed_up_to, .. } = *query;
-    let slice = LogSlice { from, events: vec![], next: from, head, removed_up_to };
+    let LogQuery { from, until, head, .. } = *query;
+    let (removed, removed_up_to) =
+        (query.removed.clone(), query.removed.last().map_or(0, |(_, up_to)| *up_to));
+    let slice = LogSlice { from, events: vec![], next: from, head, removed_up_to, removed };
     let topics = HashMap::new();
     let mut reader = LogReader { path, tail, query, topics, slice, bytes: 0 };
     match tail.matching(&query.filters) {

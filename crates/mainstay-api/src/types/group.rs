@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::read::{lease, lease_span, name, span};
 use super::{AttemptError, Backoff, Envelope, ItemError, JobFailure};
-use crate::Timestamp;
 use crate::limits::MAX_SAFE_INTEGER;
 use crate::names::{FILTER_RULE, is_filter};
 use crate::strict::{Cx, Fields, Kind, Path, Strict, Value, boolean, int, matching, text, timestamp};
+use crate::{RawJson, Timestamp};
 
 /// How long a delivery's lease lives when the group does not say, in milliseconds.
 pub const DEFAULT_ACK_WAIT_MS: u64 = 30_000;
@@ -271,6 +271,7 @@ pub struct Fetched {
 /// An event, and the lease on this delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(from = "FlatDelivery")]
 pub struct DeliveredEvent {
     /// The event.
     #[serde(flatten)]
@@ -283,6 +284,25 @@ pub struct DeliveredEvent {
     pub token: u64,
     /// When the lease ends unless it is extended.
     pub expires_at: Timestamp,
+}
+
+/// As it stands on the wire. JSON that is kept as text cannot be read out of a flattened struct.
+#[derive(Deserialize)]
+struct FlatDelivery {
+    topic: String,
+    seq: u64,
+    event: RawJson,
+    attempt: u32,
+    lease: String,
+    token: u64,
+    expires_at: Timestamp,
+}
+
+impl From<FlatDelivery> for DeliveredEvent {
+    fn from(flat: FlatDelivery) -> Self {
+        let FlatDelivery { topic, seq, event, attempt, lease, token, expires_at } = flat;
+        Self { envelope: Envelope { topic, seq, event }, attempt, lease, token, expires_at }
+    }
 }
 
 /// Ends deliveries, each alone: `POST /v1/groups/{group}/settle`. Together at most 1,000.
@@ -400,6 +420,7 @@ pub struct DeliverySettled {
 /// A dead letter of a group: an element of `GET /v1/groups/{group}/dead`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(from = "FlatDead")]
 pub struct DeadEvent {
     /// The event's id, by which it can be chosen.
     pub id: String,
@@ -414,6 +435,27 @@ pub struct DeadEvent {
     pub error: Option<AttemptError>,
     /// Since when.
     pub died_at: Timestamp,
+}
+
+/// As it stands on the wire, like `FlatDelivery`.
+#[derive(Deserialize)]
+struct FlatDead {
+    id: String,
+    topic: String,
+    seq: u64,
+    event: RawJson,
+    attempts: u32,
+    reason: super::DeadReason,
+    error: Option<AttemptError>,
+    died_at: Timestamp,
+}
+
+impl From<FlatDead> for DeadEvent {
+    fn from(flat: FlatDead) -> Self {
+        let FlatDead { id, topic, seq, event, attempts, reason, error, died_at } = flat;
+        let envelope = Envelope { topic, seq, event };
+        Self { id, envelope, attempts, reason, error, died_at }
+    }
 }
 
 /// Which dead letters: as for jobs, but by the ids of events.

@@ -86,6 +86,7 @@ pub struct TopicView {
 /// The answer to `PUT /v1/topics/{topic}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(from = "FlatPut")]
 pub struct TopicPut {
     /// The topic as it is now.
     #[serde(flatten)]
@@ -94,4 +95,24 @@ pub struct TopicPut {
     /// not know of it yet, will meet it. Empty if none was found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub incompatible: Vec<String>,
+}
+
+/// As it stands on the wire. JSON that is kept as text (a schema) cannot be read out of a flattened struct.
+#[derive(Deserialize)]
+struct FlatPut {
+    name: String,
+    count: u64,
+    bytes: u64,
+    last_seq: u64,
+    removed_up_to: u64,
+    config: TopicConfig,
+    #[serde(default)]
+    incompatible: Vec<String>,
+}
+
+impl From<FlatPut> for TopicPut {
+    fn from(flat: FlatPut) -> Self {
+        let FlatPut { name, count, bytes, last_seq, removed_up_to, config, incompatible } = flat;
+        Self { topic: TopicView { name, count, bytes, last_seq, removed_up_to, config }, incompatible }
+    }
 }

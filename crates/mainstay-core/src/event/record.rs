@@ -173,4 +173,7 @@ pub struct LogSlice {
     /// The highest number at or behind `from` that retention has removed of a topic that matches: something that was
     /// asked for is gone, and whoever begins at one more than this misses nothing. 0: nothing is gone.
     pub removed_up_to: u64,
+    /// The same for each topic of which something at or behind `from` is gone, in no order: how a reader of several
+    /// topics notices that one more has lost something. Empty when the store is a server elsewhere: it does not tell.
+    pub removed: Vec<(TopicName, u64)>,
 }

@@ -146,13 +146,9 @@ impl EventTables {
         budget: LogBudget,
     ) -> LogSlice {
         let head = engine.last_seq();
-        let mut slice = LogSlice {
-            from,
-            events: vec![],
-            next: from,
-            head,
-            removed_up_to: engine.removed_up_to(filters, from),
-        };
+        let removed = engine.removed(filters, from);
+        let removed_up_to = removed.iter().map(|(_, up_to)| *up_to).max().unwrap_or_default();
+        let mut slice = LogSlice { from, events: vec![], next: from, head, removed_up_to, removed };
         let mut bytes = 0;
         let mut matches: HashMap<TopicId, bool> = HashMap::new();
         for (looked, (seq, (meta, logged))) in self.log.range(from..).enumerate() {

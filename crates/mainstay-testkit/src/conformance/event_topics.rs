@@ -144,6 +144,14 @@ pub(super) async fn a_reader_hears_of_what_is_gone(w: &mut World) {
     }
     let slice = w.read_log(&["short"], Position::Seq(6), 100).await;
     assert_eq!(slice.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [7, 9]);
+    // Each topic for itself: what goes below the highest number is heard of, too.
+    w.put_topic("long", at_most(4)).await;
+    w.pass(ACTS_WITHIN_MS).await;
+    let both = w.read_log(&[], Position::Seq(2), 100).await;
+    let mut removed: Vec<_> = both.removed.iter().map(|(_, up_to)| *up_to).collect();
+    removed.sort_unstable();
+    assert_eq!((both.removed_up_to, removed), (5, vec![2, 5]));
+    assert_eq!(w.read_log(&[], Position::Seq(3), 100).await.removed.len(), 1);
 }
 
 pub(super) async fn a_topic_that_is_deleted_is_gone_with_its_events(w: &mut World) {

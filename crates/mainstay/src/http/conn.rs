@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::arrival::{Arrival, Arrived};
-use super::flight::{Conn, Entered, Flight, Stale, Tracked};
+use super::flight::{Conn, Entered, Flight, Resumable, Stale, Tracked};
 use super::listener::Door;
 use super::sniff::{Protocol, Replay, has_arrived, sniff};
 use crate::secs;
@@ -194,6 +194,9 @@ impl Future for Answer {
         let this = self.project();
         let Ok(mut response) = ready!(this.route.poll(cx));
         let Some(mut flight) = this.flight.take() else { return Poll::Pending }; // polled after its end
+        if response.extensions().get::<Resumable>().is_some() {
+            flight.is_resumable();
+        }
         if let Some(shutdown) = this.shutdown {
             let status = response.status();
             if status == StatusCode::SWITCHING_PROTOCOLS || *this.connect && status.is_success() {

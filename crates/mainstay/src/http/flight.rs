@@ -18,12 +18,20 @@ use super::delivery::{LostWithConnection, Outgoing};
 use super::listener::Limits;
 use super::upgrade::Upgrade;
 use crate::app::Overstayer;
-use crate::millis;
 use crate::time::monotonic_ms;
+use crate::{millis, secs};
 
 /// How long a connection without a request may take to part in order once the listener has closed: to answer
 /// HTTP/2's last ping, or to finish a half-sent head.
 const LINGER: Duration = millis(500);
+
+/// How long streams whose reader goes on elsewhere may take for their last bytes once the listener has closed.
+const PARTING: Duration = secs(2);
+
+/// Marks a response as a stream whose reader goes on elsewhere, from the last it has got: once the drain has begun it
+/// has two seconds for its last bytes; that it is closed then loses nothing and is no overstaying.
+#[derive(Clone, Copy, Debug)]
+pub struct Resumable;
 
 /// The connections of a listener.
 #[derive(Default)]
@@ -68,6 +76,17 @@ struct Request {
     arrival: Arc<Arrival>,
     /// Its answer has been taken to be written; it stays in the books until that is out.
     answered: bool,
+    /// Its reader goes on elsewhere, see [`Resumable`].
+    resumable: bool,
+}
+
+/// What a connection is busy with.
+#[derive(PartialEq, Eq)]
+enum Busy {
+    No,
+    /// Streams that are resumable, and nothing else.
+    Streams,
+    Requests,
 }
 
 impl Flights {
@@ -134,7 +153,7 @@ impl Conn {
     /// Books a request until the answer's body is done or dropped.
     pub fn begin(self: &Arc<Self>, arrival: Arc<Arrival>) -> Flight {
         let id = self.begun.fetch_add(1, Ordering::Relaxed);
-        self.lock().push(Request { id, arrival, answered: false });
+        self.lock().push(Request { id, arrival, answered: false, resumable: false });
         if id == 0 {
             self.changed.notify_waiters();
         }
@@ -183,21 +202,33 @@ impl Conn {
     /// Resolves when nothing would be lost by dropping the connection, and it has had a moment to part in order.
     pub async fn quiet(&self) {
         self.awaited.store(true, Ordering::Relaxed);
+        let parted = Instant::now() + PARTING;
         loop {
             let changed = self.changed.notified();
-            if self.is_busy() {
-                changed.await;
-                continue;
-            }
-            tokio::time::sleep(LINGER).await;
-            if !self.is_busy() && !self.is_write_blocked() {
-                return;
+            match self.busy() {
+                Busy::Requests => changed.await,
+                Busy::Streams => {
+                    if tokio::time::timeout_at(parted, changed).await.is_err() {
+                        return;
+                    }
+                }
+                Busy::No => {
+                    tokio::time::sleep(LINGER).await;
+                    if self.busy() == Busy::No && !self.is_write_blocked() {
+                        return;
+                    }
+                }
             }
         }
     }
 
-    fn is_busy(&self) -> bool {
-        self.lock().iter().any(|request| !request.answered)
+    fn busy(&self) -> Busy {
+        let requests = self.lock();
+        let open = requests.iter().filter(|request| !request.answered);
+        open.fold(Busy::No, |busy, request| match busy {
+            Busy::No | Busy::Streams if request.resumable => Busy::Streams,
+            _ => Busy::Requests,
+        })
     }
 
     /// What was to be written is out.
@@ -244,6 +275,13 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
+    /// Its answer is a stream whose reader goes on elsewhere.
+    pub fn is_resumable(&self) {
+        let mut requests = self.conn.lock();
+        let own = requests.iter_mut().find(|request| request.id == self.id);
+        own.into_iter().for_each(|request| request.resumable = true);
+    }
+
     pub fn upgrades(&mut self) {
         self.upgrades = true;
         self.conn.upgrade.begin();
@@ -258,7 +296,7 @@ impl Drop for Flight {
         let mut requests = self.conn.lock();
         let own = requests.iter_mut().find(|request| request.id == self.id);
         own.into_iter().for_each(|request| request.answered = true);
-        let last = requests.iter().all(|request| request.answered);
+        let last = requests.iter().all(|request| request.answered || request.resumable);
         drop(requests);
         self.conn.unflushed.store(true, Ordering::Relaxed);
         // The lock orders this look after that of whoever has seen a request.

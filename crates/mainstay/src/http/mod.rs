@@ -34,6 +34,7 @@ pub use boot::Http;
 pub(crate) use boot::cannot_listen;
 pub use delivery::Delivery;
 pub use extract::Peer;
+pub use flight::Resumable;
 pub(crate) use inlet::Inlet;
 pub(crate) use listener::{Door, Limits, accept};
 pub use passed::resolve;

@@ -93,7 +93,7 @@ async fn one(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, 
         CommitOp::Publish { topic, event } => return publish(call, &topic, &event, trace).await,
         CommitOp::Ack { group, lease } => {
             let group = Name::new(&group).map_err(|_| error::internal("a name that was read is none"))?;
-            call.caller.must(ScopeKind::EventsSubscribe, group.as_str())?;
+            events::may_use(call, &group).await?;
             return Ok(Op::Event(EventOp::Ack { group, lease: convert::lease(&lease) }));
         }
         CommitOp::ReleaseLock { name: lock, lease } => {

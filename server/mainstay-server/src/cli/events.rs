@@ -1,8 +1,11 @@
 //! `mainstay events`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use mainstay::{millis, secs};
 use mainstay_api::RawJson;
-use mainstay_api::client::{HttpClient, Streamed};
+use mainstay_api::client::{ApiError, HttpClient, Streamed};
 use mainstay_api::query::PageQuery;
 use mainstay_api::types::Envelope;
 use serde_json::{Map, Value, json};
@@ -13,6 +16,9 @@ use super::{Failure, Outcome, Session, session};
 
 /// How many events are asked for at once.
 const PAGE: u32 = 1_000;
+/// Between two streams.
+const SHORTEST_PAUSE: Duration = millis(100);
+const LONGEST_PAUSE: Duration = secs(5);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Events {
@@ -138,13 +144,22 @@ impl Publish {
 }
 
 impl Tail {
-    /// Goes on in another stream when one ends, until as many events were printed as are wanted, or the process is
-    /// interrupted.
+    /// Goes on in another stream when one ends or breaks, until as many events were printed as are wanted, or the
+    /// process is interrupted. Before its first event it has no place to go on from: then it fails.
     async fn run(self, session: &Session) -> Outcome {
         let api = session.api()?;
         let (mut last, mut left) = (None, self.count.unwrap_or(u64::MAX));
+        let mut tries = 0;
         while left > 0 {
+            let before = last;
             self.follow(&api, &mut last, &mut left, session).await?;
+            if last != before {
+                tries = 0;
+            }
+            if left > 0 {
+                tokio::time::sleep(pause(tries)).await;
+                tries += 1;
+            }
         }
         Ok(())
     }
@@ -156,11 +171,24 @@ impl Tail {
         left: &mut u64,
         session: &Session,
     ) -> Outcome {
-        let failed = |error| Failure::of_call(&error, api.url());
+        let lost = |error: ApiError, last: Option<u64>| {
+            if last.is_some() && error.is_retryable() {
+                tracing::debug!(%error, "the stream is lost; another goes on after its last event");
+                return Ok(());
+            }
+            Err(Failure::of_call(&error, api.url()))
+        };
         let from = last.is_none().then_some(self.from.as_str());
-        let mut stream = api.stream(&self.topics, from, *last).await.map_err(failed)?;
+        let mut stream = match api.stream(&self.topics, from, *last).await {
+            Ok(stream) => stream,
+            Err(error) => return lost(error, *last),
+        };
         while *left > 0 {
-            match stream.next().await.map_err(failed)? {
+            let streamed = match stream.next().await {
+                Ok(streamed) => streamed,
+                Err(error) => return lost(error, *last),
+            };
+            match streamed {
                 Some(Streamed::Event(event)) => {
                     *last = Some(event.seq);
                     *left -= 1;
@@ -185,6 +213,12 @@ impl Tail {
         }
         Ok(())
     }
+}
+
+/// How long to wait after so many streams in a row that brought nothing: a server that stops, or is gone, is not
+/// asked again and again.
+fn pause(tries: u32) -> Duration {
+    LONGEST_PAUSE.min(SHORTEST_PAUSE * 2_u32.pow(tries.min(16)))
 }
 
 impl Replay {
@@ -219,4 +253,15 @@ fn show(event: &Envelope, session: &Session) -> Outcome {
     let content: Value = event.event.read().unwrap_or_default();
     let data = content.get("data").or_else(|| content.get("data_base64")).unwrap_or(&Value::Null);
     print(&format!("{} {} {data}\n", event.seq, event.topic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_has_nothing_is_asked_less_and_less_often() {
+        let pauses: Vec<_> = [0, 1, 2, 5, 6, 1_000].map(pause).into();
+        assert_eq!(pauses, [millis(100), millis(200), millis(400), millis(3_200), secs(5), secs(5)]);
+    }
 }

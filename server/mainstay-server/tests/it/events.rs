@@ -1,9 +1,14 @@
 //! Events over the wire.
 
 use mainstay::secs;
+use mainstay_api::client::{HttpClient, Options};
+use mainstay_api::query::PageQuery;
+use mainstay_api::types::{Fetch, TopicConfig};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::client::{Reply, pointers};
+use crate::cli::{at, ended};
+use crate::client::{Reply, Request, pointers};
 use crate::server::{Setup, TestServer};
 
 const STRUCTURED: &str = "application/cloudevents+json";
@@ -349,6 +354,153 @@ async fn a_reader_that_retention_has_overtaken_is_told() {
     assert_eq!(stream.next().await.unwrap().id, Some(4));
     let mut all = Stream::open(&server, "/v1/events/stream?topics=t&from=earliest", None).await;
     assert_eq!(all.next().await.unwrap().id, Some(4), "who asks for what there is misses nothing");
+}
+
+/// More than fits into the buffers between a server and a reader that does not read.
+const FLOOD: u64 = 40;
+
+async fn flood(server: &TestServer, topic: &str) {
+    let much = "x".repeat(750_000);
+    for _ in 0..FLOOD {
+        publish(server, topic, json!(much)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_several_topics_is_told_of_each_that_lost_something() {
+    let server = TestServer::start().await;
+    let only_last = json!({"retention": {"count": 1}});
+    let is_trimmed = |page: &Value| page["items"].as_array().unwrap().len() == 1;
+    flood(&server, "slow.b").await;
+    for n in 1..=3 {
+        publish(&server, "slow.a", json!(n)).await;
+    }
+    server.put("/v1/topics/slow.a", only_last.clone()).await.is(200);
+    server.get_until("/v1/topics/slow.a/events", is_trimmed).await;
+    // It begins knowing of what slow.a lost, far behind it.
+    let mut stream = Stream::open(&server, "/v1/events/stream?topics=slow.*&from=earliest", None).await;
+    server.put("/v1/topics/slow.b", only_last).await.is(200);
+    server.get_until("/v1/topics/slow.b/events?from=earliest", is_trimmed).await;
+    let mut read = 0;
+    let told = loop {
+        let message = stream.next().await.unwrap();
+        match message.id {
+            Some(id) => {
+                assert_eq!(id, read + 1, "nothing is missing without a word");
+                read = id;
+            }
+            None => break message,
+        }
+    };
+    assert_eq!(told.event.as_deref(), Some("lagged"));
+    assert_eq!(told.data, json!({"skipped": FLOOD - 1 - read, "next": FLOOD}));
+    assert_eq!(stream.next().await.unwrap().id, Some(FLOOD));
+    assert_eq!(stream.next().await.unwrap().id, Some(FLOOD + 3), "of that it knew");
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_does_not_hold_up_the_end() {
+    let server = TestServer::start().await;
+    flood(&server, "t").await;
+    let _stream = Stream::open(&server, "/v1/events/stream?topics=t&from=earliest", None).await;
+    let ended = server.stop().await;
+    assert_eq!((ended.exit_code(), ended.cut.len()), (0, 0), "{ended:?}");
+}
+
+#[tokio::test]
+async fn an_event_in_an_unknown_format_is_refused_and_quoted_headers_are_read() {
+    let server = TestServer::start().await;
+    for kind in
+        ["application/cloudevents+xml", "application/cloudevents", "Application/CloudEvents-batch; x=y"]
+    {
+        declared(&server, "t", kind, json!({})).await.problem(415, "unsupported-media-type");
+    }
+    let quoted = server.request("POST", "/v1/topics/t/events").header("ce-subject", r#""a \"b\" %C3%A9""#);
+    quoted.json(json!(1)).send().await.is(201);
+    assert_eq!(log(&server, "t").await[0]["event"]["subject"], "a \"b\" é");
+}
+
+#[tokio::test]
+async fn a_token_with_a_prefix_reads_nothing_else_through_a_wider_group() {
+    let server = TestServer::start().await;
+    let token = |name: &str, scope: &str| {
+        server.on_admin("POST", "/admin/tokens").json(json!({"name": name, "scopes": [scope]}))
+    };
+    let admin = token("admin", "admin").send().await.is(201)["token"].as_str().unwrap().to_owned();
+    let as_admin = |request: Request| request.header("authorization", &format!("Bearer {admin}"));
+    let narrow = as_admin(token("narrow", "events:subscribe=orders.")).send().await.is(201);
+    let narrow = format!("Bearer {}", narrow["token"].as_str().unwrap());
+    for (name, filter) in [("orders.all", ">"), ("orders.own", "orders.*")] {
+        let put = server.request("PUT", &format!("/v1/groups/{name}")).json(json!({"topics": [filter]}));
+        as_admin(put).send().await.is(200);
+    }
+    for (verb, body) in [("fetch", json!({})), ("settle", json!({})), ("seek", json!({"seq": 1}))] {
+        let of = |group: &str| {
+            let request = server.request("POST", &format!("/v1/groups/{group}/{verb}"));
+            request.header("authorization", &narrow).json(body.clone()).send()
+        };
+        of("orders.all").await.problem(403, "forbidden");
+        of("orders.own").await.is(200);
+    }
+    let delete = server.request("DELETE", "/v1/groups/orders.all").header("authorization", &narrow);
+    delete.send().await.problem(403, "forbidden");
+    let ack = json!({"ops": [{"op": "ack", "group": "orders.all", "lease": "1-0000000000000000"}]});
+    let commit = server.request("POST", "/v1/commit").header("authorization", &narrow).json(ack);
+    commit.send().await.problem(403, "forbidden");
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_answered_again_leaves_out_what_retention_has_removed() {
+    let server = TestServer::start().await;
+    group(&server, json!({})).await;
+    for n in 1..=3 {
+        publish(&server, "orders.new", json!(n)).await;
+    }
+    let keyed = || {
+        let request = server.request("POST", "/v1/groups/g/fetch").header("idempotency-key", "k");
+        request.json(json!({"max": 10})).send()
+    };
+    assert_eq!(keyed().await.is(200)["events"].as_array().unwrap().len(), 3);
+    server.put("/v1/topics/orders.new", json!({"retention": {"count": 1}})).await.is(200);
+    let trimmed = |page: &Value| page["items"].as_array().unwrap().len() == 1;
+    server.get_until("/v1/topics/orders.new/events", trimmed).await;
+    let again = keyed().await.is(200);
+    assert_eq!(data(again["events"].as_array().unwrap()), [json!(3)]);
+}
+
+#[tokio::test]
+async fn the_client_reads_what_it_fetches_dead_letters_and_topics_with_schemas() {
+    let server = TestServer::start().await;
+    let client = HttpClient::new(&format!("http://{}", server.api), Options::default()).unwrap();
+    let config = json!({"schema": {"type": "integer"}, "retention": {"count": 9}});
+    let config: TopicConfig = serde_json::from_str(&config.to_string()).unwrap();
+    let put = client.put_topic("orders.new", &config).await.unwrap();
+    assert_eq!((put.topic.name.as_str(), &put.topic.config), ("orders.new", &config));
+    group(&server, json!({"max_deliver": 1})).await;
+    publish(&server, "orders.new", json!(1)).await;
+    let fetched = client.fetch("g", &Fetch { max: 1, wait_ms: 0, consumer: None }).await.unwrap();
+    let event: Value = fetched.events[0].envelope.event.read().unwrap();
+    assert_eq!((fetched.events[0].envelope.seq, &event["data"]), (1, &json!(1)));
+    settle(&server, json!({"nack": [{"lease": fetched.events[0].lease, "error": "boom"}]})).await;
+    let dead = client.dead_events("g", &PageQuery::default()).await.unwrap();
+    assert_eq!((dead.items[0].envelope.topic.as_str(), dead.items[0].attempts), ("orders.new", 1));
+}
+
+#[tokio::test]
+async fn a_tail_goes_on_at_the_next_server() {
+    let server = TestServer::start().await;
+    let address = server.api;
+    let tail = ["events", "tail", "--from", "earliest", "--count", "2"];
+    publish(&server, "t", json!("first")).await;
+    let mut child = at(&server, &tail).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(out.next_line().await.unwrap().unwrap(), "1 t \"first\"");
+    server.stop().await;
+    let server = Setup::default().set("listen", address).start().await;
+    publish(&server, "t", json!("again the first")).await;
+    publish(&server, "t", json!("second")).await;
+    assert_eq!(out.next_line().await.unwrap().unwrap(), "2 t \"second\"");
+    assert_eq!(ended(child).await.code, Some(0));
 }
 
 /// A reader of server-sent events.

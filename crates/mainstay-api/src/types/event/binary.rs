@@ -1,5 +1,7 @@
 //! An event in binary mode: its attributes in headers, its data the body.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::{ATTRIBUTE, CloudEvent, EXTENSIONS, EventData, wrong_name, wrong_text};
@@ -51,7 +53,8 @@ impl CloudEvent {
     }
 
     fn header(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(value).ok().and_then(percent_decode_segment);
+        let text = std::str::from_utf8(value).map(unquoted).ok();
+        let text = text.as_deref().and_then(percent_decode_segment);
         let text = text.ok_or("must be percent-encoded UTF-8")?;
         if name == "specversion" {
             return if text == "1.0" { Ok(()) } else { Err("must be 1.0".into()) };
@@ -88,6 +91,22 @@ impl CloudEvent {
         self.extensions.push((name.to_owned(), value));
         Ok(())
     }
+}
+
+/// A value in double quotes without them, and what is escaped inside as it is meant: some senders quote what has
+/// spaces (CloudEvents 1.0, HTTP binding, 3.1.3.2).
+fn unquoted(value: &str) -> Cow<'_, str> {
+    let inside = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let Some(inside) = inside else { return value.into() };
+    let mut out = String::with_capacity(inside.len());
+    let mut escaped = false;
+    for char in inside.chars() {
+        escaped = char == '\\' && !escaped;
+        if !escaped {
+            out.push(char);
+        }
+    }
+    out.into()
 }
 
 /// What the body is. Text that is not JSON is kept as a JSON string, which is how structured mode has it.

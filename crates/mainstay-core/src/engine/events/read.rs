@@ -98,15 +98,15 @@ impl Engine {
         self.resolve(position, archive)
     }
 
-    /// The highest number at or behind `from` that retention has removed of a topic that matches (no filter: of any);
-    /// 0: none.
-    pub fn removed_up_to(&self, filters: &[TopicFilter], from: u64) -> u64 {
+    /// The topics that match (no filter: all) of which retention has removed something at or behind `from`, with the
+    /// last number removed.
+    pub fn removed(&self, filters: &[TopicFilter], from: u64) -> Vec<(TopicName, u64)> {
         let matches = |topic: &&Topic| {
             topic.removed_up_to >= from.max(1)
                 && (filters.is_empty() || filters.iter().any(|filter| filter.matches(&topic.name)))
         };
         let live = self.events.topics.iter().flatten().filter(|topic| !topic.dropped);
-        live.filter(matches).map(|topic| topic.removed_up_to).max().unwrap_or_default()
+        live.filter(matches).map(|topic| (topic.name.clone(), topic.removed_up_to)).collect()
     }
 
     /// All topics that were not deleted, with the last number that retention removed of each.

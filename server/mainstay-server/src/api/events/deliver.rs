@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
-use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{
     self, Delivery, EventInterest, EventOp, EventReply, Prolong, SettleDeliveries, Settled,
 };
@@ -16,6 +15,7 @@ use mainstay_api::types::{self as wire, DeliverySettled, ItemError, SettledDeliv
 use mainstay_api::{Code, Problem};
 use tokio::time::Instant;
 
+use super::groups::may_use;
 use super::write;
 use crate::api::call::{Answer, Call};
 use crate::api::error::Shape;
@@ -28,7 +28,7 @@ pub(crate) async fn fetch(call: Call) -> Answer {
     input.keyed();
     let asked = input.body::<wire::Fetch>()?;
     let ((group, asked), keyed) = input.finish(group.zip(asked))?;
-    call.caller.must(ScopeKind::EventsSubscribe, group.as_str())?;
+    may_use(&call, &group).await?;
     // A client that is known to be gone is granted nothing.
     call.delivery().check_client().await;
     let consumer = asked.consumer.as_deref().and_then(|name| mainstay::core::name::Name::new(name).ok());
@@ -44,11 +44,14 @@ pub(crate) async fn fetch(call: Call) -> Answer {
         call.delivery().check_client().await;
     }
     let mut body = b"{\"events\":[".to_vec();
-    for (index, delivery) in deliveries.iter().enumerate() {
+    // Of a fetch that is answered again, retention may have removed an event meanwhile.
+    let there =
+        deliveries.iter().filter_map(|delivery| delivery.event.as_ref().map(|event| (delivery, event)));
+    for (index, (delivery, event)) in there.enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        write::delivery(&mut body, delivery);
+        write::delivery(&mut body, delivery, event);
     }
     body.extend_from_slice(b"]}");
     Ok(undelivered.answer(&call, answer::raw(StatusCode::OK, body)))
@@ -140,7 +143,7 @@ pub(crate) async fn settle(call: Call) -> Answer {
     input.keyed();
     let asked = input.body::<wire::SettleDeliveries>()?;
     let ((group, asked), keyed) = input.finish(group.zip(asked))?;
-    call.caller.must(ScopeKind::EventsSubscribe, group.as_str())?;
+    may_use(&call, &group).await?;
     let texts = asked.ack.iter();
     let texts = texts.chain(asked.nack.iter().map(|nack| &nack.lease));
     let texts: Vec<_> = texts.chain(asked.extend.iter().map(|extend| &extend.lease)).cloned().collect();

@@ -13,7 +13,9 @@ mod write;
 
 pub(super) use dead::{list as dead, requeue};
 pub(super) use deliver::{fetch, settle};
-pub(super) use groups::{delete as delete_group, list as groups, one as group, put as put_group, seek};
+pub(super) use groups::{
+    delete as delete_group, list as groups, may_use, one as group, put as put_group, seek,
+};
 pub(super) use publish::{named, publish, published};
 pub(super) use read::list as events;
 pub use schemas::Schemas;

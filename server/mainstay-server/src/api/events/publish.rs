@@ -7,10 +7,10 @@ use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{EventOp, EventReply, LogBudget, Position};
 use mainstay::core::op::{Commit, Op, Reply};
 use mainstay::core::topic::{TopicFilter, TopicName};
-use mainstay_api::Problem;
 use mainstay_api::types::{
     CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, CloudEvent, CloudEventBatch, Headers, Published, PublishedBatch,
 };
+use mainstay_api::{Code, Problem};
 
 use super::convert;
 use super::read::read;
@@ -23,7 +23,7 @@ pub(crate) async fn publish(call: Call) -> Answer {
     let mut input = call.input();
     let topic = input.topic();
     input.keyed();
-    let mode = Mode::of(call.headers());
+    let mode = Mode::of(call.headers())?;
     let events = mode.read(&call, &mut input)?;
     let ((topic, events), keyed) = input.finish(topic.zip(events))?;
     call.caller.must(ScopeKind::EventsPublish, topic.as_str())?;
@@ -109,14 +109,21 @@ enum Mode {
 }
 
 impl Mode {
-    fn of(headers: &HeaderMap) -> Mode {
+    fn of(headers: &HeaderMap) -> Result<Mode, Problem> {
         let declared =
             headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
-            CLOUDEVENT_JSON => Mode::Structured,
-            CLOUDEVENT_BATCH_JSON => Mode::Batched,
-            _ => Mode::Binary,
+            CLOUDEVENT_JSON => Ok(Mode::Structured),
+            CLOUDEVENT_BATCH_JSON => Ok(Mode::Batched),
+            // An event in a format that is not known here is no event's data.
+            _ if essence.starts_with("application/cloudevents") => Err(Problem::new(
+                Code::UnsupportedMediaType,
+                format!(
+                    "`{essence}` is not understood: send {CLOUDEVENT_JSON}, {CLOUDEVENT_BATCH_JSON}, or binary mode"
+                ),
+            )),
+            _ => Ok(Mode::Binary),
         }
     }
 

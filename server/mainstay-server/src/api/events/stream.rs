@@ -1,6 +1,7 @@
 //! `GET /v1/events/stream`: the log as server-sent events. A reader takes from the log at its own pace: what it has not
 //! taken yet is on the disk, not in a queue of ours.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use http::{HeaderValue, header};
 use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{EventInterest, LogBudget, LogSlice, Position};
 use mainstay::core::store::Interest;
-use mainstay::core::topic::TopicFilter;
+use mainstay::core::topic::{TopicFilter, TopicName};
+use mainstay::http::Resumable;
 use mainstay::secs;
 use mainstay_api::query::Query;
 use mainstay_api::types::{Lagged, MAX_FILTERS, Start};
@@ -65,7 +67,7 @@ pub(crate) async fn stream(call: Call) -> Answer {
         filters,
         cursor: slice.from,
         // Who asks for what there is misses nothing that went before.
-        told: if resumes { 0 } else { slice.removed_up_to },
+        told: if resumes { Vec::new() } else { slice.removed.clone() },
         ready: Some(slice),
         ended: false,
     };
@@ -74,6 +76,7 @@ pub(crate) async fn stream(call: Call) -> Answer {
         Some((Ok::<_, Infallible>(chunk), reader))
     });
     let mut response = Response::new(Body::from_stream(body));
+    response.extensions_mut().insert(Resumable);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -97,8 +100,8 @@ struct Reader {
     filters: Arc<[TopicFilter]>,
     /// The next number to look at.
     cursor: u64,
-    /// Up to here it knows what retention has removed.
-    told: u64,
+    /// Of these topics it knows up to where retention has removed something that it had not read.
+    told: Vec<(TopicName, u64)>,
     /// Read, and not written yet.
     ready: Option<LogSlice>,
     ended: bool,
@@ -148,21 +151,34 @@ impl Reader {
 
     fn text(&mut self, slice: &LogSlice) -> Vec<u8> {
         let mut out = Vec::new();
-        if slice.removed_up_to >= self.cursor && slice.removed_up_to > self.told {
-            let next = slice.events.first().map_or(slice.removed_up_to + 1, |event| event.seq);
-            let skipped = slice.removed_up_to - self.told.max(self.cursor.saturating_sub(1));
+        if let Some((from, up_to)) = self.gone(&slice.removed) {
+            let next = slice.events.first().map_or(slice.next, |event| event.seq);
+            let skipped = up_to - from;
             out.extend_from_slice(b"event: lagged\ndata: ");
             let written = serde_json::to_writer(&mut out, &Lagged { skipped, next });
             debug_assert!(written.is_ok(), "two numbers");
             out.extend_from_slice(b"\n\n");
-            self.told = slice.removed_up_to;
         }
+        // A topic that is not in it any more can be again only with a higher number.
+        self.told.clone_from(&slice.removed);
         for logged in &slice.events {
             out.extend_from_slice(format!("id: {}\ndata: ", logged.seq).as_bytes());
             write::envelope(&mut out, &logged.topic, logged.seq, &logged.event);
             out.extend_from_slice(b"\n\n");
         }
         out
+    }
+
+    /// Behind which number, up to which, something is gone that the reader was not told of. Each topic counts for
+    /// itself: one that lost much may hide that another lost a little.
+    fn gone(&self, removed: &[(TopicName, u64)]) -> Option<(u64, u64)> {
+        let read = self.cursor.saturating_sub(1);
+        let told: HashMap<_, _> = self.told.iter().map(|(topic, up_to)| (topic, *up_to)).collect();
+        let news = removed.iter().filter_map(|(topic, up_to)| {
+            let known = told.get(topic).map_or(read, |told| read.max(*told));
+            (*up_to > known).then_some((known, *up_to))
+        });
+        news.reduce(|(from, up_to), (other, further)| (from.min(other), up_to.max(further)))
     }
 
     /// Waits for more; `false` when it is time to show that somebody is still here.

@@ -23,8 +23,7 @@ fn members(out: &mut Vec<u8>, topic: &TopicName, seq: u64, event: &Event) {
 }
 
 /// An element of a fetch.
-pub(super) fn delivery(out: &mut Vec<u8>, delivery: &Delivery) {
-    let Some(event) = &delivery.event else { return };
+pub(super) fn delivery(out: &mut Vec<u8>, delivery: &Delivery, event: &Event) {
     raw(out, "{");
     members(out, &delivery.topic, delivery.seq, event);
     raw(out, ",\"attempt\":");
