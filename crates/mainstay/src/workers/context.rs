@@ -11,7 +11,7 @@ use mainstay_core::{
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::running::Told;
+use super::running::{RunningJobs, Told};
 use crate::client::{Client, CommitBuilder, OwnEnd, StoreError};
 use crate::job::ms;
 use crate::policy::{Policies, Target};
@@ -30,6 +30,7 @@ struct Inner {
     policies: Policies,
     lease: Duration,
     own_end: OwnEnd,
+    running: RunningJobs,
 }
 
 impl<S> JobContext<S> {
@@ -41,8 +42,10 @@ impl<S> JobContext<S> {
         policies: Policies,
         lease: Duration,
         own_end: OwnEnd,
+        running: RunningJobs,
     ) -> Self {
-        JobContext { state, inner: Arc::new(Inner { client, grant, stop, policies, lease, own_end }) }
+        let inner = Inner { client, grant, stop, policies, lease, own_end, running };
+        JobContext { state, inner: Arc::new(inner) }
     }
 
     /// What the workers were made with; the context also dereferences to it.
@@ -104,6 +107,7 @@ impl<S> JobContext<S> {
         let progress = serde_json::to_string(progress)
             .map_err(|error| StoreError::invalid("progress", error.to_string()))?;
         let Grant { id, lease, .. } = self.inner.grant;
+        self.inner.running.extends((id, lease));
         let op = Op::Extend { id, lease, extend_ms: ms(self.inner.lease), progress: Some(progress.into()) };
         let Reply::Extended { .. } = self.inner.client.apply(op).await? else { return Ok(()) };
         Ok(())

@@ -6,7 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
-    job::{Grant, JobFailure, Outcome, Retry},
+    Error as StoreError, ErrorKind,
+    job::{Grant, Outcome, Retry},
     op::{Claim, Commit, Failure, Op, Reason, Reply, Settle},
     store::{Batch, Interest, Wake},
 };
@@ -14,8 +15,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     outbox::Ended,
-    run::Pool,
-    running::{Key, Stuck},
+    run::{Pool, failed as failure},
+    running::{Key, Stuck, Why as StuckWhy},
     turns::Turns,
 };
 use crate::{
@@ -33,8 +34,8 @@ const WAIT: Duration = secs(30);
 const TURN_LIMIT: Duration = secs(90);
 /// Between tries when the store does not answer.
 const STORE_PAUSE: Duration = millis(500);
-/// A settle is tried this often before its job is left to its lease.
-const SETTLE_TRIES: u32 = 5;
+/// A settle that was tried this often gets a word in the log; it is tried as long as its lease may live.
+const WORD_AFTER: u32 = 5;
 /// Settles in one batch. With as many grants it is what a remote store takes in one call.
 const BATCH: usize = 1_000;
 /// A job of a kind that nobody here handles goes back for this long, so that another worker can have it.
@@ -128,7 +129,8 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
     /// Settles, claims for the free slots, and begins what was granted.
     async fn exchange(&mut self, ended: Vec<Ended>, free: usize) {
         let pool = self.pool.clone();
-        let settles = ended.iter().map(|ended| Op::Settle(ended.settle.clone()));
+        let mut hand = InHand { pool: &pool, ended };
+        let settles = hand.ended.iter().map(|ended| Op::Settle(ended.settle.clone()));
         let shares = if free > 0 { self.turns.share(free) } else { Vec::new() };
         let claims = shares.into_iter().map(|(queues, max)| {
             Op::Claim(Claim {
@@ -140,26 +142,31 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
             })
         });
         let commits = settles.chain(claims).map(|op| Commit::of(op, pool.client.entropy())).collect();
+        let sent = Instant::now();
         let mut answers = match pool.client.submit(Batch { commits, within: None }).await {
             Ok(answers) => answers.into_iter(),
             Err(error) => {
                 self.trouble(&error);
-                self.again(ended, &error.to_string());
+                hand.take().into_iter().for_each(|ended| self.unsettled(ended, &error));
                 // What is in hand goes on; in the drain, too, the store is worth another try.
                 sleep(STORE_PAUSE).await;
                 return;
             }
         };
-        let mut again = Vec::new();
-        for ended in ended {
+        let mut hungry = false;
+        for ended in hand.take() {
             match answers.next() {
                 Some(Ok(_)) => settled(ended),
                 Some(Err(Failure::Rejected(rejection))) => {
-                    match rejection.reason {
+                    match &rejection.reason {
                         Reason::LeaseLost | Reason::NotFound(_) => {
                             metrics::counter!("mainstay.workers.leases_lost").increment(1);
                             let (id, _) = ended.key();
                             tracing::warn!(job = %id, "the lease was lost before the attempt ended; its outcome is void");
+                        }
+                        Reason::Invalid { .. } if is_result(&ended) => {
+                            self.bad_result(ended, &rejection.reason);
+                            continue;
                         }
                         reason => {
                             tracing::error!(job = %ended.settle.id, %reason, "cannot settle; the job will be offered again");
@@ -167,11 +174,17 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
                     }
                     settled(ended);
                 }
-                Some(Err(Failure::Failed(_))) | None => again.push(ended),
+                Some(Err(Failure::Failed(error))) => {
+                    hungry = true;
+                    self.unsettled(ended, &error);
+                }
+                None => {
+                    hungry = true;
+                    let error = StoreError::unknown(ErrorKind::Unavailable, "the store did not answer to it");
+                    self.unsettled(ended, &error);
+                }
             }
         }
-        let hungry = !again.is_empty();
-        self.again(again, "the store could not judge it");
         let (mut granted, mut failed) = (0, false);
         for answer in answers {
             match answer {
@@ -179,7 +192,7 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
                     for reply in committed.replies {
                         let Reply::Claimed(grants) = reply else { continue };
                         granted += grants.len();
-                        grants.into_iter().for_each(|grant| self.begin(grant));
+                        grants.into_iter().for_each(|grant| self.begin(grant, sent));
                     }
                 }
                 Err(failure) => {
@@ -201,13 +214,13 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
         }
     }
 
-    fn begin(&self, grant: Grant) {
+    fn begin(&self, grant: Grant, sent: Instant) {
         let pool = &self.pool;
         let known = grant.body.as_ref().is_some_and(|body| pool.handlers.contains_key(&*body.kind));
         // A claim that was under way when the drain began: its jobs are the next worker's, at once.
         let delay = match (pool.shutdown.is_draining(), known) {
             (true, _) => Duration::ZERO,
-            (false, true) => return pool.begin(grant, &self.attempts),
+            (false, true) => return pool.begin(grant, sent, &self.attempts),
             (false, false) => {
                 let kind = grant.body.as_ref().map_or("?", |body| &*body.kind);
                 metrics::counter!("mainstay.workers.unknown_kinds").increment(1);
@@ -269,39 +282,47 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
 
     /// Settles an attempt that cannot be cut as if it had been: the job is fenced off by the token of its next attempt.
     fn give_up(&self, stuck: Stuck) {
-        let Stuck { key, kind, age, limit } = stuck;
+        let Stuck { key, kind, age, why } = stuck;
         metrics::counter!("mainstay.workers.slots_lost").increment(1);
         let age_ms = age.as_millis() as u64;
         tracing::error!(
             job = %key.0, %kind, age_ms,
             "a handler holds its thread although it was to stop; its slot is given to another job"
         );
-        let outcome = match limit {
-            Some(limit) => {
+        let outcome = match why {
+            StuckWhy::Limit(limit) => {
                 let message =
                     format!("the attempt did not end within {}, and holds its thread still", human(limit));
-                let error =
-                    JobFailure { kind: Some("stuck".into()), message: message.into(), backtrace: None };
-                Outcome::Fail { error, retry: Retry::Auto }
+                failure(Some("stuck"), message, Retry::Auto)
             }
-            None => Outcome::Cancel { error: None },
+            StuckWhy::Cancelled => Outcome::Cancel { error: None },
+            StuckWhy::Lost => return,
         };
         let settle = Settle { id: key.0, lease: key.1, outcome, repeat_is_ok: true };
         self.pool.outbox.put(Ended { settle, slip: None, tries: 0 });
     }
 
-    fn again(&self, ended: Vec<Ended>, why: &str) {
-        let mut back = Vec::with_capacity(ended.len());
-        for mut ended in ended {
-            ended.tries += 1;
-            if ended.tries < SETTLE_TRIES {
-                back.push(ended);
-            } else {
-                tracing::error!(job = %ended.settle.id, error = why, "cannot settle; the job will be offered again");
-                settled(ended);
-            }
+    /// The store did not judge it: its work is done, and worth another try as long as the lease may live. When that is
+    /// over, the store says so.
+    fn unsettled(&self, mut ended: Ended, error: &StoreError) {
+        // What was asked is wrong, or nobody will answer any more: asking again changes nothing.
+        if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotSupported | ErrorKind::Closed) {
+            tracing::error!(job = %ended.settle.id, %error, "cannot settle; the job will be offered again");
+            return settled(ended);
         }
-        self.pool.outbox.put_back(back);
+        ended.tries += 1;
+        if ended.tries == WORD_AFTER {
+            tracing::error!(job = %ended.settle.id, %error, "cannot settle yet; trying on while the lease may live");
+        }
+        self.pool.outbox.put_back([ended]);
+    }
+
+    /// The store will not take what a handler made: the job says so, instead of running again and again.
+    fn bad_result(&self, mut ended: Ended, why: &Reason) {
+        let message = format!("the store does not take the result: {why}");
+        tracing::error!(job = %ended.settle.id, error = %message, "job failed");
+        ended.settle.outcome = failure(Some("result"), message, Retry::Never);
+        self.pool.outbox.put(ended);
     }
 
     fn trouble(&self, error: &dyn std::fmt::Display) {
@@ -310,10 +331,32 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
     }
 }
 
+/// What is on its way to the store. Cut there, it waits for another try: whoever stops the workers makes it.
+struct InHand<'a, S> {
+    pool: &'a Pool<S>,
+    ended: Vec<Ended>,
+}
+
+impl<S> InHand<'_, S> {
+    fn take(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
+    }
+}
+
+impl<S> Drop for InHand<'_, S> {
+    fn drop(&mut self) {
+        self.pool.outbox.put_back(std::mem::take(&mut self.ended));
+    }
+}
+
 impl Ended {
     fn key(&self) -> Key {
         (self.settle.id, self.settle.lease)
     }
+}
+
+fn is_result(ended: &Ended) -> bool {
+    matches!(ended.settle.outcome, Outcome::Complete { result: Some(_) })
 }
 
 fn settled(ended: Ended) {

@@ -11,6 +11,7 @@ mod attempt;
 mod context;
 mod desk;
 mod handler;
+mod limit;
 mod outbox;
 mod part;
 mod renew;

@@ -16,16 +16,19 @@ use tokio::task::AbortHandle;
 use super::{
     desk::{Desk, release},
     run::Pool,
+    running::Slip,
 };
 use crate::{
     Error, Result,
     app::{Overstayer, Part},
-    secs,
+    millis, secs,
     tasks::{Task, TaskSet},
 };
 
 /// How long giving unfinished jobs back may take.
 const GIVE_BACK_LIMIT: Duration = secs(2);
+/// How long attempts that were cut have to be gone. One that holds its thread is not.
+const GONE_LIMIT: Duration = millis(200);
 
 /// Fetches from the start, finishes what it has in the drain, gives back what it could not finish.
 pub(crate) struct WorkersPart<S> {
@@ -34,6 +37,8 @@ pub(crate) struct WorkersPart<S> {
 }
 
 struct Loops {
+    /// The loops below.
+    tasks: TaskSet,
     /// Attempts, owned here: the drain report names their jobs, not their tasks.
     attempts: TaskSet,
     desk: Option<Task<()>>,
@@ -61,15 +66,15 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
             running.leave();
         });
         let cut_desk = desk.abort_handle();
-        let loops = Loops { attempts, desk: Some(desk), cut_desk, renew, stop };
+        let loops = Loops { tasks, attempts, desk: Some(desk), cut_desk, renew, stop };
         *self.loops.lock().unwrap_or_else(PoisonError::into_inner) = Some(loops);
         Ok(())
     }
 
     /// What has ended and was not taken yet is settled, what has not ended goes back.
     async fn give_back(&self) -> Result<()> {
-        let ended = self.pool.outbox.take(usize::MAX);
         let unfinished = self.pool.running.unfinished();
+        let ended = self.pool.outbox.take(usize::MAX);
         if ended.is_empty() && unfinished.is_empty() {
             return Ok(());
         }
@@ -82,7 +87,10 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
         let give_back = self.pool.client.store().submit(batch);
         // A lease that is gone by now is nobody's loss; only a store that does not answer is worth a word.
         match tokio::time::timeout(GIVE_BACK_LIMIT, give_back).await {
-            Ok(answers) => answers.map(drop).map_err(Into::into),
+            Ok(answers) => {
+                ended.into_iter().filter_map(|ended| ended.slip).for_each(Slip::settled);
+                answers.map(drop).map_err(Into::into)
+            }
             Err(_) => {
                 Err(Error::from("the store did not take the unfinished jobs back; their leases will end"))
             }
@@ -130,9 +138,13 @@ impl<S: Clone + Send + Sync + 'static> Part for WorkersPart<S> {
                 loops.renew.abort();
                 loops.stop.abort();
                 self.pool.running.cut_all();
-                let given_back = self.give_back().await;
                 loops.attempts.abort();
-                return given_back;
+                // What the desk had in hand is in the outbox again when it is gone.
+                let gone = async { tokio::join!(loops.tasks.idle(), loops.attempts.idle()) };
+                let _ = tokio::time::timeout(GONE_LIMIT, gone).await;
+                self.give_back().await?;
+                // What has ended meanwhile, of those that held their threads.
+                return self.give_back().await;
             }
             Ok(())
         })

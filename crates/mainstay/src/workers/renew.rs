@@ -44,7 +44,9 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                         Ok(_) => {}
                         // It may just have been settled; then there is nothing left to cut.
                         Err(failure)
-                            if failure.rejection().is_some_and(|r| r.reason == Reason::LeaseLost) =>
+                            if failure.rejection().is_some_and(|r| {
+                                matches!(r.reason, Reason::LeaseLost | Reason::NotFound(_))
+                            }) =>
                         {
                             self.running.cut_lost(*key)
                         }

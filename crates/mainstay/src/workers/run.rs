@@ -20,7 +20,7 @@ use mainstay_core::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until},
 };
 use tower::Service;
 
@@ -28,8 +28,9 @@ use super::{
     Attempt, JobContext,
     attempt::Layers,
     handler::Handler,
+    limit::Limit,
     outbox::{Ended, Outbox},
-    running::{Key, RunningJobs, Slip, Told},
+    running::{Entered, Key, RunningJobs, Told},
 };
 use crate::{
     client::Client,
@@ -48,6 +49,11 @@ use crate::{
 const WATCH_AFTER: Duration = millis(200);
 /// Between looks for cancellation when the store does not answer.
 const WATCH_PAUSE: Duration = millis(500);
+
+/// What a server takes as the text of an error, in bytes; what is longer loses its end.
+const MAX_MESSAGE: usize = 16 << 10;
+/// The same of its type.
+const MAX_KIND: usize = 256;
 
 /// Everything the workers of a service share.
 pub(super) struct Pool<S> {
@@ -83,44 +89,42 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         queues.join(",")
     }
 
-    /// Begins an attempt at a job of a kind that has a handler.
-    pub(super) fn begin(self: &Arc<Self>, grant: Grant, tasks: &TaskSet) {
+    /// Begins an attempt at a job of a kind that has a handler; its claim was `sent` then.
+    pub(super) fn begin(self: &Arc<Self>, grant: Grant, sent: Instant, tasks: &TaskSet) {
         let kind: Arc<str> = grant.body.as_ref().map_or_else(|| "?".into(), |body| body.kind.clone());
         let _in = attempt_context(&grant, &kind).enter();
-        let limit = grant.policy.timeout_ms.map(Duration::from_millis).or(self.limit);
-        let (slip, stopped) = self.running.enter(&grant, kind.clone(), limit);
-        let key = slip.key;
+        let now = Instant::now();
+        let of_job = |ms| Limit::of_job(Duration::from_millis(ms), self.grace, self.lease, sent, now);
+        let of_workers = || self.limit.map(|limit| Limit::of_workers(limit, self.grace, now));
+        let limit = grant.policy.timeout_ms.map(of_job).or_else(of_workers);
+        let entered = self.running.enter(&grant, kind.clone(), limit);
+        let key = entered.slip.key;
         let pool = self.clone();
         let name = format!("job {} {kind}", grant.id);
-        let task = tasks.spawn(name, async move { pool.attempt(grant, kind, limit, slip, stopped).await });
+        let task = tasks.spawn(name, async move { pool.attempt(grant, kind, entered).await });
         self.running.can_be_cut(key, task.abort_handle());
     }
 
-    async fn attempt(
-        &self,
-        grant: Grant,
-        kind: Arc<str>,
-        limit: Option<Duration>,
-        slip: Slip,
-        stopped: watch::Receiver<Told>,
-    ) {
+    async fn attempt(&self, grant: Grant, kind: Arc<str>, entered: Entered) {
+        let Entered { slip, told, limit } = entered;
         let (id, lease) = slip.key;
-        let told = stopped.clone();
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let outcome = match (self.handlers.get(&*kind), &grant.body) {
             (Some(handler), Some(body)) => {
                 let cx = JobContext::new(
                     self.state.clone(),
                     self.client.clone(),
                     grant.clone(),
-                    stopped,
+                    told.clone(),
                     self.policies.clone(),
                     self.lease,
                     slip.own_end.clone(),
+                    self.running.clone(),
                 );
                 // The handler's alone: the settle after it has its own time.
-                let context = match limit {
-                    Some(limit) => Context::current().with_time_limit(limit),
+                let over = limit.borrow().map(|limit| limit.over.saturating_duration_since(began));
+                let context = match over {
+                    Some(over) => Context::current().with_time_limit(over),
                     None => Context::current(),
                 };
                 let (handler, target) = (handler.clone(), self.guards.get(&*kind).cloned());
@@ -175,15 +179,27 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
     async fn guarded(
         &self,
         work: impl Future<Output = Result<Option<Json>, JobError>>,
-        limit: Option<Duration>,
+        mut limit: watch::Receiver<Option<Limit>>,
         key: Key,
         mut told: watch::Receiver<Told>,
     ) -> Outcome {
         let work = AssertUnwindSafe(work).catch_unwind();
+        let over = async {
+            loop {
+                let now = *limit.borrow_and_update();
+                let Some(Limit { over, said, .. }) = now else { break std::future::pending().await };
+                tokio::select! {
+                    biased;
+                    () = sleep_until(over) => break said,
+                    Ok(()) = limit.changed() => {}
+                }
+            }
+        };
         let work = async {
-            match limit {
-                Some(limit) => timeout(limit, work).await.map_err(|_| limit),
-                None => Ok(work.await),
+            tokio::select! {
+                biased;
+                ended = work => Ok(ended),
+                limit = over => Err(limit),
             }
         };
         let watch = async {
@@ -280,7 +296,9 @@ pub(crate) async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
     ended.await.map_err(JobError::of_policy)
 }
 
-fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {
+pub(super) fn failed(kind: Option<&str>, mut message: String, retry: Retry) -> Outcome {
+    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+    let kind = kind.map(|kind| &kind[..kind.floor_char_boundary(MAX_KIND)]).filter(|kind| !kind.is_empty());
     let error = JobFailure { kind: kind.map(Into::into), message: message.into(), backtrace: None };
     Outcome::Fail { error, retry }
 }

@@ -14,6 +14,7 @@ use tokio::{
 };
 use tracing::Span;
 
+use super::limit::Limit;
 use crate::{app::Overstayer, client::OwnEnd, context::Context};
 
 /// A job in one attempt.
@@ -36,7 +37,7 @@ pub(super) struct RunningJobs(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     entries: Mutex<Entries>,
-    /// Told when an attempt is gone that was not settled.
+    /// Told when an attempt is gone that was not settled, or is to be.
     gone: Notify,
 }
 
@@ -53,8 +54,8 @@ struct Entry {
     kind: Arc<str>,
     queue: String,
     since: Instant,
-    /// How long the attempt may take.
-    limit: Option<Duration>,
+    /// How long the attempt may take; the attempt looks at it too.
+    limit: watch::Sender<Option<Limit>>,
     context: Context,
     stop: watch::Sender<Told>,
     told: Option<Instant>,
@@ -62,8 +63,8 @@ struct Entry {
     own_end: OwnEnd,
     /// The attempt is over; its settle is on its way.
     ended: bool,
-    /// Its lease is gone: there is nothing to give back.
-    lost: bool,
+    /// Since when its lease is gone: there is nothing to give back.
+    lost: Option<Instant>,
 }
 
 /// An attempt that should have ended long ago, and holds its thread.
@@ -71,19 +72,29 @@ pub(super) struct Stuck {
     pub key: Key,
     pub kind: Arc<str>,
     pub age: Duration,
-    /// The limit that it did not keep; else it was cancelled.
-    pub limit: Option<Duration>,
+    pub why: Why,
+}
+
+/// What a stuck attempt did not heed.
+pub(super) enum Why {
+    Limit(Duration),
+    Cancelled,
+    /// Its lease was lost, and with it the job: there is nothing to settle.
+    Lost,
+}
+
+/// A job in hand, and what its attempt is told.
+pub(super) struct Entered {
+    pub slip: Slip,
+    pub told: watch::Receiver<Told>,
+    pub limit: watch::Receiver<Option<Limit>>,
 }
 
 impl RunningJobs {
     /// Enters a job in the context of its attempt; the slip leaves when it is dropped.
-    pub(super) fn enter(
-        &self,
-        grant: &Grant,
-        kind: Arc<str>,
-        limit: Option<Duration>,
-    ) -> (Slip, watch::Receiver<Told>) {
-        let (stop, stopped) = watch::channel(Told::GoOn);
+    pub(super) fn enter(&self, grant: &Grant, kind: Arc<str>, limit: Option<Limit>) -> Entered {
+        let (stop, told) = watch::channel(Told::GoOn);
+        let (limit, limited) = watch::channel(limit);
         let own_end = OwnEnd::default();
         let entry = Entry {
             kind,
@@ -96,11 +107,12 @@ impl RunningJobs {
             abort: None,
             own_end: own_end.clone(),
             ended: false,
-            lost: false,
+            lost: None,
         };
         let key = (grant.id, grant.lease);
         self.lock().live.insert(key, entry);
-        (Slip { jobs: self.clone(), key, own_end, settled: false }, stopped)
+        let slip = Slip { jobs: self.clone(), key, own_end, settled: false };
+        Entered { slip, told, limit: limited }
     }
 
     /// Remembers how to cut an attempt.
@@ -133,8 +145,19 @@ impl RunningJobs {
 
     /// Those whose lease is to be renewed.
     pub(super) fn leases(&self) -> Vec<Key> {
-        let live = |entry: &Entry| !entry.lost && !entry.own_end.is_done();
-        self.lock().live.iter().filter(|(_, entry)| live(entry)).map(|(key, _)| *key).collect()
+        let needed = |entry: &Entry| {
+            // One that outlives the job's time limit would only be cut short.
+            let outlives = entry.limit.borrow().is_some_and(|limit| !limit.renewed);
+            entry.lost.is_none() && !entry.own_end.is_done() && !outlives
+        };
+        self.lock().live.iter().filter(|(_, entry)| needed(entry)).map(|(key, _)| *key).collect()
+    }
+
+    /// The lease is about to be extended by its attempt: from now on it ends with the job's time limit.
+    pub(super) fn extends(&self, key: Key) {
+        if let Some(entry) = self.lock().live.get(&key) {
+            entry.limit.send_modify(|limit| *limit = limit.map(Limit::with_end_of_lease));
+        }
     }
 
     /// Tells a handler that its job is not wanted any more.
@@ -144,6 +167,8 @@ impl RunningJobs {
         {
             entry.told = Some(Instant::now());
             entry.stop.send_replace(Told::Cancel);
+            // Whoever looks for stuck ones has one more to look for.
+            self.0.gone.notify_one();
         }
     }
 
@@ -160,12 +185,13 @@ impl RunningJobs {
         let mut entries = self.lock();
         let lost = entries.live.get_mut(&key).filter(|entry| !entry.own_end.may_be_done());
         let abort = lost.and_then(|entry| {
-            entry.lost = true;
+            entry.lost.get_or_insert_with(Instant::now);
             entry.abort.take()
         });
         drop(entries);
         if let Some(abort) = abort {
             abort.abort();
+            self.0.gone.notify_one();
         }
     }
 
@@ -179,10 +205,11 @@ impl RunningJobs {
     pub(super) fn take_stuck(&self, now: Instant, grace: Duration) -> (Vec<Stuck>, Option<Instant>) {
         let mut entries = self.lock();
         let (mut over, mut next) = (Vec::new(), None::<Instant>);
-        for (key, entry) in entries.live.iter().filter(|(_, entry)| !entry.ended && !entry.lost) {
-            let limit = entry.limit.and_then(|limit| entry.since.checked_add(limit));
-            let told = entry.told.and_then(|told| told.checked_add(grace));
-            let due = limit.into_iter().chain(told).min().and_then(|due| due.checked_add(grace));
+        for (key, entry) in entries.live.iter().filter(|(_, entry)| !entry.ended) {
+            let limit = entry.limit.borrow().map(|limit| limit.given_up);
+            let after = |since: Option<Instant>, grace| since.and_then(|since| since.checked_add(grace));
+            let told = after(entry.told, grace.saturating_mul(2));
+            let due = limit.into_iter().chain(told).chain(after(entry.lost, grace)).min();
             match due {
                 Some(due) if due <= now => over.push(*key),
                 due => next = next.into_iter().chain(due).min(),
@@ -191,22 +218,29 @@ impl RunningJobs {
         let mut stuck = Vec::with_capacity(over.len());
         for key in over {
             let Some(entry) = entries.live.remove(&key) else { continue };
-            stuck.push(Stuck {
-                key,
-                kind: entry.kind.clone(),
-                age: now.saturating_duration_since(entry.since),
-                limit: entry.limit.filter(|_| entry.told.is_none()),
-            });
+            let limit = entry.limit.borrow().filter(|_| entry.told.is_none());
+            let why = match (entry.lost, limit) {
+                (Some(_), _) => Why::Lost,
+                (None, Some(limit)) => Why::Limit(limit.said),
+                (None, None) => Why::Cancelled,
+            };
+            let age = now.saturating_duration_since(entry.since);
+            stuck.push(Stuck { key, kind: entry.kind.clone(), age, why });
             entries.stuck.insert(key, entry);
         }
         (stuck, next)
     }
 
-    /// The jobs that are to be given back: cut, or still in hand.
+    /// The jobs that are to be given back: cut, or still in hand. Each is named once.
     pub(super) fn unfinished(&self) -> Vec<Key> {
         let mut entries = self.lock();
         let mut all = std::mem::take(&mut entries.cut);
-        all.extend(entries.live.iter().filter(|(_, entry)| !entry.ended && !entry.lost).map(|(key, _)| key));
+        let now = Instant::now();
+        for (key, entry) in entries.live.iter_mut().filter(|(_, entry)| !entry.ended && entry.lost.is_none())
+        {
+            all.push(*key);
+            entry.lost = Some(now);
+        }
         all
     }
 
@@ -226,7 +260,7 @@ impl RunningJobs {
         each.collect()
     }
 
-    /// Resolves when an attempt is gone without an end. Cancel safe.
+    /// Resolves when an attempt is gone without an end, or is to be soon. Cancel safe.
     pub(super) async fn gone(&self) {
         self.0.gone.notified().await;
     }
@@ -256,7 +290,7 @@ impl Drop for Slip {
         let mut entries = self.jobs.lock();
         let gone = entries.stuck.remove(&self.key);
         let entry = entries.live.remove(&self.key);
-        if !self.settled && entry.as_ref().is_some_and(|entry| !entry.lost) {
+        if !self.settled && entry.as_ref().is_some_and(|entry| entry.lost.is_none()) {
             entries.cut.push(self.key);
         }
         drop(entries);

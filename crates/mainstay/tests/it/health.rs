@@ -126,7 +126,7 @@ async fn a_store_and_workers_bring_their_loops_and_checks() {
             let body: Value = serde_json::from_str(&answer.body).unwrap();
             assert_eq!(answer.status, 200, "{body}");
             let loops: Vec<_> = body["loops"].as_object().unwrap().keys().collect();
-            assert_eq!(loops, ["fetch notes", "runtime", "store writer"]);
+            assert_eq!(loops, ["fetch notes", "runtime", "scheduler", "store writer"]);
             assert_eq!(body["checks"]["store"]["critical"], true, "{body}");
         },
     )

@@ -1,6 +1,6 @@
 //! What workers ask of their store and of their slots: what they batch, whom they serve, whom they give up on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use mainstay::config::Loader;
 use mainstay::core::event::{LogBudget, LogSlice, Position};
 use mainstay::core::job::{JobRecord, JobState, Outcome};
-use mainstay::core::op::{Committed, Failure, Op};
+use mainstay::core::op::{Committed, Failure, Op, Place, Reason, Rejection};
 use mainstay::core::store::{
     Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Store, Wake,
 };
@@ -85,6 +85,10 @@ struct Watched {
     batches: Mutex<Vec<Vec<&'static str>>>,
     /// Batches with a settle that fail before one gets through.
     failures: AtomicUsize,
+    /// Batches with a settle that are never answered, and never happen, before one gets through.
+    hangs: AtomicUsize,
+    /// Every lease is lost.
+    lose: AtomicBool,
     /// A claim waits for a permit, if there are to be any.
     gate: Option<Arc<Semaphore>>,
     asked: Semaphore,
@@ -94,9 +98,15 @@ impl Watched {
     fn new(failures: usize, gate: Option<Arc<Semaphore>>) -> (Arc<Watched>, Client) {
         let inner = Client::memory().store().clone();
         let batches = Mutex::default();
-        let watched =
-            Watched { inner, batches, failures: AtomicUsize::new(failures), gate, asked: Semaphore::new(0) };
-        let watched = Arc::new(watched);
+        let watched = Arc::new(Watched {
+            inner,
+            batches,
+            failures: AtomicUsize::new(failures),
+            hangs: AtomicUsize::new(0),
+            lose: AtomicBool::new(false),
+            gate,
+            asked: Semaphore::new(0),
+        });
         (watched.clone(), Client::new(watched))
     }
 
@@ -128,6 +138,14 @@ impl Store for Watched {
             if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
                 return Err(StoreError::unknown(ErrorKind::Unavailable, "the disk is full"));
             }
+            if self.hangs.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+                self.asked.add_permits(1);
+                std::future::pending::<()>().await;
+            }
+        }
+        if words.contains(&"extend") && self.lose.load(Ordering::SeqCst) {
+            let lost = || Rejection { at: Place::Op(0), reason: Reason::LeaseLost };
+            return Ok(words.iter().map(|_| Err(lost().into())).collect());
         }
         if words.contains(&"claim")
             && let Some(gate) = &self.gate
@@ -356,6 +374,61 @@ async fn a_handler_that_holds_its_thread_loses_its_slot_and_not_the_pool() {
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handler_that_holds_its_thread_when_its_lease_is_lost_loses_its_slot() {
+    let (let_go, held) = std::sync::mpsc::sync_channel::<()>(1);
+    let held = Arc::new(Mutex::new(held));
+    let blocking = move |job: Note, cx: JobContext<Seen>| {
+        let held = held.clone();
+        async move {
+            let _ = cx.began.send(job.0.clone()).await;
+            if job.0 == "blocks" {
+                let _ = held.lock().unwrap().recv_timeout(secs(20));
+            }
+            Ok::<_, JobError>(())
+        }
+    };
+    let (watched, store) = Watched::new(0, None);
+    let ended = with_workers(
+        store,
+        &[],
+        |seen| {
+            let workers = Workers::new("notes", seen).on(blocking).concurrency(1);
+            workers.lease(secs(1)).grace(millis(20))
+        },
+        async |store, begins, _| {
+            let stuck = add(store, "blocks").await;
+            assert_eq!(begins.recv().await.as_deref(), Some("blocks"));
+            watched.lose.store(true, Ordering::SeqCst);
+            let next = add(store, "next").await;
+            assert_eq!(settled(store, next).await.state, JobState::Completed);
+            let_go.send(()).unwrap();
+            let settles = |words: &Vec<&str>| words.iter().filter(|word| **word == "settle").count();
+            let settles: usize = watched.batches().iter().map(settles).sum();
+            assert_eq!(settles, 1, "the lost one's end is nobody's to tell");
+            assert_ne!(job(store, stuck).await.state, JobState::Cancelled);
+        },
+    )
+    .await;
+    assert_eq!(ended.exit_code(), 0, "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_settle_that_a_stop_interrupts_is_made_before_the_end() {
+    let (watched, store) = Watched::new(0, None);
+    watched.hangs.store(1, Ordering::SeqCst);
+    let id = add(&store, "done").await;
+    with_workers(
+        store.clone(),
+        &[("drain_ms", 20)],
+        |seen| Workers::new("notes", seen).on(note_order).concurrency(1),
+        async |_, _, _| watched.asked.acquire().await.unwrap().forget(),
+    )
+    .await;
+    let job = job(&store, id).await;
+    assert_eq!((job.state, job.attempt), (JobState::Completed, 1), "{job:?}");
+}
+
 #[tokio::test]
 async fn workers_that_need_a_longer_drain_get_it_or_say_what_to_set() {
     async fn slow(job: Note, cx: JobContext<Seen>) -> Result<(), JobError> {
@@ -434,6 +507,73 @@ mod on_virtual_time {
             assert_eq!(MOST.load(Ordering::SeqCst), 4);
             assert!(began.elapsed() < secs(13), "40 s of work by four: {:?}", began.elapsed());
             mainstay::testing::assert_logged!(logs, INFO, "workers scale", to = 4);
+        });
+    }
+
+    #[test]
+    fn a_job_beyond_its_own_time_limit_has_failed_and_not_crashed() {
+        async fn endless(job: Note, cx: JobContext<Seen>) -> Result<(), JobError> {
+            if job.0 == "tells" {
+                tokio::time::sleep(secs(1)).await;
+                cx.progress(&1).await?;
+            }
+            std::future::pending().await
+        }
+        // Within one lease, within a renewed one, with a lease that the handler extends itself, and beyond a lease.
+        for (text, limit, least) in
+            [("a", 5, 5_000), ("b", 15, 15_000), ("tells", 15, 14_000), ("c", 28, 27_000), ("d", 90, 89_000)]
+        {
+            block_on_virtual(async {
+                let store = Client::memory();
+                with_workers(
+                    store,
+                    &[],
+                    |seen| Workers::new("notes", seen).on(endless).concurrency(1),
+                    async |store, _, _| {
+                        let began = tokio::time::Instant::now();
+                        let job = Note(text.into()).with().timeout(secs(limit)).max_attempts(1);
+                        let id = store.enqueue(job).await.unwrap().id;
+                        let mut job = store.job(id).await.unwrap().unwrap();
+                        while !job.state.is_finished() && job.crashes == 0 {
+                            tokio::time::sleep(millis(50)).await;
+                            job = store.job(id).await.unwrap().unwrap();
+                        }
+                        let kinds: Vec<_> =
+                            job.failures.iter().map(|it| it.failure.kind.as_deref()).collect();
+                        assert_eq!((job.crashes, kinds), (0, vec![Some("timeout")]), "{text} {job:?}");
+                        let took = began.elapsed();
+                        assert!(
+                            took >= millis(least) && took <= secs(limit) + millis(200),
+                            "{text}: {took:?}"
+                        );
+                    },
+                )
+                .await;
+            });
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_job_is_told_as_soon_as_the_store_is_back_while_its_lease_lives() {
+        block_on_virtual(async {
+            // 50 s, longer than a lease that nobody renews.
+            let (_, store) = Watched::new(100, None);
+            let id = add(&store, "once").await;
+            with_workers(
+                store,
+                &[],
+                |seen| Workers::new("notes", seen).on(note_order).concurrency(1),
+                async |store, _, seen| {
+                    let mut job = job(store, id).await;
+                    while !job.state.is_finished() {
+                        tokio::time::sleep(secs(1)).await;
+                        job = super::job(store, id).await;
+                    }
+                    assert_eq!((job.state, job.attempt, job.crashes), (JobState::Completed, 1, 0), "{job:?}");
+                    assert_eq!(*seen.order.lock().unwrap(), ["once"], "it did not run again");
+                },
+            )
+            .await;
         });
     }
 
