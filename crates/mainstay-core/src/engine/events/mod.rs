@@ -17,6 +17,8 @@ mod publish;
 mod read;
 mod scan;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod trim;
 mod undo;
