@@ -114,7 +114,8 @@ pub enum Op {
         /// At most 1,000.
         ids: Vec<JobId>,
     },
-    /// Forgets up to `limit` waiting jobs of the queue. → [`Reply::Count`]; call again until it is below `limit`.
+    /// Forgets up to `limit` waiting jobs of the queue. → [`Reply::Count`]; call again until it is below `limit`. Or, if
+    /// they wait for so many others that it would be too much at once: → [`Reply::CountSoFar`]; call again.
     Purge {
         /// The queue.
         queue: QueueName,
@@ -237,6 +238,8 @@ pub enum Reply {
     Event(EventReply),
     /// To [`Op::Schedule`].
     Schedule(ScheduleReply),
+    /// To [`Op::Purge`]: how many were forgotten, fewer than there are and than was asked for.
+    CountSoFar(u64),
 }
 
 /// The answer to an enqueue.
@@ -318,6 +321,17 @@ pub enum Place {
     Op(usize),
 }
 
+/// An entry of a job's `after` that names nothing it could wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongAfter {
+    /// The op that enqueues the job.
+    pub op: usize,
+    /// Where the entry stands in its `after`.
+    pub at: usize,
+    /// What is wrong with it.
+    pub detail: &'static str,
+}
+
 /// Why a commit was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
@@ -353,9 +367,9 @@ pub enum Reason {
         /// Its bound.
         max_age_ms: u64,
     },
-    /// Entries of a job's `after` that name nothing it could wait for: where each stands, and what is wrong with it.
-    #[error("after: {}", .0.first().map_or("", |(_, detail)| detail))]
-    After(Vec<(u32, &'static str)>),
+    /// Entries of `after` that name nothing their job could wait for: all there are in the commit, by ops.
+    #[error("after: {}", .0.first().map_or("", |wrong| wrong.detail))]
+    After(Vec<WrongAfter>),
     /// The same idempotency key came with another body.
     #[error("this Idempotency-Key was used with another body")]
     IdempotencyMismatch,

@@ -16,12 +16,15 @@ use super::{
     undo::Undo,
 };
 use crate::{
-    after::{After, AfterFailure, MAX_AFTER, WaitsFor},
+    after::{After, AfterFailure, MAX_AFTER, MAX_AFTER_OF_COMMIT, WaitsFor},
     error::Error,
     id::JobId,
     job::{JobState, NewJob},
-    op::{Reason, Reply},
+    op::{Op, Reason, Reply, WrongAfter},
 };
+
+const NO_JOB: &str = "no job has this id, or it has been forgotten";
+const NO_OP: &str = "names no earlier enqueue of this request";
 
 /// The open edges, about 100 bytes each.
 #[derive(Default)]
@@ -34,7 +37,7 @@ pub(super) struct Edges {
     ended: BTreeSet<(JobId, Ending)>,
     /// Jobs that ended in the op under way, and are waited for.
     fresh: Vec<(JobId, Ending)>,
-    /// So many may still hear of an end in the commit under way.
+    /// So many edges may still be closed in the commit under way.
     pub(super) share: u32,
 }
 
@@ -112,7 +115,7 @@ impl Engine {
                 After::Job(id) => jobs.push(*id),
                 After::Op(index) => match before.get(*index as usize) {
                     Some(Reply::Enqueued(first)) => jobs.push(first.id),
-                    _ => wrong.push((at as u32, "names no earlier enqueue of this request")),
+                    _ => wrong.push(WrongAfter { op: before.len(), at, detail: NO_OP }),
                 },
             }
         }
@@ -123,17 +126,20 @@ impl Engine {
     }
 
     /// What has become of the jobs that a new one is to wait for.
-    pub(super) fn look_up(&mut self, after: &WaitsFor, archive: &mut dyn Archive) -> Result<Found, Refusal> {
+    pub(super) fn look_up(
+        &mut self,
+        op: usize,
+        after: &WaitsFor,
+        archive: &mut dyn Archive,
+    ) -> Result<Found, Refusal> {
         let (mut wrong, mut cancelled, mut open) = (Vec::new(), false, BTreeSet::new());
         for (at, id) in after.jobs.iter().enumerate() {
             if self.jobs.get(*id).is_some() {
                 open.insert(*id);
                 continue;
             }
-            let finished = self.find_finished(*id, archive)?;
-            let finished = finished.filter(|finished| self.queue_name(finished.job.queue).is_some());
-            match (finished.map(|finished| finished.state), after.failure) {
-                (None, _) => wrong.push((at as u32, "no job has this id, or it has been forgotten")),
+            match (self.ended_as(*id, archive)?, after.failure) {
+                (None, _) => wrong.push(WrongAfter { op, at, detail: NO_JOB }),
                 (Some(JobState::Cancelled), _) | (Some(JobState::Dead), AfterFailure::Cancel) => {
                     cancelled = true
                 }
@@ -146,6 +152,48 @@ impl Engine {
             (true, true) => Ok(Found::Cancelled),
             (true, false) => Ok(Found::Waits(open.into_iter().collect())),
         }
+    }
+
+    /// How a finished job ended that can still be named.
+    fn ended_as(&mut self, id: JobId, archive: &mut dyn Archive) -> Result<Option<JobState>, Refusal> {
+        let finished = self.find_finished(id, archive)?;
+        let finished = finished.filter(|finished| self.queue_name(finished.job.queue).is_some());
+        Ok(finished.map(|finished| finished.state))
+    }
+
+    /// The commit is refused because of what `wrong` says of an op: what else of that kind is wrong in the ops behind
+    /// it. They are not applied, so a job that one of them would add counts as there.
+    pub(super) fn look_up_the_rest(
+        &mut self,
+        ops: &[Op],
+        wrong: &mut Vec<WrongAfter>,
+        archive: &mut dyn Archive,
+    ) -> Result<(), Refusal> {
+        let from = wrong.last().map_or(0, |wrong| wrong.op + 1);
+        let (mut added, mut count) = (BTreeSet::new(), 0);
+        for (op, what) in ops.iter().enumerate() {
+            let Op::Enqueue(job) = what else { continue };
+            count += job.after.len();
+            if count > MAX_AFTER_OF_COMMIT {
+                return Ok(());
+            }
+            // A duplicate waits for nothing new.
+            let is_known = self.jobs.get(job.id).is_some() || self.ended_as(job.id, archive)?.is_some();
+            for (at, after) in job.after.iter().enumerate().filter(|_| op >= from && !is_known) {
+                let detail = match after {
+                    After::Op(index) if matches!(ops[..op].get(*index as usize), Some(Op::Enqueue(_))) => {
+                        continue;
+                    }
+                    After::Op(_) => NO_OP,
+                    After::Job(id) if added.contains(id) || self.jobs.get(*id).is_some() => continue,
+                    After::Job(id) if self.ended_as(*id, archive)?.is_some() => continue,
+                    After::Job(_) => NO_JOB,
+                };
+                wrong.push(WrongAfter { op, at, detail });
+            }
+            added.insert(job.id);
+        }
+        Ok(())
     }
 
     pub(super) fn open_edges(&mut self, waiter: JobId, on: Vec<JobId>, failure: AfterFailure) {
@@ -178,6 +226,11 @@ impl Engine {
         if !self.edges.by_subject.is_empty() && self.edges.concerned(id, how).is_some() {
             self.edges.fresh.push((id, how));
         }
+    }
+
+    /// Whether the commit under way has closed as many edges as one should.
+    pub(super) fn has_told_its_share(&self) -> bool {
+        self.edges.share == 0
     }
 
     /// Whether some that wait for an earlier job of this id have not heard of its end.

@@ -46,13 +46,13 @@ impl Engine {
         }
         // After the duplicates: what the first job waited for may have been forgotten by now.
         let after = Self::named(new, before)?;
-        let mut found = after.as_ref().map(|after| self.look_up(after, archive)).transpose()?;
+        let mut found = after.as_ref().map(|after| self.look_up(before.len(), after, archive)).transpose()?;
         // One that is not wanted any more takes no room.
         if !matches!(found, Some(Found::Cancelled))
             && self.make_room(queue, archive)?
             && let Some(after) = &after
         {
-            found = Some(self.look_up(after, archive)?);
+            found = Some(self.look_up(before.len(), after, archive)?);
         }
         let body = with_after(&new.body, &after);
         let waits = matches!(&found, Some(Found::Waits(on)) if !on.is_empty());

@@ -208,7 +208,12 @@ impl Engine {
                     return reject(self, Rejection { at: Place::Op(i), reason });
                 }
             }
-            let reply = self.op(op, &replies, entropy, archive);
+            let mut reply = self.op(op, &replies, entropy, archive);
+            if let Err(Refusal::Reason(Reason::After(wrong))) = &mut reply
+                && let Err(error) = self.look_up_the_rest(&commit.ops, wrong, archive)
+            {
+                reply = Err(error);
+            }
             // What waits for a job that ended here goes with it.
             match reply.and_then(|reply| self.tell_fresh(archive).map(|()| reply).map_err(Refusal::Error)) {
                 Ok(reply) => replies.push(reply),

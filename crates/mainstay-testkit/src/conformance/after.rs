@@ -225,9 +225,25 @@ pub(super) async fn an_unknown_job_is_refused_by_its_place(w: &mut World) {
         let Reason::After(found) = w.refused(Op::Enqueue(Box::new(job))).await else {
             panic!("refused otherwise")
         };
-        assert_eq!(found.iter().map(|(at, _)| *at).collect::<Vec<_>>(), wrong);
+        assert_eq!(found.iter().map(|wrong| wrong.at).collect::<Vec<_>>(), wrong);
     }
     assert_eq!(w.queue("q").await.depth.waiting(), 1, "nothing was added");
+}
+
+pub(super) async fn all_unknown_jobs_of_a_commit_are_named(w: &mut World) {
+    let (known, unknown) = (w.enqueue(w.job("q")).await, w.id("q"));
+    let last = NewJob { after: vec![After::Op(9), After::Op(1)], ..w.job("q") };
+    let twice = NewJob { caller_id: true, ..w.job("q") };
+    w.enqueue(twice.clone()).await;
+    let twice = NewJob { after: vec![After::Job(unknown)], ..twice };
+    let first = after(w, "q", &[known, unknown]);
+    let behind = after(w, "q", &[first.id, unknown]);
+    let commit = w.ops([add(w.job("q")), add(first), add(twice), add(behind), add(last)]);
+    let refused = w.commit(commit).await.expect_err("unknown jobs");
+    let Reason::After(found) = refused.reason else { panic!("refused otherwise") };
+    let places = found.iter().map(|wrong| (wrong.op, wrong.at)).collect::<Vec<_>>();
+    assert_eq!((refused.at, &places[..]), (Place::Op(1), &[(1, 1), (3, 1), (4, 0)][..]));
+    assert_eq!(w.queue("q").await.depth.waiting(), 2, "nothing was added");
 }
 
 fn add(job: NewJob) -> Op {
@@ -446,6 +462,18 @@ pub(super) async fn an_id_is_not_used_again_while_those_that_wait_for_it_have_no
     w.maintain().await;
     w.enqueue(job).await;
     assert_eq!(w.queue("crowd").await.depth.blocked, 0);
+}
+
+pub(super) async fn a_purge_stops_when_its_jobs_wait_for_too_many(w: &mut World) {
+    let mut ops: Vec<_> = (0..5_000).map(|_| add(w.job("a"))).collect();
+    ops.extend((0..5).map(|_| add(NewJob { after: (0..5_000).map(After::Op).collect(), ..w.job("q") })));
+    w.commit(w.ops(ops)).await.expect("a batch");
+    let mut replies = vec![];
+    for _ in 0..3 {
+        replies.push(w.op(Op::Purge { queue: name("q"), limit: 1_000 }).await);
+    }
+    assert_eq!(replies, [Reply::CountSoFar(2), Reply::CountSoFar(2), Reply::Count(1)]);
+    assert_eq!(w.queue("q").await.depth.blocked, 0);
 }
 
 pub(super) async fn the_end_of_a_job_wakes_a_claimer_of_the_next(w: &mut World) {

@@ -158,6 +158,7 @@ macro_rules! __seam_cases {
                 a_cancellation_goes_down_the_whole_chain
                 a_forgotten_job_strands_nobody
                 an_unknown_job_is_refused_by_its_place
+                all_unknown_jobs_of_a_commit_are_named
                 an_op_can_only_name_an_earlier_enqueue
                 an_op_that_names_a_duplicate_means_the_first_job
                 a_duplicate_waits_for_nothing_new
@@ -171,6 +172,7 @@ macro_rules! __seam_cases {
                 a_completed_job_that_is_deleted_at_once_frees_all_that_wait
                 a_completed_job_that_retention_forgets_at_once_frees_all_that_wait
                 an_id_is_not_used_again_while_those_that_wait_for_it_have_not_heard
+                a_purge_stops_when_its_jobs_wait_for_too_many
                 the_end_of_a_job_wakes_a_claimer_of_the_next
             }
             known_ids {

@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use mainstay::StoreError;
 use mainstay::core::error::{Applied, Error, ErrorKind};
 use mainstay::core::lock::LockWaiting;
-use mainstay::core::op::{Failure, Place as At, Reason, Rejection};
+use mainstay::core::op::{Failure, Place as At, Reason, Rejection, WrongAfter};
 use mainstay::request::Refusal;
 use mainstay_api::types::ItemError;
 use mainstay_api::{Code, FieldError, Outcome, PROBLEM_JSON, Place, Problem, Timestamp};
@@ -38,6 +38,14 @@ pub(crate) fn code(reason: &Reason) -> Code {
     }
 }
 
+fn of_op(index: usize, shape: Shape) -> String {
+    match shape {
+        Shape::Single => String::new(),
+        Shape::Jobs => format!("/jobs/{index}"),
+        Shape::Ops => format!("/ops/{index}"),
+    }
+}
+
 /// A store's no to a request.
 pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
     let Rejection { at, reason } = rejection;
@@ -48,9 +56,8 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
             let detail = format!("require {index} does not hold");
             return Problem::new(Code::StateConflict, detail).with_errors(vec![error]);
         }
-        (At::Op(index), Shape::Jobs) => format!("/jobs/{index}"),
-        (At::Op(index), Shape::Ops) => format!("/ops/{index}"),
-        (At::Op(_), Shape::Single) | (At::Commit, _) => String::new(),
+        (At::Op(index), _) => of_op(*index, shape),
+        (At::Commit, _) => String::new(),
     };
     let field = match reason {
         // Which queue is not for everybody to know.
@@ -59,9 +66,10 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
         _ => None,
     };
     if let Reason::After(wrong) = reason {
-        let errors =
-            wrong.iter().map(|(place, detail)| FieldError::new(format!("{at}/after/{place}"), *detail));
-        return Problem::invalid(errors.collect());
+        let error = |wrong: &WrongAfter| {
+            FieldError::new(format!("{}/after/{}", of_op(wrong.op, shape), wrong.at), wrong.detail)
+        };
+        return Problem::invalid(wrong.iter().map(error).collect());
     }
     if let Reason::LockHeld(held) = reason {
         return lock_held(held);
@@ -223,13 +231,13 @@ mod tests {
             (At::Op(2), full(), Shape::Jobs, (429, Code::QueueFull, "/jobs/2")),
             (
                 At::Op(2),
-                Reason::After(vec![(3, "no")]),
+                Reason::After(vec![WrongAfter { op: 2, at: 3, detail: "no" }]),
                 Shape::Jobs,
                 (422, Code::ValidationFailed, "/jobs/2/after/3"),
             ),
             (
                 At::Op(0),
-                Reason::After(vec![(0, "no")]),
+                Reason::After(vec![WrongAfter { op: 0, at: 0, detail: "no" }]),
                 Shape::Single,
                 (422, Code::ValidationFailed, "/after/0"),
             ),

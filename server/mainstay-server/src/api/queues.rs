@@ -106,10 +106,15 @@ pub(crate) async fn purge(call: Call) -> Answer {
         }
         // A repeat adds up the same chunks: the last of them was the first that was not full.
         let key = keyed.map(|keyed| keyed.part("chunk", chunk));
-        let count = count(call.apply(ops, key).await?.0)?;
-        purged += count;
-        if count < u64::from(CHUNK) {
-            break;
+        match call.apply(ops, key).await?.0 {
+            Reply::CountSoFar(count) => purged += count,
+            reply => {
+                let count = count(reply)?;
+                purged += count;
+                if count < u64::from(CHUNK) {
+                    break;
+                }
+            }
         }
     }
     json(StatusCode::OK, &Purged { purged })

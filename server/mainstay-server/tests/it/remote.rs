@@ -50,6 +50,7 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("a_claim_stops_at_max_bytes", "a server has its own bound for the bytes of a claim"),
     ("a_claim_takes_one_job_however_large", "the same"),
     ("a_purge_spares_running_and_dead_jobs", "a server purges all of a queue, whatever the limit"),
+    ("a_purge_stops_when_its_jobs_wait_for_too_many", "the same"),
     ("an_id_of_another_queue_is_refused", "refused it is, but which queue that is, a server does not tell"),
     (
         "a_repeated_commit_gets_the_first_answer",
@@ -78,6 +79,7 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("every_other_end_cancels_those_that_wait", "a server does its housekeeping itself"),
     ("a_forgotten_job_strands_nobody", "the same"),
     ("an_unknown_job_is_refused_by_its_place", "a server names the place in words of its own"),
+    ("all_unknown_jobs_of_a_commit_are_named", "the same"),
     ("an_op_can_only_name_an_earlier_enqueue", "the same"),
     ("a_job_may_not_wait_for_more", "the same"),
     ("keys_and_limits_out_of_bounds_are_refused_by_name", "the same"),
