@@ -52,7 +52,7 @@ pub enum LockMode {
     Shared,
     /// By at most `permits`, each with a grant of its own.
     Semaphore {
-        /// How many: 1…[`MAX_PERMITS`]. All who hold or await a semaphore say the same number.
+        /// How many: 1…[`MAX_PERMITS`]. All who hold a semaphore at a time have said the same number.
         permits: u32,
     },
 }
@@ -183,14 +183,18 @@ pub enum LockOp {
         /// Which lock.
         name: Name,
     },
-    /// The ticket's caller does not wait any more. → [`LockReply::Withdrawn`], whatever was there.
+    /// The ticket's caller does not wait any more. → [`LockReply::Withdrawn`], whatever was there. One with another
+    /// fingerprint than the acquire's changes nothing.
     Withdraw {
         /// Which lock.
         name: Name,
         /// Whose.
         ticket: Ticket,
+        /// The [`Acquire::visit`] that has ended.
+        visit: u64,
         /// `true`: its connection is gone but it may come back: it keeps its place (if its acquire said
-        /// `keep_place`) or a grant. `false`: it wants nothing more: it leaves the line, or its grant is released,
+        /// `keep_place`) or a grant, and goes on waiting in its other visits; one that ended before changes nothing.
+        /// `false`: it wants nothing more: it leaves the line, or its grant is released,
         /// collected or not.
         may_return: bool,
     },
@@ -228,6 +232,9 @@ pub struct Acquire {
     /// How long the caller will be there for a hand-over, in milliseconds, from now: at most [`WAIT_MS`]. Send the
     /// acquire again before that to go on waiting, with 0 to look a last time.
     pub wait_ms: u64,
+    /// Which request of its ticket this is, for tickets that may be sent over several connections at a time: each says
+    /// a number of its own, and the same whenever it asks again. The caller is there while one of them is. In RAM alone.
+    pub visit: u64,
     /// The ticket keeps its place for [`PLACE_KEPT_MS`] when its caller is not there (a caller that may come back:
     /// an HTTP client with an `Idempotency-Key`), also over a restart. `false`: it leaves the line then.
     pub keep_place: bool,
@@ -353,7 +360,7 @@ pub struct LockWaiter {
 /// What a caller waits for. Only hints, as all of [`crate::store::Interest`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LockInterest {
-    /// The ticket was handed a grant, or is not in the line any more.
+    /// The ticket was handed a grant, or (one that keeps its place) is not in the line any more.
     Granted {
         /// Which lock.
         name: Name,

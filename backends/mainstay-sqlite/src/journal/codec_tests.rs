@@ -284,7 +284,7 @@ impl Chance {
                 let row = LockWaiterRow { place: n, name, owner, mode, ttl_ms, delay_ms, ticket, since };
                 LockChange::Queued(Box::new(row))
             }
-            _ => LockChange::Left { name, place: n },
+            _ => LockChange::Left { name, place: n, scope: None },
         }
     }
 }

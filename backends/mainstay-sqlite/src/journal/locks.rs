@@ -58,7 +58,7 @@ pub(super) fn put(out: &mut Vec<u8>, change: &LockChange) {
             }
             ticket(out, &row.ticket);
         }
-        LockChange::Left { name, place } => {
+        LockChange::Left { name, place, .. } => {
             out.push(tag::LEFT);
             text(out, name.as_str());
             u64(out, *place);
@@ -128,7 +128,7 @@ impl Bytes<'_> {
                 since: self.time()?,
                 ticket: self.ticket()?,
             })),
-            tag::LEFT => LockChange::Left { name: self.parse()?, place: self.u64()? },
+            tag::LEFT => LockChange::Left { name: self.parse()?, place: self.u64()?, scope: None },
             _ => return Err("an unknown kind of change"),
         })
     }

@@ -321,6 +321,7 @@ macro_rules! __seam_cases {
                 a_writer_excludes_all_others
                 a_semaphore_admits_as_many_as_it_has_permits
                 another_number_of_permits_is_a_conflict_while_it_is_held
+                another_number_of_permits_waits_behind_those_who_wait
                 other_modes_wait_for_a_semaphore
                 every_grant_of_a_lock_has_a_higher_token
                 what_is_out_of_range_is_refused_and_names_its_field
@@ -341,6 +342,7 @@ macro_rules! __seam_cases {
                 a_lock_may_live_for_a_millisecond
                 a_step_of_the_wall_clock_neither_kills_nor_prolongs_a_lock
                 the_delay_after_an_expiry_keeps_others_out
+                a_grant_that_ran_out_is_not_collected_while_it_keeps_others_out
                 there_is_no_delay_after_a_release_or_a_break
                 a_check_knows_who_holds_and_who_held
             }
@@ -375,6 +377,10 @@ macro_rules! __seam_cases {
                 an_absent_ticket_is_passed_over_and_keeps_its_place
                 an_absent_ticket_keeps_nobody_from_a_free_lock
                 a_ticket_without_a_connection_may_return
+                the_end_of_an_old_connection_is_not_the_end_of_the_new_one
+                a_last_look_does_not_end_the_wait_of_another_request
+                who_asked_something_else_under_the_same_key_withdraws_nothing
+                who_waits_is_woken_when_its_place_is_gone
                 a_ticket_collects_what_it_was_handed_when_its_connection_broke
                 a_commit_that_has_to_wait_is_not_kept_under_a_key
                 the_line_of_a_lock_is_bounded

@@ -8,7 +8,7 @@ use mainstay_core::{
 
 use crate::world::{
     LEASE_MS, World,
-    locks::{ask, break_op, renew_op, wait},
+    locks::{ask, break_op, poll, renew_op, wait, withdraw_op},
 };
 
 pub(super) async fn a_lock_lives_its_whole_time(w: &mut World) {
@@ -105,6 +105,19 @@ pub(super) async fn the_delay_after_an_expiry_keeps_others_out(w: &mut World) {
     w.queue_up(wait(ask("l", "b"))).await;
     w.lose(0).await;
     assert_eq!(w.holders("l").await, ["b"]);
+}
+
+pub(super) async fn a_grant_that_ran_out_is_not_collected_while_it_keeps_others_out(w: &mut World) {
+    let slow = || Acquire { delay_ms: 5_000, ..poll(ask("l", "a")) };
+    let first = w.lock(slow()).await;
+    w.advance(LEASE_MS);
+    w.is_lost(&first).await;
+    w.op(withdraw_op(&slow(), false)).await;
+    w.held(ask("l", "b")).await;
+    assert_eq!(w.queue_up(slow()).await.position, Some(1), "it is a newcomer");
+    assert_eq!(w.queue_up(slow()).await.position, Some(1));
+    w.advance(5_000);
+    assert!(w.lock(slow()).await.token() > first.token());
 }
 
 pub(super) async fn there_is_no_delay_after_a_release_or_a_break(w: &mut World) {

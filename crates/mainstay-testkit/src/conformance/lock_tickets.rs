@@ -1,13 +1,16 @@
 //! Tickets: an acquire that is sent again is the same acquire.
 
 use mainstay_core::{
-    lock::{Acquire, LockReply, MAX_WAITERS, PLACE_KEPT_MS, Ticket},
+    lock::{Acquire, LockInterest, LockReply, MAX_WAITERS, PLACE_KEPT_MS, Ticket},
     op::{Op, Reason},
+    store::Interest,
 };
 
+use super::waits::{LONG, Waiters};
 use crate::world::{
     LEASE_MS, World,
     locks::{ask, poll, ticket, wait, withdraw_op},
+    name,
 };
 
 pub(super) async fn a_ticket_sent_again_gets_the_same_grant(w: &mut World) {
@@ -129,6 +132,82 @@ pub(super) async fn a_ticket_without_a_connection_may_return(w: &mut World) {
     w.op(withdraw_op(&wait(ask("l", "c")), true)).await;
     assert_eq!(w.line("l").await, [""; 0]);
     w.unlock(&held).await;
+}
+
+/// One ticket over two connections.
+fn visit(number: u64) -> Acquire {
+    Acquire { wait_ms: 60_000, visit: number, ..poll(ask("l", "b")) }
+}
+
+pub(super) async fn the_end_of_an_old_connection_is_not_the_end_of_the_new_one(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    w.queue_up(visit(2)).await;
+    w.op(withdraw_op(&visit(1), true)).await;
+    w.op(withdraw_op(&visit(3), true)).await;
+    assert!(w.show_lock("l").await.expect("held").waiters[0].present, "the new one waits");
+    w.unlock(&held).await;
+    assert_eq!(w.holders("l").await, ["b"]);
+    let held = w.lock(visit(2)).await;
+    w.unlock(&held).await;
+    // Without any it is passed over.
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    w.queue_up(visit(2)).await;
+    w.op(withdraw_op(&visit(2), true)).await;
+    w.op(withdraw_op(&visit(1), true)).await;
+    w.unlock(&held).await;
+    assert_eq!(w.show_lock("l").await, None, "it is free");
+    let held = w.lock(visit(3)).await;
+    w.unlock(&held).await;
+    // Of many at a time the latest count.
+    let held = w.lock(ask("l", "a")).await;
+    for number in 0..100 {
+        w.queue_up(visit(number)).await;
+    }
+    for number in 0..99 {
+        w.op(withdraw_op(&visit(number), true)).await;
+    }
+    w.unlock(&held).await;
+    assert_eq!(w.holders("l").await, ["b"]);
+}
+
+pub(super) async fn a_last_look_does_not_end_the_wait_of_another_request(w: &mut World) {
+    for keep_place in [true, false] {
+        let held = w.lock(ask("l", "a")).await;
+        let new = || Acquire { keep_place, ..visit(2) };
+        w.queue_up(new()).await;
+        let last_look = Acquire { wait_ms: 0, keep_place, ..visit(1) };
+        assert_eq!(w.queue_up(last_look).await.position, Some(1), "keeps: {keep_place}");
+        w.unlock(&held).await;
+        assert_eq!(w.holders("l").await, ["b"], "keeps: {keep_place}");
+        let held = w.lock(new()).await;
+        w.unlock(&held).await;
+    }
+}
+
+pub(super) async fn who_asked_something_else_under_the_same_key_withdraws_nothing(w: &mut World) {
+    let other =
+        || Acquire { ticket: visit(1).ticket.map(|t| Ticket { fingerprint: [2; 16], ..t }), ..visit(1) };
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    for may_return in [true, false] {
+        w.op(withdraw_op(&other(), may_return)).await;
+    }
+    w.unlock(&held).await;
+    assert_eq!(w.holders("l").await, ["b"]);
+    let held = w.lock(visit(1)).await;
+    w.op(withdraw_op(&other(), false)).await;
+    w.unlock(&held).await;
+}
+
+pub(super) async fn who_waits_is_woken_when_its_place_is_gone(w: &mut World) {
+    w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    let granted = LockInterest::Granted { name: name("l"), scope: ticket("b").scope };
+    let mut b = Waiters::on(w, 1, &[Interest::Lock(granted)], LONG).await;
+    w.op(withdraw_op(&visit(2), false)).await;
+    assert!(b.next().await.is_woken());
 }
 
 pub(super) async fn a_ticket_collects_what_it_was_handed_when_its_connection_broke(w: &mut World) {

@@ -121,6 +121,22 @@ pub(super) async fn another_number_of_permits_is_a_conflict_while_it_is_held(w: 
     w.unlock(&held).await;
 }
 
+pub(super) async fn another_number_of_permits_waits_behind_those_who_wait(w: &mut World) {
+    let three = |owner| ask_in(LockMode::Semaphore { permits: 3 }, "l", owner);
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(wait(ask_in(TWO, "l", "b"))).await;
+    w.queue_up(wait(three("c"))).await;
+    w.unlock(&held).await;
+    assert_eq!((w.holders("l").await, w.line("l").await), (vec!["b".into()], vec!["c".into()]));
+    let held = w.lock(wait(ask_in(TWO, "l", "b"))).await;
+    w.queue_up(poll(ask_in(TWO, "l", "absent"))).await;
+    w.unlock(&held).await;
+    let held = w.lock(wait(three("c"))).await;
+    w.unlock(&held).await;
+    assert_eq!(w.show_lock("l").await, None, "it is free: one that only keeps its place is not there");
+    w.lock(three("d")).await;
+}
+
 pub(super) async fn other_modes_wait_for_a_semaphore(w: &mut World) {
     let permit = w.lock(ask_in(TWO, "l", "a")).await;
     w.queue_up(wait(ask("l", "writer"))).await;

@@ -30,6 +30,7 @@ pub(super) enum DoLock {
         ticket: Option<u8>,
         body: u8,
         wait_ms: u64,
+        visit: bool,
         keep: bool,
     },
     Renew {
@@ -45,6 +46,7 @@ pub(super) enum DoLock {
     Withdraw {
         lock: u8,
         ticket: u8,
+        visit: bool,
         may_return: bool,
     },
 }
@@ -57,7 +59,8 @@ pub(super) fn op() -> impl Strategy<Value = DoLock> {
         (option::weighted(0.8, 0..TICKETS), prop_oneof![9 => Just(0_u8), 1 => Just(1)], any::<bool>());
     let acquire = (0..LOCKS, mode, times, ticket).prop_map(|(lock, mode, times, (ticket, body, keep))| {
         let (ttl_ms, delay_ms, wait_ms) = times;
-        DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket, body, wait_ms, keep }
+        let visit = keep && wait_ms % 2 == 1;
+        DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket, body, wait_ms, visit, keep }
     });
     let renewed = option::of(prop_oneof![9 => ttl(), 1 => time()]);
     prop_oneof![
@@ -65,8 +68,8 @@ pub(super) fn op() -> impl Strategy<Value = DoLock> {
         3 => (pick(), renewed).prop_map(|(grant, ttl_ms)| DoLock::Renew { grant, ttl_ms }),
         6 => pick().prop_map(|grant| DoLock::Release { grant }),
         1 => (0..LOCKS).prop_map(|lock| DoLock::Break { lock }),
-        2 => (0..LOCKS, 0..TICKETS, any::<bool>())
-            .prop_map(|(lock, ticket, may_return)| DoLock::Withdraw { lock, ticket, may_return }),
+        2 => (0..LOCKS, 0..TICKETS, any::<bool>(), any::<bool>())
+            .prop_map(|(lock, ticket, visit, may_return)| DoLock::Withdraw { lock, ticket, visit, may_return }),
     ]
 }
 
@@ -94,7 +97,7 @@ impl Grants {
             (Op::Lock(make(name.clone(), tested)), Op::Lock(make(name, reference)))
         };
         match op {
-            DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket: number, body, wait_ms, keep } => {
+            DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket: number, body, wait_ms, visit, keep } => {
                 let by = number.map_or("somebody".to_owned(), |n| format!("w{n}"));
                 both(LockOp::Acquire(Box::new(Acquire {
                     name: lock_name(*lock),
@@ -104,6 +107,7 @@ impl Grants {
                     delay_ms: *delay_ms,
                     ticket: number.map(|n| ticket(n, *body)),
                     wait_ms: *wait_ms,
+                    visit: u64::from(*visit),
                     keep_place: *keep,
                 })))
             }
@@ -112,9 +116,10 @@ impl Grants {
             }
             DoLock::Release { grant } => sides(grant, &|name, lease| LockOp::Release { name, lease }),
             DoLock::Break { lock } => both(LockOp::Break { name: lock_name(*lock) }),
-            DoLock::Withdraw { lock, ticket: number, may_return } => both(LockOp::Withdraw {
+            DoLock::Withdraw { lock, ticket: number, visit, may_return } => both(LockOp::Withdraw {
                 name: lock_name(*lock),
                 ticket: ticket(*number, 0),
+                visit: u64::from(*visit),
                 may_return: *may_return,
             }),
         }

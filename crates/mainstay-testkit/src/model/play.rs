@@ -293,9 +293,10 @@ impl Play {
     /// A restart makes every ticket absent, drops those that would not come again, counts every grant as collected,
     /// and gives it its last time again. So all that is done just before, on both sides.
     async fn quiet_locks(&mut self, world: &World) -> Outcomes {
-        for (lock, ticket, body) in (0..LOCKS)
+        for ((lock, ticket, body), visit) in (0..LOCKS)
             .flat_map(|lock| (0..TICKETS).map(move |ticket| (lock, ticket)))
             .flat_map(|(lock, ticket)| (0..2).map(move |body| (lock, ticket, body)))
+            .flat_map(|asked| [false, true].map(|visit| (asked, visit)))
         {
             let last_look = DoLock::Acquire {
                 lock,
@@ -305,6 +306,7 @@ impl Play {
                 ticket: Some(ticket),
                 body,
                 wait_ms: 0,
+                visit,
                 keep: false,
             };
             self.submit_alone(world, last_look).await?;

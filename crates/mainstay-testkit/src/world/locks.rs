@@ -24,6 +24,7 @@ pub fn ask(lock: &str, owner: &str) -> Acquire {
         delay_ms: 0,
         ticket: None,
         wait_ms: 0,
+        visit: 0,
         keep_place: false,
     }
 }
@@ -75,7 +76,7 @@ pub fn break_op(lock: &str) -> Op {
 /// The end of a wait.
 pub fn withdraw_op(ask: &Acquire, may_return: bool) -> Op {
     let ticket = ask.ticket.expect("one without a ticket has no place");
-    Op::Lock(LockOp::Withdraw { name: ask.name.clone(), ticket, may_return })
+    Op::Lock(LockOp::Withdraw { name: ask.name.clone(), ticket, visit: ask.visit, may_return })
 }
 
 impl World {

@@ -84,6 +84,8 @@ impl LockGuard {
     /// store's trouble; then it is tried again in the background, and the lock ends with its TTL at the latest.
     pub async fn release(self) -> Result<(), StoreError> {
         let op = LockOp::Release { name: self.hold.name.clone(), lease: self.hold.lease };
+        // A renewal may be under way: behind the release it finds nothing.
+        self.hold.release_begins();
         let released = self.client.apply(Op::Lock(op)).await;
         let lost = released.as_ref().is_err_and(|error| matches!(error.reason(), Some(Reason::LockLost)));
         if lost {

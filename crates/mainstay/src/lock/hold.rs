@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -32,6 +32,8 @@ pub(super) struct Hold {
     clock: Arc<dyn Clock>,
     lost_at: AtomicU64,
     ended: OnceLock<Loss>,
+    /// It is being given back: that the store knows it no more is no loss.
+    releasing: AtomicBool,
     changed: Notify,
 }
 
@@ -44,6 +46,7 @@ impl Hold {
             clock,
             lost_at: AtomicU64::new(term.lost_at().0),
             ended: OnceLock::new(),
+            releasing: AtomicBool::new(false),
             changed: Notify::new(),
         })
     }
@@ -51,6 +54,16 @@ impl Hold {
     /// It was renewed.
     pub fn extend(&self, term: Term) {
         self.lost_at.fetch_max(term.lost_at().0, Ordering::SeqCst);
+    }
+
+    /// It is being given back; whoever does it says what became of it.
+    pub fn release_begins(&self) {
+        self.releasing.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it is being given back.
+    pub fn is_releasing(&self) -> bool {
+        self.releasing.load(Ordering::SeqCst)
     }
 
     /// Why it is not held any more, if it is not.

@@ -90,7 +90,8 @@ impl Keeper {
 
     /// A place in a line that is left when the answer is dropped.
     pub fn enter_line(self: &Arc<Self>, name: Name, ticket: Ticket) -> InLine {
-        InLine { keeper: self.clone(), withdraw: Some(LockOp::Withdraw { name, ticket, may_return: false }) }
+        let withdraw = LockOp::Withdraw { name, ticket, visit: 0, may_return: false };
+        InLine { keeper: self.clone(), withdraw: Some(withdraw) }
     }
 
     /// Looks after a hold until the answer is dropped.
@@ -269,7 +270,9 @@ impl Keeper {
                     entry.hold.extend(entry.term);
                     entry.term.renew_at()
                 }
-                Some(Err(Failure::Rejected(rejection))) if rejection.reason == Reason::LockLost => {
+                Some(Err(Failure::Rejected(rejection)))
+                    if rejection.reason == Reason::LockLost && !entry.hold.is_releasing() =>
+                {
                     entry.hold.end(Loss::Taken);
                     now
                 }

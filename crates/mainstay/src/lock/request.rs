@@ -137,6 +137,7 @@ impl Lock {
             delay_ms: ms(self.delay),
             ticket: Some(ticket),
             wait_ms: 0,
+            visit: 0,
             keep_place: false,
         };
         // Dropped with this future, it leaves the line.

@@ -93,6 +93,26 @@ async fn a_ticket_whose_connection_broke_is_passed_over_and_keeps_its_place() {
 }
 
 #[tokio::test]
+async fn a_ticket_waits_on_whatever_else_is_asked_under_its_key() {
+    let server = Setup::default().manual_clock().start().await;
+    let keyed = |owner, wait_ms| acquire(&server, owner, wait_ms).header("idempotency-key", "t");
+    for other in ["ticket", "another body"] {
+        let grant = acquire(&server, "holder", 0).send().await.is(200);
+        let mut waits = keyed("ticket", 60000).open().await;
+        waiters(&server, &["ticket"]).await;
+        let look = keyed(other, 0).send().await;
+        if other == "ticket" {
+            look.problem(409, "lock-held");
+        } else {
+            look.problem(422, "idempotency-mismatch");
+        }
+        release(&server, &grant).await;
+        let waited = read(&mut waits, "POST").await.is(200);
+        release(&server, &waited).await;
+    }
+}
+
+#[tokio::test]
 async fn a_grant_whose_answer_was_lost_is_kept_for_its_ticket() {
     let server = Setup::default().manual_clock().start().await;
     let grant = acquire(&server, "holder", 0).send().await.is(200);

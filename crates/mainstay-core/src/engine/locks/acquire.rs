@@ -21,7 +21,11 @@ impl Engine {
         self.lapse(&ask.name);
         if let Some(ticket) = &ask.ticket {
             match self.locks.tickets.get(&(ask.name.clone(), ticket.scope)).copied() {
-                Some(Entry::Holder(token)) => return self.collect(&ask.name, token, ticket),
+                Some(Entry::Holder(token)) => {
+                    if let Some(collected) = self.collect(&ask.name, token, ticket) {
+                        return collected;
+                    }
+                }
                 Some(Entry::Waiter(place)) => return self.ask_again(ask, place, ticket, entropy),
                 None => {}
             }
@@ -52,7 +56,7 @@ impl Engine {
         }
         self.locks.last_place += 1;
         let place = self.locks.last_place;
-        let waiter = self.newcomer(ask, Some(ticket), entropy).present(now, ask.wait_ms);
+        let waiter = self.newcomer(ask, Some(ticket), entropy).present(ask.visit, now, ask.wait_ms);
         self.set_waiter(&ask.name, place, Some(waiter));
         Ok(LockReply::Waiting(self.waiting(&ask.name, Some(place))))
     }
@@ -77,8 +81,10 @@ impl Engine {
             return Err(Reason::IdempotencyMismatch);
         }
         waiter.entropy = entropy;
-        let keeps = waiter.keep_place;
-        self.note_waiter(name, place, Some(waiter.present(now, ask.wait_ms)));
+        let waiter = waiter.present(ask.visit, now, ask.wait_ms);
+        // The last look of one request is not the end of another's wait.
+        let keeps = waiter.gone_at() > now;
+        self.note_waiter(name, place, Some(waiter));
         self.hand_on(name, Some(place));
         if let Some(Entry::Holder(token)) = self.locks.tickets.get(&(name.clone(), ticket.scope)).copied() {
             return Ok(LockReply::Granted(self.lock_grant(name, token)));
@@ -94,18 +100,22 @@ impl Engine {
         Ok(LockReply::Waiting(self.waiting(name, keeps.then_some(place))))
     }
 
-    /// A ticket that has a grant asks again: its time begins with the first time.
-    fn collect(&mut self, name: &Name, token: Token, ticket: &Ticket) -> Result<LockReply, Reason> {
-        if let Some(holder) = self.locks.holder(name, token).cloned() {
-            if holder.ticket.is_some_and(|had| had.fingerprint != ticket.fingerprint) {
-                return Err(Reason::IdempotencyMismatch);
-            }
-            if !holder.collected {
-                let until = self.now.store.plus_ms(holder.ms);
-                self.note_holder(name, token, Some(Box::new(Holder { until, collected: true, ..holder })));
-            }
+    /// A ticket that has a grant asks again: its time begins with the first time. `None`: it has run out, and keeps
+    /// others out; the ticket is a newcomer's.
+    fn collect(&mut self, name: &Name, token: Token, ticket: &Ticket) -> Option<Result<LockReply, Reason>> {
+        let holder = self.locks.holder(name, token).cloned()?;
+        if !holder.is_live(self.now.store) {
+            self.note_holder(name, token, Some(Box::new(Holder { ticket: None, ..holder })));
+            return None;
         }
-        Ok(LockReply::Granted(self.lock_grant(name, token)))
+        if holder.ticket.is_some_and(|had| had.fingerprint != ticket.fingerprint) {
+            return Some(Err(Reason::IdempotencyMismatch));
+        }
+        if !holder.collected {
+            let until = self.now.store.plus_ms(holder.ms);
+            self.note_holder(name, token, Some(Box::new(Holder { until, collected: true, ..holder })));
+        }
+        Some(Ok(LockReply::Granted(self.lock_grant(name, token))))
     }
 
     fn newcomer(&self, ask: &Acquire, ticket: Option<Ticket>, entropy: u64) -> Waiter {
@@ -118,7 +128,7 @@ impl Engine {
             ticket: ticket.unwrap_or(Ticket { scope: [0; 16], fingerprint: [0; 16] }),
             keep_place: ask.keep_place,
             since: self.now.wall,
-            present_until: now,
+            visits: Vec::new(),
             timer: now,
             entropy,
         }
@@ -182,21 +192,18 @@ impl Engine {
         }
     }
 
-    /// All who hold or await a semaphore say the same number.
+    /// All who hold a semaphore say the same number. Who awaits one may not come to hold it: another number waits
+    /// until that fits.
     fn same_permits(&self, name: &Name, mode: LockMode) -> Result<(), Reason> {
         let LockMode::Semaphore { permits } = mode else { return Ok(()) };
         let Some(lock) = self.locks.lock(name.as_str()) else { return Ok(()) };
-        let modes = lock.holders.iter().map(|holder| holder.mode);
-        let modes = modes.chain(lock.waiters.values().map(|waiter| waiter.mode));
-        let others = modes.filter_map(|mode| match mode {
-            LockMode::Semaphore { permits: other } => Some(other),
-            _ => None,
-        });
-        match others.into_iter().next().filter(|other| *other != permits) {
-            Some(other) => Err(Reason::StateConflict(format!(
-                "lock `{name}` is a semaphore of {other} permits as long as somebody holds or awaits it, not of {permits}"
-            ))),
-            None => Ok(()),
+        match lock.holders.first().map(|holder| holder.mode) {
+            Some(LockMode::Semaphore { permits: other }) if other != permits => {
+                Err(Reason::StateConflict(format!(
+                    "lock `{name}` is a semaphore of {other} permits as long as somebody holds it, not of {permits}"
+                )))
+            }
+            _ => Ok(()),
         }
     }
 }

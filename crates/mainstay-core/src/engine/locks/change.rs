@@ -38,11 +38,14 @@ pub enum LockChange {
         name: Name,
         /// Key.
         place: u64,
+        /// The scope of its ticket: who waits with it is told. Not written down: nobody waits when it is read.
+        scope: Option<[u8; 16]>,
     },
 }
 
 impl LockChange {
-    /// Whose holders it changed, and the scope of the ticket that the lock was handed to. `None`: nobody's.
+    /// Which lock's holders or line it changed, and the scope of the ticket that the lock was handed to, or that has no
+    /// place any more. `None`: nobody waits for it.
     pub fn concerns(&self) -> Option<(&Name, Option<[u8; 16]>)> {
         match self {
             LockChange::Granted(row) => {
@@ -50,7 +53,8 @@ impl LockChange {
                 Some((&row.name, handed_to.map(|ticket| ticket.scope)))
             }
             LockChange::Freed { name, .. } => Some((name, None)),
-            LockChange::Renewed { .. } | LockChange::Queued(_) | LockChange::Left { .. } => None,
+            LockChange::Left { name, scope, .. } => Some((name, *scope)),
+            LockChange::Renewed { .. } | LockChange::Queued(_) => None,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The line of a lock: who is next, and who has left.
 
+use std::collections::BTreeSet;
+
 use super::{Entry, Locks};
 use crate::{engine::Engine, lease::Token, lock::LockMode, name::Name, time::StoreTime};
 
@@ -47,12 +49,17 @@ impl Engine {
     /// Looks at up to `limit` grants and waiters whose time has come. Answers at how many it looked.
     pub(in crate::engine) fn lapse_locks(&mut self, limit: u32) -> u32 {
         let mut looked = 0;
+        // Handed on when all have been looked at: a look along a line of many who went at once costs as much as all.
+        let mut freed = BTreeSet::new();
         while looked < limit {
             let now = self.now.store;
             let first = self.locks.ends.first().filter(|(at, ..)| *at <= now).cloned();
             let Some((_, name, entry)) = first else { break };
             match entry {
-                Entry::Holder(token) => self.set_holder(&name, token, None),
+                Entry::Holder(token) => {
+                    self.set_holder(&name, token, None);
+                    freed.insert(name);
+                }
                 Entry::Waiter(place) => {
                     let waiter = self.locks.lock(name.as_str()).and_then(|lock| lock.waiters.get(&place));
                     match waiter.filter(|waiter| waiter.gone_at() > now).cloned() {
@@ -60,10 +67,13 @@ impl Engine {
                         Some(waiter) => self.note_waiter(&name, place, Some(waiter.timed(now))),
                         None => self.set_waiter(&name, place, None),
                     }
+                    freed.insert(name);
                 }
             }
-            self.hand_on(&name, None);
             looked += 1;
+        }
+        for name in freed {
+            self.hand_on(&name, None);
         }
         looked
     }

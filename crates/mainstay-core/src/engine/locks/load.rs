@@ -1,7 +1,7 @@
 //! Locks come back when a store opens.
 
 use super::{
-    Holder, Waiter,
+    Holder, Visit, Waiter,
     change::{LockGrantRow, LockWaiterRow},
 };
 use crate::{engine::Engine, lease::Token, name::Name};
@@ -17,7 +17,8 @@ impl Engine {
             // One that was handed over is made a collected one when all is loaded.
             until: row.until.unwrap_or(self.now.store),
             acquired_at: row.acquired_at,
-            ticket: row.ticket,
+            // The ticket of one that only keeps others out may be in the line again.
+            ticket: row.ticket.filter(|_| row.until.is_none_or(|until| until > self.now.store)),
             ttl_ms: row.ttl_ms,
             ms: row.ms,
             delay_ms: row.delay_ms,
@@ -37,7 +38,7 @@ impl Engine {
             ticket: row.ticket,
             keep_place: true,
             since: row.since,
-            present_until: now,
+            visits: vec![Visit { visit: 0, until: now }],
             timer: now,
             entropy: 0,
         };

@@ -96,32 +96,60 @@ pub(super) struct Waiter {
     ticket: Ticket,
     keep_place: bool,
     since: Timestamp,
-    /// Its caller is there until then.
-    present_until: StoreTime,
+    /// Its caller is there in these, or was in the last of them. Never empty for one in the line.
+    visits: Vec<Visit>,
     /// When it has to be looked at.
     timer: StoreTime,
     /// For the nonce of its grant: a hand-over may come without any caller.
     entropy: u64,
 }
 
+/// The most visits that are told apart. Who sends one ticket more often at a time loses sight of the earliest.
+const MAX_VISITS: usize = 16;
+
+/// One request that waits with a ticket. A ticket may have several: its caller comes again over a new connection, and
+/// the end of the old one is noticed later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Visit {
+    visit: u64,
+    until: StoreTime,
+}
+
 impl Waiter {
     fn is_present(&self, now: StoreTime) -> bool {
-        self.present_until > now
+        self.present_until() > now
+    }
+
+    /// Its caller is there until then, in one visit or another.
+    fn present_until(&self) -> StoreTime {
+        self.visits.iter().map(|visit| visit.until).max().unwrap_or_default()
     }
 
     /// When it loses its place.
     fn gone_at(&self) -> StoreTime {
-        self.present_until.plus_ms(if self.keep_place { PLACE_KEPT_MS } else { 0 })
+        self.present_until().plus_ms(if self.keep_place { PLACE_KEPT_MS } else { 0 })
     }
 
-    /// Its caller is there for so long.
-    fn present(mut self, now: StoreTime, ms: u64) -> Waiter {
-        self.present_until = now.plus_ms(ms);
+    /// Its caller is there for so long in this visit, whatever becomes of its other ones.
+    fn present(mut self, visit: u64, now: StoreTime, ms: u64) -> Waiter {
+        self.visits.retain(|other| other.visit != visit && other.until > now);
+        if self.visits.len() >= MAX_VISITS {
+            let ends = |(_, visit): &(usize, &Visit)| visit.until;
+            if let Some((first, _)) = self.visits.iter().enumerate().min_by_key(ends) {
+                self.visits.remove(first);
+            }
+        }
+        self.visits.push(Visit { visit, until: now.plus_ms(ms) });
         self.timed(now)
     }
 
+    /// Whether its caller is there in this visit.
+    fn visits(&self, visit: u64, now: StoreTime) -> bool {
+        self.visits.iter().any(|known| known.visit == visit && known.until > now)
+    }
+
     fn timed(mut self, now: StoreTime) -> Waiter {
-        self.timer = if self.is_present(now) { self.present_until } else { self.gone_at() };
+        self.timer = if self.is_present(now) { self.present_until() } else { self.gone_at() };
         self
     }
 }
@@ -248,7 +276,9 @@ impl Engine {
             LockOp::Renew { name, lease, ttl_ms } => self.renew(name, *lease, *ttl_ms),
             LockOp::Release { name, lease } => self.release(name, *lease),
             LockOp::Break { name } => self.break_lock(name),
-            LockOp::Withdraw { name, ticket, may_return } => Ok(self.withdraw(name, ticket, *may_return)),
+            LockOp::Withdraw { name, ticket, visit, may_return } => {
+                Ok(self.withdraw(name, ticket, *visit, *may_return))
+            }
         }
     }
 
@@ -300,8 +330,11 @@ impl Engine {
             }),
             None => {
                 let old = self.locks.lock(name.as_str()).and_then(|lock| lock.waiters.get(&place));
-                let kept = old.is_some_and(|waiter| waiter.keep_place);
-                kept.then(|| LockChange::Left { name: name.clone(), place })
+                old.filter(|waiter| waiter.keep_place).map(|waiter| LockChange::Left {
+                    name: name.clone(),
+                    place,
+                    scope: Some(waiter.ticket.scope),
+                })
             }
         };
         self.note_waiter(name, place, new);

@@ -50,32 +50,47 @@ impl Engine {
         Ok(LockReply::Broken(live))
     }
 
-    pub(super) fn withdraw(&mut self, name: &Name, ticket: &Ticket, may_return: bool) -> LockReply {
+    pub(super) fn withdraw(
+        &mut self,
+        name: &Name,
+        ticket: &Ticket,
+        visit: u64,
+        may_return: bool,
+    ) -> LockReply {
         let now = self.now.store;
         match self.locks.tickets.get(&(name.clone(), ticket.scope)).copied() {
             None => return LockReply::Withdrawn,
             Some(Entry::Holder(token)) => {
-                let holder = self.locks.holder(name, token).cloned();
-                match holder.filter(|_| may_return) {
-                    Some(holder) if !holder.collected => {
-                        let until = now.plus_ms(COLLECT_MS);
-                        self.note_holder(name, token, Some(Box::new(Holder { until, ..holder })));
+                // What has run out is nobody's any more, and what others asked with the key is not this caller's.
+                let same = |had: &Ticket| had.fingerprint == ticket.fingerprint;
+                match self.locks.holder(name, token).cloned() {
+                    Some(holder) if holder.is_live(now) && holder.ticket.as_ref().is_some_and(same) => {
+                        if !may_return {
+                            self.set_holder(name, token, None);
+                        } else if !holder.collected {
+                            let until = now.plus_ms(COLLECT_MS);
+                            self.note_holder(name, token, Some(Box::new(Holder { until, ..holder })));
+                        }
+                        // Else the answer may have arrived: its time runs.
                     }
-                    // The answer may have arrived: its time runs.
-                    Some(_) => {}
-                    None => self.set_holder(name, token, None),
+                    _ => {}
                 }
             }
             Some(Entry::Waiter(place)) => {
                 let waiter =
                     self.locks.lock(name.as_str()).and_then(|lock| lock.waiters.get(&place)).cloned();
-                match waiter.filter(|waiter| may_return && waiter.keep_place) {
-                    // Not longer than it would have: it may have been withdrawn before.
-                    Some(waiter) if waiter.is_present(now) => {
-                        self.note_waiter(name, place, Some(waiter.present(now, 0)));
+                match waiter.filter(|waiter| waiter.ticket.fingerprint == ticket.fingerprint) {
+                    Some(_) if !may_return => self.set_waiter(name, place, None),
+                    // Only this request has ended: its caller may have come again, and wait in another.
+                    Some(waiter) if waiter.visits(visit, now) => {
+                        let waiter = waiter.present(visit, now, 0);
+                        if waiter.gone_at() > now {
+                            self.note_waiter(name, place, Some(waiter));
+                        } else {
+                            self.set_waiter(name, place, None);
+                        }
                     }
-                    Some(_) => {}
-                    None => self.set_waiter(name, place, None),
+                    _ => {}
                 }
             }
         }

@@ -58,7 +58,7 @@ impl Chance {
 fn picture(locks: &Locks) -> String {
     let holder =
         |h: &super::Holder| format!("{:?} {:?} {:?} {}", h.lease.token, h.mode, h.until, h.collected);
-    let waiter = |w: &super::Waiter| format!("{:?} {:?} {:?}", w.ticket.scope[0], w.mode, w.present_until);
+    let waiter = |w: &super::Waiter| format!("{:?} {:?} {:?}", w.ticket.scope[0], w.mode, w.visits);
     let lock = |(name, lock): (&Name, &Lock)| {
         let holders: Vec<_> = lock.holders.iter().map(|h| holder(h)).collect();
         let waiters: Vec<_> =
@@ -108,7 +108,7 @@ fn op(chance: &mut Chance, leases: &[(Name, LeaseId)]) -> LockOp {
     match (chance.below(9), lease) {
         (0..=1, Some((name, lease))) => LockOp::Release { name, lease },
         (2, Some((name, lease))) => LockOp::Renew { name, lease, ttl_ms: None },
-        (3, _) => LockOp::Withdraw { name, ticket, may_return: chance.below(2) == 0 },
+        (3, _) => LockOp::Withdraw { name, ticket, visit: chance.below(3), may_return: chance.below(2) == 0 },
         (4, _) if chance.below(4) == 0 => LockOp::Break { name },
         _ => LockOp::Acquire(Box::new(Acquire {
             name,
@@ -119,6 +119,7 @@ fn op(chance: &mut Chance, leases: &[(Name, LeaseId)]) -> LockOp {
             delay_ms: chance.below(2) * chance.below(500),
             ticket: (chance.below(5) > 0).then_some(ticket),
             wait_ms: chance.below(2) * chance.below(5_000),
+            visit: chance.below(3),
             keep_place: chance.below(2) == 0,
         })),
     }
@@ -183,6 +184,7 @@ fn nothing_is_left_of_a_lock_that_nobody_wants() {
             delay_ms: 0,
             ticket: Some(Ticket { scope: [ticket; 16], fingerprint: [0; 16] }),
             wait_ms: 5,
+            visit: 0,
             keep_place: true,
         })))
     };

@@ -123,6 +123,23 @@ fn losses_are_counted_by_their_cause() {
 }
 
 #[test]
+fn a_renewal_that_comes_behind_the_release_is_no_loss() {
+    let metrics = Metrics::capture();
+    with_wire(async |client, wire| {
+        let guard = client.lock("l").unwrap().ttl(secs(30)).acquire().await.unwrap();
+        sleep(millis(9_500)).await;
+        // The release is in the store at 9.5 s, its answer comes at 13.5 s; the renewal is due at 10 s.
+        wire.delay_ms.store(4_000, Ordering::SeqCst);
+        tokio::join!(async { guard.release().await.unwrap() }, async {
+            sleep(millis(100)).await;
+            wire.delay_ms.store(0, Ordering::SeqCst);
+        });
+        assert!(wire.renewals.load(Ordering::SeqCst) > 0, "one was on its way");
+    });
+    assert_eq!(metrics.counter("mainstay.lock.lost", &[("cause", "taken")]), 0);
+}
+
+#[test]
 fn a_client_outlives_the_runtime_its_locks_were_kept_on() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = Client::memory();

@@ -69,6 +69,7 @@ fn wanted(lock: &Name, asked: &wire::Acquire, waiter: &Waiter, keep_place: bool)
         delay_ms: 0,
         ticket: Some(waiter.ticket()),
         wait_ms: 0,
+        visit: waiter.visit(),
         keep_place,
     })
 }

@@ -14,6 +14,8 @@ pub(super) struct Waiter {
     api: Api,
     lock: Name,
     ticket: Ticket,
+    /// This request among those with the ticket: an old connection of a key may end when the new one waits.
+    visit: u64,
     keyed: bool,
     /// It has not been answered.
     there: bool,
@@ -31,11 +33,16 @@ impl Waiter {
             Ticket { scope, fingerprint: [0; 16] }
         };
         let ticket = key.unwrap_or_else(own);
-        Waiter { api, lock: lock.clone(), ticket, keyed: key.is_some(), there: true }
+        let visit = api.store.entropy();
+        Waiter { api, lock: lock.clone(), ticket, visit, keyed: key.is_some(), there: true }
     }
 
     pub fn ticket(&self) -> Ticket {
         self.ticket
+    }
+
+    pub fn visit(&self) -> u64 {
+        self.visit
     }
 
     /// There is nothing to be taken back.
@@ -55,7 +62,12 @@ impl Waiter {
     }
 
     fn withdrawal(&self) -> LockOp {
-        LockOp::Withdraw { name: self.lock.clone(), ticket: self.ticket, may_return: self.keyed }
+        LockOp::Withdraw {
+            name: self.lock.clone(),
+            ticket: self.ticket,
+            visit: self.visit,
+            may_return: self.keyed,
+        }
     }
 }
 

@@ -123,6 +123,7 @@ fn wanted(lock: &str, owner: &str, ticket: Option<Ticket>) -> Result<Acquire> {
         delay_ms: 0,
         ticket,
         wait_ms: 0,
+        visit: 0,
         keep_place: false,
     })
 }
