@@ -1,6 +1,8 @@
 //! `mainstay locks` and `mainstay lock run`, as people run them.
 
+use std::io::{BufRead, Read, Write};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mainstay::secs;
@@ -158,6 +160,87 @@ async fn a_lock_survives_a_short_absence_of_the_server() {
     assert_eq!(skipped.code, Some(75), "the store remembers who has it: {skipped:?}");
     open(&place.go).await;
     assert_eq!(ended(child).await.ok(), "survived");
+}
+
+/// A server that grants the lock after a third of a TTL of 1 s and more, and answers each renewal by the list (`false`,
+/// and when the list is at its end: hangs up). Its address, and the calls it has heard so far.
+fn slow_server(renewals: &'static [bool]) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let heard = calls.clone();
+    std::thread::spawn(move || {
+        let mut renewals = renewals.iter();
+        for connection in listener.incoming() {
+            let mut connection = std::io::BufReader::new(connection.unwrap());
+            let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
+            connection.read_line(&mut first).unwrap();
+            while connection.read_line(&mut line).unwrap() > 2 {
+                let (name, value) = line.split_once(':').unwrap();
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            std::io::copy(&mut connection.by_ref().take(length), &mut std::io::sink()).unwrap();
+            let verb = first.split(' ').nth(1).unwrap().rsplit('/').next().unwrap().to_owned();
+            heard.lock().unwrap().push(verb.clone());
+            let expires_at = "2030-01-01T00:00:00.000Z";
+            let answer = match verb.as_str() {
+                "acquire" => {
+                    std::thread::sleep(Duration::from_millis(500));
+                    json!({ "name": "nightly", "lease": "1-1", "token": 1, "expires_at": expires_at })
+                }
+                "renew" if !renewals.next().copied().unwrap_or(false) => continue,
+                "renew" => json!({ "expires_at": expires_at }),
+                _ => json!({ "released": true }),
+            };
+            let answer = answer.to_string();
+            write!(
+                connection.get_mut(),
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+                answer.len()
+            )
+            .unwrap();
+        }
+    });
+    (url, calls)
+}
+
+#[tokio::test]
+async fn a_lock_whose_first_renewal_does_not_come_through_is_renewed_and_the_command_runs() {
+    let (url, calls) = slow_server(&[false, true, true, true]);
+    let mut starting = command(&line(&["--ttl", "1s"], "echo ran"));
+    let ran = ended(starting.env("MAINSTAY_SERVER", &url).spawn().unwrap()).await;
+    assert_eq!(ran.ok(), "ran");
+    let calls = calls.lock().unwrap();
+    assert_eq!(
+        (&calls[..3], calls.last().unwrap().as_str()),
+        (&["acquire".to_owned(), "renew".to_owned(), "renew".to_owned()][..], "release")
+    );
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_renewed_before_the_command_begins_is_given_back() {
+    let (url, calls) = slow_server(&[]);
+    let mut starting = command(&line(&["--ttl", "1s"], "echo ran"));
+    let ran = ended(starting.env("MAINSTAY_SERVER", &url).spawn().unwrap()).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(75), ""), "{ran:?}");
+    assert_eq!(calls.lock().unwrap().last().unwrap(), "release");
+}
+
+#[tokio::test]
+async fn who_is_interrupted_before_the_command_begins_gives_the_lock_back() {
+    let (url, calls) = slow_server(&[]);
+    let mut starting = command(&line(&["--ttl", "1s"], "echo ran"));
+    let mut child = starting.env("MAINSTAY_SERVER", &url).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    let tries = timeout(PATIENCE, said.next_line()).await.expect("it says so").unwrap().unwrap();
+    assert!(tries.contains("cannot renew nightly"), "{tries}");
+    signal(&child, Signal::INT);
+    let ran = ended(child).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(130), ""), "{ran:?}");
+    assert_eq!(calls.lock().unwrap().last().unwrap(), "release");
 }
 
 #[tokio::test]

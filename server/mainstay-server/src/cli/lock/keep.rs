@@ -34,18 +34,31 @@ impl Keeper {
         Keeper { api, lock: held.lock.clone(), renew, term, next: term.renew_at(), away: false }
     }
 
-    /// One that waited in line has used up time that counts: it asks for more before it begins.
+    /// One that waited in line has used up time that counts: it asks for more before it begins, again and again for as
+    /// long as the lock may be its own. Cancel safe.
     ///
     /// # Errors
     /// Why the lock is lost.
     pub async fn begin(&mut self) -> Result<(), String> {
-        let now = SystemClock.now().store;
+        let mut now = SystemClock.now().store;
         if now < self.next {
             return Ok(());
         }
-        // However late it looks from here: only the server knows, and it is asked.
-        self.try_once(self.term.try_limit()).await?;
-        if self.term.is_held(SystemClock.now().store) { Ok(()) } else { Err(OVERDUE.to_owned()) }
+        // However late it looks from here: only the server knows, and it is asked. What was granted a moment ago lives
+        // for one TTL.
+        let until = now.plus_ms(self.term.ttl().as_millis() as u64);
+        loop {
+            let renewed = self.try_once(self.term.try_limit()).await?;
+            now = SystemClock.now().store;
+            if renewed && self.term.is_held(now) {
+                return Ok(());
+            }
+            if now >= until {
+                return Err(OVERDUE.to_owned());
+            }
+            let pause = self.next.min(until).0.saturating_sub(now.0);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
     }
 
     /// Keeps the lock; answers when it is lost, with the reason. Cancel safe: called again, it goes on.
@@ -69,7 +82,8 @@ impl Keeper {
         }
     }
 
-    async fn try_once(&mut self, limit: Duration) -> Result<(), String> {
+    /// Whether the server answered that it is renewed. Else there is time for another try.
+    async fn try_once(&mut self, limit: Duration) -> Result<bool, String> {
         let asked_at = SystemClock.now().store;
         match self.api.with_timeout(limit).renew(&self.lock, &self.renew).await {
             Ok(_) => {
@@ -78,14 +92,14 @@ impl Keeper {
                 }
                 self.term = Term::new(asked_at, self.term.ttl());
                 self.next = self.term.renew_at();
-                Ok(())
+                Ok(true)
             }
             Err(error) if is_passing(&error) => {
                 if !std::mem::replace(&mut self.away, true) {
                     log(&format!("cannot renew {} ({error}); trying again", self.lock));
                 }
                 self.next = self.term.again_at(SystemClock.now().store);
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error.to_string()),
         }

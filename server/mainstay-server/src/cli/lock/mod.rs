@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use mainstay_api::client::HttpClient;
 use mainstay_api::types::{AcquireMode, MAX_PERMITS, ReleaseLock};
 use mainstay_api::{Code, NAME_RULE, is_name};
 
@@ -118,9 +119,17 @@ impl Run {
             take::Taken::Signalled(number) => return Err(Failure::silent(128 + number)),
         };
         let mut keeper = keep::Keeper::new(api.clone(), &held, ttl);
-        if let Err(why) = keeper.begin().await {
-            log(&format!("{} was lost while it was being taken: {why}; the command was not run", self.lock));
-            return Err(Failure::silent(NOT_FREE));
+        let begun = tokio::select! {
+            begun = keeper.begin() => begun.map_err(|why| {
+                log(&format!("{} was lost while it was being taken: {why}; the command was not run", self.lock));
+                NOT_FREE
+            }),
+            heard = signals.next() => Err(128 + heard.number()),
+        };
+        if let Err(code) = begun {
+            // As far as the server knows it may be held.
+            self.give_back(&api, &held, true).await;
+            return Err(Failure::silent(code));
         }
         let ended = match command::start(&self.command, &self.lock, held.token) {
             Ok(running) => running.run(&mut keeper, &mut signals, self.kill_after.0).await,
@@ -128,17 +137,7 @@ impl Run {
         };
         let lost = ended.as_ref().is_ok_and(|ended| ended.lost.is_some());
         // Also what is lost may still be held in the store, for the margin that we take off.
-        let release = ReleaseLock { lease: held.lease.clone() };
-        let released = api.with_timeout(RELEASE).release_lock(&self.lock, &release).await;
-        match released {
-            Err(error) if error.code() == Some(Code::LockLost) && !lost => {
-                log(&format!("{} was lost before the command had ended", self.lock));
-            }
-            Err(error) if error.code() != Some(Code::LockLost) => {
-                log(&format!("{} could not be given back ({error}); it ends with its TTL", self.lock));
-            }
-            _ => {}
-        }
+        self.give_back(&api, &held, lost).await;
         let Ended { code, lost } = ended?;
         match (lost, code) {
             (Some(why), _) => {
@@ -147,6 +146,20 @@ impl Run {
             }
             (None, 0) => Ok(()),
             (None, code) => Err(Failure::silent(code)),
+        }
+    }
+
+    /// Gives the lock back. `lost`: that it is not held any more is no news.
+    async fn give_back(&self, api: &HttpClient, held: &take::Held, lost: bool) {
+        let release = ReleaseLock { lease: held.lease.clone() };
+        match api.with_timeout(RELEASE).release_lock(&self.lock, &release).await {
+            Err(error) if error.code() == Some(Code::LockLost) && !lost => {
+                log(&format!("{} was lost before the command had ended", self.lock));
+            }
+            Err(error) if error.code() != Some(Code::LockLost) => {
+                log(&format!("{} could not be given back ({error}); it ends with its TTL", self.lock));
+            }
+            _ => {}
         }
     }
 }
