@@ -39,11 +39,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// middle the old file is there, and the token counts as seen. On network file systems it is worth as much as their
 /// `flock`.
 ///
+/// The new file has the permissions of the old one, but belongs to whoever writes it. Through a symbolic link the file
+/// it leads to is replaced; other names of that file (hard links) keep the old contents.
+///
 /// # Errors
 /// [`FileError::stale`] for a token that came too late; nothing was changed. Else the disk's trouble, also a fence file
 /// that cannot be read, or one of another lock, whose tokens cannot be compared with this one's.
 pub fn replace(path: impl AsRef<Path>, fence: &Fence, contents: &[u8]) -> Result<(), FileError> {
-    let path = path.as_ref();
+    let path = &target(path.as_ref())?;
     let _alone = alone(&beside(path, "lock"))?;
     let mark = beside(path, "fence");
     match highest(&mark, fence.lock())? {
@@ -63,7 +66,7 @@ pub fn replace(path: impl AsRef<Path>, fence: &Fence, contents: &[u8]) -> Result
 /// # Errors
 /// As [`replace`].
 pub fn highest_token(path: impl AsRef<Path>, lock: &Name) -> Result<Option<Token>, FileError> {
-    Ok(highest(&beside(path.as_ref(), "fence"), lock)?)
+    Ok(highest(&beside(&target(path.as_ref())?, "fence"), lock)?)
 }
 
 /// Why a file was not replaced.
@@ -102,6 +105,18 @@ impl fmt::Display for FileError {
 }
 
 impl std::error::Error for FileError {}
+
+/// Where a symbolic link leads: that file is replaced, and fenced, by whatever name it is written to.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Ok(target) => Ok(target),
+        // There is no file yet; a link that leads nowhere is refused.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            Ok(path.to_owned())
+        }
+        Err(error) => Err(error),
+    }
+}
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -161,6 +176,12 @@ fn invalid(message: String) -> io::Error {
 fn put(path: &Path, contents: &[u8]) -> io::Result<()> {
     let making = beside(path, "new");
     let mut file = File::create(&making)?;
+    match fs::metadata(path) {
+        // What is in the making must not be open to more than the old one was.
+        Ok(old) => file.set_permissions(old.permissions())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
     file.write_all(contents)?;
     file.sync_all()?;
     fs::rename(&making, path)?;
@@ -200,6 +221,26 @@ mod tests {
         let damaged = replace(&path, &fence("l", 9), b"nine").unwrap_err();
         assert!(damaged.to_string().contains("damaged"), "{damaged}");
         assert_eq!(fs::read(&path).unwrap(), b"five");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_keeps_its_permissions_and_the_links_that_lead_to_it() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("state"), folder.path().join("link"));
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink("state", &link).unwrap();
+        replace(&link, &fence("l", 5), b"five").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&path).unwrap(), b"five");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // By either name it is the same file, and the same fence.
+        assert!(replace(&path, &fence("l", 4), b"four").unwrap_err().stale().is_some());
+        assert_eq!(highest_token(&link, &"l".parse().unwrap()).unwrap(), Some(Token(5)));
+        symlink("nowhere", folder.path().join("lost")).unwrap();
+        assert!(replace(folder.path().join("lost"), &fence("l", 5), b"five").is_err());
     }
 
     #[test]

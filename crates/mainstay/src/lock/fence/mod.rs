@@ -4,6 +4,11 @@
 //! that, but what is written to can: it remembers the highest token it has seen and refuses lower ones. Where that is
 //! the same store, [`require_lock`](crate::CommitBuilder::require_lock) does it in the commit; here is help for the rest:
 //!
+//! All of it compares tokens, and takes one lower than the highest for one that is late. That is so for exclusive locks.
+//! Holders of a shared lock or of a semaphore live side by side, each with a token of its own: of those the lower ones
+//! would be refused although they hold the lock. There, ask whether the token is a live holder's:
+//! [`require_lock`](crate::CommitBuilder::require_lock), or [`check_lock`](crate::Client::check_lock).
+//!
 //! - [`sql`]: a condition to add to a statement;
 //! - [`http`] (feature `http`): a header, and a layer that refuses lower tokens;
 //! - [`file`]: a file that is replaced under its token.
