@@ -162,15 +162,14 @@ async fn a_lock_survives_a_short_absence_of_the_server() {
     assert_eq!(ended(child).await.ok(), "survived");
 }
 
-/// A server that grants the lock after a third of a TTL of 1 s and more, and answers each renewal by the list (`false`,
-/// and when the list is at its end: hangs up). Its address, and the calls it has heard so far.
-fn slow_server(renewals: &'static [bool]) -> (String, Arc<Mutex<Vec<String>>>) {
+/// A server that grants the lock after a third of a TTL of 1 s and more, and hangs up on so many renewals before it
+/// answers them. Its address, and the calls it has heard so far.
+fn slow_server(mut hang_ups: usize) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let calls = Arc::new(Mutex::new(Vec::new()));
     let heard = calls.clone();
     std::thread::spawn(move || {
-        let mut renewals = renewals.iter();
         for connection in listener.incoming() {
             let mut connection = std::io::BufReader::new(connection.unwrap());
             let (mut first, mut line, mut length) = (String::new(), String::new(), 0);
@@ -183,7 +182,8 @@ fn slow_server(renewals: &'static [bool]) -> (String, Arc<Mutex<Vec<String>>>) {
                 line.clear();
             }
             std::io::copy(&mut connection.by_ref().take(length), &mut std::io::sink()).unwrap();
-            let verb = first.split(' ').nth(1).unwrap().rsplit('/').next().unwrap().to_owned();
+            let Some(path) = first.split(' ').nth(1) else { continue };
+            let verb = path.rsplit('/').next().unwrap().to_owned();
             heard.lock().unwrap().push(verb.clone());
             let expires_at = "2030-01-01T00:00:00.000Z";
             let answer = match verb.as_str() {
@@ -191,7 +191,10 @@ fn slow_server(renewals: &'static [bool]) -> (String, Arc<Mutex<Vec<String>>>) {
                     std::thread::sleep(Duration::from_millis(500));
                     json!({ "name": "nightly", "lease": "1-1", "token": 1, "expires_at": expires_at })
                 }
-                "renew" if !renewals.next().copied().unwrap_or(false) => continue,
+                "renew" if hang_ups > 0 => {
+                    hang_ups -= 1;
+                    continue;
+                }
                 "renew" => json!({ "expires_at": expires_at }),
                 _ => json!({ "released": true }),
             };
@@ -209,7 +212,7 @@ fn slow_server(renewals: &'static [bool]) -> (String, Arc<Mutex<Vec<String>>>) {
 
 #[tokio::test]
 async fn a_lock_whose_first_renewal_does_not_come_through_is_renewed_and_the_command_runs() {
-    let (url, calls) = slow_server(&[false, true, true, true]);
+    let (url, calls) = slow_server(1);
     let mut starting = command(&line(&["--ttl", "1s"], "echo ran"));
     let ran = ended(starting.env("MAINSTAY_SERVER", &url).spawn().unwrap()).await;
     assert_eq!(ran.ok(), "ran");
@@ -222,7 +225,7 @@ async fn a_lock_whose_first_renewal_does_not_come_through_is_renewed_and_the_com
 
 #[tokio::test]
 async fn a_lock_that_cannot_be_renewed_before_the_command_begins_is_given_back() {
-    let (url, calls) = slow_server(&[]);
+    let (url, calls) = slow_server(usize::MAX);
     let mut starting = command(&line(&["--ttl", "1s"], "echo ran"));
     let ran = ended(starting.env("MAINSTAY_SERVER", &url).spawn().unwrap()).await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(75), ""), "{ran:?}");
@@ -231,7 +234,7 @@ async fn a_lock_that_cannot_be_renewed_before_the_command_begins_is_given_back()
 
 #[tokio::test]
 async fn who_is_interrupted_before_the_command_begins_gives_the_lock_back() {
-    let (url, calls) = slow_server(&[]);
+    let (url, calls) = slow_server(usize::MAX);
     let mut starting = command(&line(&["--ttl", "1s"], "echo ran"));
     let mut child = starting.env("MAINSTAY_SERVER", &url).spawn().unwrap();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();

@@ -204,7 +204,7 @@ impl Process {
         if register.write(held.token) {
             file.write_all(format!("{}\n", held.token).as_bytes()).expect("a register");
         } else {
-            self.note(&Note::Refused);
+            self.note(&Note::Refused { token: held.token, at: micros() });
         }
     }
 

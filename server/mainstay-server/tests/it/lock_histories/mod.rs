@@ -2,7 +2,9 @@
 //! hear nothing of what they asked; the server is stopped and killed under them. What they noted must be explained by
 //! the rules of a lock, waiters must have been served in order, and a guarded register must not have gone back.
 //!
-//! `MAINSTAY_HISTORY_SECONDS` says how long (default 6), `MAINSTAY_HISTORY_SEED` where chance begins (default 1).
+//! `MAINSTAY_HISTORY_SECONDS` says how long (default 6), `MAINSTAY_HISTORY_SEED` where chance begins (default 1), and
+//! `MAINSTAY_HISTORY_P99_MS` how long 99 of 100 hand-overs may take. The default of 5,000 is for a busy machine: it
+//! finds waiters that nobody woke, who look again after 30 s. A quiet one takes less than 50.
 
 mod chaos;
 mod child;
@@ -35,6 +37,12 @@ fn histories_of_locks_can_be_explained_whatever_happens_to_clients_and_server() 
     let (accepted, refused) = notes.registers(folder.path()).unwrap_or_else(|what| panic!("{what}{again}"));
     println!("{}", summary(&notes, out_of_turn.len(), accepted, refused));
     assert_eq!(out_of_turn, [], "waiters were served out of turn{again}");
+    let most = from_env("MAINSTAY_HISTORY_P99_MS", 5_000);
+    let p99 = share_of(&notes.grants_after_free(), 0.99);
+    assert!(
+        p99.is_some_and(|micros| micros <= most * 1_000),
+        "a hand-over took {p99:?} µs, not {most} ms{again}"
+    );
     assert!(notes.granted() > 20 && accepted > 5, "hardly anything happened{again}");
 }
 
@@ -43,8 +51,8 @@ fn summary(notes: &Notes, out_of_turn: usize, accepted: u64, refused: u64) -> St
     let unanswered = calls.iter().filter(|call| call.to.is_none()).count();
     let latencies = notes.grants_after_free();
     let at = |share: f64| {
-        let rank = ((latencies.len() as f64 * share).ceil() as usize).clamp(1, latencies.len().max(1));
-        latencies.get(rank - 1).map_or("n/a".to_owned(), |micros| format!("{:.1} ms", *micros as f64 / 1e3))
+        share_of(&latencies, share)
+            .map_or("n/a".to_owned(), |micros| format!("{:.1} ms", micros as f64 / 1e3))
     };
     format!(
         "{} calls on locks, {unanswered} of them unanswered, {} grants: explained\n\
@@ -58,6 +66,12 @@ fn summary(notes: &Notes, out_of_turn: usize, accepted: u64, refused: u64) -> St
         at(0.99),
         latencies.len(),
     )
+}
+
+/// So large a share of the sorted numbers is at most this. `None`: there are none.
+fn share_of(sorted: &[u64], share: f64) -> Option<u64> {
+    let rank = (sorted.len() as f64 * share).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
 }
 
 fn from_env(name: &str, default: u64) -> u64 {

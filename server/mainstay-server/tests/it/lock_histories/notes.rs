@@ -13,14 +13,20 @@ pub(super) enum Note {
     /// One who waited in line was served.
     Waited(Waited),
     /// A write of a register was refused.
-    Refused,
+    Refused {
+        /// The token it came with.
+        token: u64,
+        /// When, in microseconds.
+        at: u64,
+    },
 }
 
 #[derive(Default)]
 pub(super) struct Notes {
     calls: BTreeMap<(usize, u64), Call>,
     pub(super) waited: Vec<Waited>,
-    refused: u64,
+    /// Token and time of each.
+    refused: Vec<(u64, u64)>,
     /// When somebody was stopped or killed, and when it went on.
     pub(super) disturbed: Vec<(u64, u64)>,
 }
@@ -33,7 +39,7 @@ impl Notes {
         match note {
             Note::Call(id, call) => drop(self.calls.insert((child, id), call)),
             Note::Waited(waited) => self.waited.push(waited),
-            Note::Refused => self.refused += 1,
+            Note::Refused { token, at } => self.refused.push((token, at)),
         }
     }
 
@@ -77,7 +83,7 @@ impl Notes {
     }
 
     /// How many writes the registers accepted, each with a token at least as high as the last, and how many they
-    /// refused.
+    /// refused, none of them of somebody who held the lock.
     pub(super) fn registers(&self, folder: &Path) -> Result<(u64, u64), String> {
         let mut accepted = 0;
         for file in std::fs::read_dir(folder).map_err(|e| e.to_string())?.flatten() {
@@ -92,6 +98,15 @@ impl Notes {
                 return Err(format!("{name} accepted a token below one that it had seen: {tokens:?}"));
             }
         }
-        Ok((accepted, self.refused))
+        for (token, at) in &self.refused {
+            let held_later = self.calls.values().find(|call| {
+                let of_it = matches!(call.asked, Asked::Renew { token: of, .. } | Asked::Release { token: of } if of == *token);
+                of_it && call.got == Got::Done && call.from >= *at
+            });
+            if let Some(call) = held_later {
+                return Err(format!("a write at {at} was refused to the holder of token {token}: {call:?}"));
+            }
+        }
+        Ok((accepted, self.refused.len() as u64))
     }
 }
