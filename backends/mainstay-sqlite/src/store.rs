@@ -370,8 +370,8 @@ impl Store for SqliteStore {
         let from = self.log_position(from).await?;
         match self.shared.tail.read(filters, from, budget) {
             Reading::Here(slice) => Ok(slice),
-            Reading::Older { until, head, removed } => {
-                let query = LogQuery { filters: filters.into(), from, budget, until, head, removed };
+            Reading::Older { until, head } => {
+                let query = LogQuery { filters: filters.into(), from, budget, until, head };
                 let (answer, receiver) = oneshot::channel();
                 self.shared.reads.push(Read::Log { query, answer }, 1).map_err(
                     |(refused, _)| match refused {

@@ -21,6 +21,8 @@ const TAIL_BYTES: usize = 32 << 20;
 const OVERHEAD: usize = 320;
 /// A reading of the tail looks at no more events than this.
 const SCAN_LIMIT: usize = 10_000;
+/// Among more topics than this, nobody looks for the few that match.
+const MANY_TOPICS: usize = 10_000;
 
 pub(crate) struct Tail {
     state: RwLock<State>,
@@ -78,7 +80,6 @@ pub(crate) enum Reading {
     Older {
         until: u64,
         head: u64,
-        removed: Vec<(TopicName, u64)>,
     },
 }
 
@@ -132,18 +133,40 @@ impl Tail {
         get(&|seq| state.event(seq))
     }
 
-    /// The names of those of the topics that match, by number.
-    pub(crate) fn matching(&self, filters: &[TopicFilter]) -> Matching {
+    /// The topics that match, if they are no more than `few`.
+    pub(crate) fn matching(&self, filters: &[TopicFilter], few: usize) -> Matching {
+        if filters.is_empty() {
+            return Matching::Filtered;
+        }
         let literal: Option<Vec<TopicName>> = filters.iter().map(TopicFilter::literal).collect();
         let state = self.read_state();
-        match literal {
-            Some(names) if !names.is_empty() => {
-                let ids: BTreeSet<TopicId> =
-                    names.iter().filter_map(|name| state.names.get(name).copied()).collect();
-                Matching::These(ids.into_iter().collect())
+        let ids: BTreeSet<TopicId> = match literal {
+            Some(names) => names.iter().filter_map(|name| state.names.get(name).copied()).collect(),
+            None if state.names.len() > MANY_TOPICS => return Matching::Filtered,
+            None => {
+                let matches = |name: &TopicName| filters.iter().any(|filter| filter.matches(name));
+                let matching = state.names.iter().filter(|(name, _)| matches(name));
+                matching.map(|(_, id)| *id).take(few + 1).collect()
             }
-            _ => Matching::Filtered,
-        }
+        };
+        if ids.len() > few { Matching::Filtered } else { Matching::These(ids.into_iter().collect()) }
+    }
+
+    /// Adds what was read of the tables to a slice, but for what is gone by now; and says of all that is gone. In one
+    /// step: whatever the tables lacked when they were read is told.
+    pub(crate) fn add_living(
+        &self,
+        filters: &[TopicFilter],
+        found: Vec<(TopicId, Arc<LoggedEvent>)>,
+        mut slice: LogSlice,
+    ) -> LogSlice {
+        let state = self.read_state();
+        slice.removed = state.removed(filters, slice.from);
+        slice.removed_up_to = slice.removed.last().map_or(0, |(_, up_to)| *up_to);
+        let lives =
+            |(id, event): (TopicId, Arc<LoggedEvent>)| (!state.is_gone(id, event.seq)).then_some(event);
+        slice.events.extend(found.into_iter().filter_map(lives));
+        slice
     }
 
     /// Whether events of the table are in the log, and of which topic: `None` if they are gone or do not match.
@@ -162,7 +185,7 @@ impl Tail {
 /// Which topics to read of.
 pub(crate) enum Matching {
     These(Vec<TopicId>),
-    /// Those that [`Tail::judge`] does not refuse.
+    /// They are many: those that [`Tail::judge`] does not refuse.
     Filtered,
 }
 
@@ -208,6 +231,10 @@ impl State {
         self.events.get(at).map(|(_, logged)| logged.event.clone())
     }
 
+    fn is_gone(&self, topic: TopicId, seq: u64) -> bool {
+        self.topics.get(&topic).is_none_or(|topic| seq <= topic.removed_up_to)
+    }
+
     /// Of which topics that match retention has removed something at or behind `from`, and how far; the last is the
     /// highest number.
     fn removed(&self, filters: &[TopicFilter], from: u64) -> Vec<(TopicName, u64)> {
@@ -221,10 +248,11 @@ impl State {
     }
 
     fn read(&self, filters: &[TopicFilter], from: u64, budget: LogBudget) -> Reading {
-        let (head, removed) = (self.head(), self.removed(filters, from));
+        let head = self.head();
         if from < self.first {
-            return Reading::Older { until: self.first, head, removed };
+            return Reading::Older { until: self.first, head };
         }
+        let removed = self.removed(filters, from);
         let removed_up_to = removed.last().map_or(0, |(_, up_to)| *up_to);
         let mut slice = LogSlice { from, events: vec![], next: from, head, removed_up_to, removed };
         let mut bytes = 0;
@@ -241,7 +269,7 @@ impl State {
                 _ => filters.is_empty() || filters.iter().any(|filter| filter.matches(&event.topic)),
             };
             last = Some((*id, fits));
-            if !fits || self.topics.get(id).is_none_or(|topic| event.seq <= topic.removed_up_to) {
+            if !fits || self.is_gone(*id, event.seq) {
                 continue;
             }
             bytes += event.event.size() as u64;

@@ -126,9 +126,14 @@ impl Hub {
         self.there_are(Work::Queue(queue.clone()), claimable);
     }
 
-    /// Says how many events of the group can be handed out; wakes as many waiters.
-    pub fn publish_group(self: &Arc<Self>, group: &GroupName, deliverable: u64) {
-        self.there_are(Work::Group(group.clone()), deliverable);
+    /// Says how many events of the group can be handed out; wakes as many waiters. `None`: the group is gone; wakes all,
+    /// since nothing else ever would.
+    pub fn publish_group(self: &Arc<Self>, group: &GroupName, deliverable: Option<u64>) {
+        let work = Work::Group(group.clone());
+        match deliverable {
+            Some(deliverable) => self.there_are(work, deliverable),
+            None => self.lock().close(&work),
+        }
     }
 
     /// Says that the log has grown by events of these topics, up to this number; wakes all who wait for that.
@@ -221,6 +226,15 @@ impl State {
             // Without a promise, a wake-up that finds nobody is simply gone.
             let _ = sender.send(Wake::woken(None));
         }
+    }
+
+    /// There will be none of this work: wakes the whole line, and keeps nothing of it.
+    fn close(&mut self, work: &Work) {
+        let Some(line) = self.lines.get_mut(work) else { return };
+        line.available = 0;
+        let waiters = std::mem::take(&mut line.waiters);
+        self.wake_all(waiters.into_keys());
+        self.tidy(work);
     }
 
     fn tidy(&mut self, work: &Work) {
@@ -414,8 +428,21 @@ mod tests {
         // A queue of the same name is something else.
         hub.publish(&queue(), 2);
         assert!(waiters.iter_mut().all(|waiting| woken(waiting).is_none()));
-        hub.publish_group(&group, 1);
+        hub.publish_group(&group, Some(1));
         let wakes = [woken(&mut waiters[0]), woken(&mut waiters[1])];
         assert!(wakes[0].is_some() && wakes[1].is_none());
+    }
+
+    #[test]
+    fn a_group_that_is_gone_wakes_its_whole_line_and_leaves_nothing_behind() {
+        let hub = Arc::new(Hub::default());
+        let group = GroupName::new("mail").unwrap();
+        let interest = [Interest::Event(EventInterest::Group(group.clone()))];
+        let mut waiters = [hub.register(&interest), hub.register(&interest), hub.register(&interest)];
+        hub.publish_group(&group, Some(1));
+        hub.publish_group(&group, None);
+        assert!(waiters.iter_mut().all(|waiting| woken(waiting).is_some()));
+        drop(waiters);
+        assert!(hub.lock().lines.is_empty() && hub.waiting() == 0);
     }
 }

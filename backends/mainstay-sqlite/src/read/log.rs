@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use hashbrown::HashMap;
 use mainstay_core::{
-    Error, TopicFilter, TopicName,
+    Error, TopicFilter,
     engine::change::TopicId,
     event::{DeadEventFilter, Delivery, Event, EventItem, LogBudget, LogSlice, LoggedEvent},
     store::Record,
@@ -32,24 +32,26 @@ pub(crate) struct LogQuery {
     /// The tables have everything before this number.
     pub(crate) until: u64,
     pub(crate) head: u64,
-    /// The last is the highest number.
-    pub(crate) removed: Vec<(TopicName, u64)>,
 }
 
-/// Reads rows before `until`.
+/// Reads rows before `until`. Retention may overtake this: what it has removed by the end is left out, and told.
 pub(super) fn read(conn: &Connection, path: &Path, tail: &Tail, query: &LogQuery) -> Result<LogSlice, Error> {
-    let LogQuery { from, until, head, .. } = *query;
-    let (removed, removed_up_to) =
-        (query.removed.clone(), query.removed.last().map_or(0, |(_, up_to)| *up_to));
-    let slice = LogSlice { from, events: vec![], next: from, head, removed_up_to, removed };
-    let topics = HashMap::new();
-    let mut reader = LogReader { path, tail, query, topics, slice, bytes: 0 };
-    match tail.matching(&query.filters) {
-        Matching::These(topics) if topics.len() <= FEW_TOPICS => reader.by_topic(conn, &topics)?,
-        _ => reader.all(conn)?,
+    let mut reader =
+        LogReader { path, tail, query, topics: HashMap::new(), found: vec![], next: query.from, bytes: 0 };
+    match tail.matching(&query.filters, FEW_TOPICS) {
+        Matching::These(topics) => reader.by_topic(conn, &topics)?,
+        Matching::Filtered => reader.all(conn)?,
     }
-    reader.slice.next = reader.slice.next.min(until);
-    Ok(reader.slice)
+    let LogReader { found, next, .. } = reader;
+    let slice = LogSlice {
+        from: query.from,
+        events: vec![],
+        next: next.min(query.until),
+        head: query.head,
+        removed_up_to: 0,
+        removed: vec![],
+    };
+    Ok(tail.add_living(&query.filters, found, slice))
 }
 
 struct LogReader<'r> {
@@ -57,7 +59,9 @@ struct LogReader<'r> {
     tail: &'r Tail,
     query: &'r LogQuery,
     topics: HashMap<TopicId, Option<Judged>>,
-    slice: LogSlice,
+    found: Vec<(TopicId, Arc<LoggedEvent>)>,
+    /// Everything before this number was looked at.
+    next: u64,
     bytes: u64,
 }
 
@@ -71,13 +75,13 @@ impl LogReader<'_> {
         let mut looked = 0;
         while let Some(row) = rows.next().map_err(failed)? {
             let seq = Cells { path: self.path, table: "event", row }.u64(0)?;
-            self.slice.next = seq;
+            self.next = seq;
             if looked == SCAN_LIMIT || !self.take(row)? {
                 return Ok(());
             }
             looked += 1;
         }
-        self.slice.next = self.query.until;
+        self.next = self.query.until;
         Ok(())
     }
 
@@ -107,7 +111,7 @@ impl LogReader<'_> {
         seqs.sort_unstable();
         let mut one = by_seq(conn).map_err(failed)?;
         for seq in seqs.into_iter().filter(|seq| *seq < until) {
-            self.slice.next = seq;
+            self.next = seq;
             let mut rows = one.query([bits(seq)]).map_err(failed)?;
             if let Some(row) = rows.next().map_err(failed)?
                 && !self.take(row)?
@@ -115,7 +119,7 @@ impl LogReader<'_> {
                 return Ok(());
             }
         }
-        self.slice.next = until;
+        self.next = until;
         Ok(())
     }
 
@@ -135,14 +139,14 @@ impl LogReader<'_> {
         let topic = judged.name.clone();
         let bytes = self.bytes + u64::from(meta.size);
         let LogBudget { events, bytes: most } = self.query.budget;
-        let full = self.slice.events.len() as u64 >= u64::from(events) || bytes > most;
-        if full && !self.slice.events.is_empty() {
+        let full = self.found.len() as u64 >= u64::from(events) || bytes > most;
+        if full && !self.found.is_empty() {
             return Ok(false);
         }
         self.bytes = bytes;
         let event = Arc::new(cells.event_body(7)?);
         let logged = LoggedEvent { topic, seq: meta.seq, published_at: meta.at, event };
-        self.slice.events.push(Arc::new(logged));
+        self.found.push((meta.topic, Arc::new(logged)));
         Ok(true)
     }
 }
@@ -236,3 +240,7 @@ pub(super) fn list_dead(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

@@ -286,8 +286,8 @@ impl Writer<'_> {
     pub(super) fn answer(&mut self) {
         let mut cold = Vec::new();
         for mut pending in self.group.answers.drain(..) {
-            if pending.fetched && add_events(&self.shared.tail, &mut pending.answers) {
-                pending.cold = Some(u64::MAX);
+            if pending.fetched {
+                pending.cold = pending.cold.max(add_events(&self.shared.tail, &mut pending.answers));
             }
             let answer = Answer::new(pending.answers, pending.keyed, &self.shared.inbox);
             if let Some(newest) = pending.cold {
@@ -315,18 +315,24 @@ impl Writer<'_> {
     }
 }
 
-/// Fills in what happened, as far as the tail of the log knows. `true`: something is missing.
-fn add_events(tail: &Tail, answers: &mut Answers) -> bool {
+/// Fills in what happened, as far as the tail of the log knows; answers up to where the tables must have followed for
+/// the rest, as [`Pending::cold`]. An event that the tail lacks is in the tables already, which is when it leaves it:
+/// there is nothing to wait for. A dead letter may be newer than they are.
+fn add_events(tail: &Tail, answers: &mut Answers) -> Option<u64> {
     let replies = answers.iter_mut().flatten().flat_map(|committed| &mut committed.replies);
-    let mut missing = false;
+    let mut missing = None;
     tail.with_events(|event| {
         for reply in replies {
             let Reply::Event(EventReply::Fetched(deliveries)) = reply else { continue };
             for delivery in deliveries {
-                if delivery.dead.is_none() {
-                    delivery.event = event(delivery.seq);
+                if delivery.dead.is_some() {
+                    missing = Some(u64::MAX);
+                    continue;
                 }
-                missing |= delivery.event.is_none();
+                delivery.event = event(delivery.seq);
+                if delivery.event.is_none() {
+                    missing = missing.max(Some(0));
+                }
             }
         }
     });

@@ -212,6 +212,10 @@ impl<'c> Writer<'c> {
         } else {
             self.unsynced.get_or_insert_with(Stopwatch::start);
         }
+        // Before the tables can follow: a reader who finds that they have lost something can see why.
+        if !self.group.notes.is_empty() {
+            self.shared.tail.add(self.group.notes.drain(..), self.shared.behind.seq());
+        }
         let changes = std::mem::take(&mut self.group.changes);
         self.shared.behind.hand_over(Handed { lsn, counters, changes, bytes, growth: self.group.growth });
         Ok(true)
@@ -247,11 +251,8 @@ impl<'c> Writer<'c> {
         self.answer_asks(now);
     }
 
-    /// Shows readers what the group did to the log.
+    /// Wakes readers of what the group did to the log.
     fn show_events(&mut self, hub: &Hub) {
-        if !self.group.notes.is_empty() {
-            self.shared.tail.add(self.group.notes.drain(..), self.shared.behind.seq());
-        }
         let mut grown = Vec::new();
         let end = self.engine.take_published(|topic| grown.push(topic.clone()));
         if !grown.is_empty() {

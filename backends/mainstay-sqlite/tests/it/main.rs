@@ -3,6 +3,7 @@
 mod bounds;
 mod callers;
 mod crash;
+mod events;
 mod files;
 mod harness;
 mod journal;

@@ -499,7 +499,9 @@ macro_rules! __seam_cases {
                 events_without_a_key_wait_for_nobody
                 each_group_orders_for_itself
                 a_group_that_is_not_ordered_any_more_hands_out_what_was_parked
+                a_group_that_becomes_ordered_parks_what_is_not_first_of_its_key
                 too_much_that_waits_stalls_the_group_visibly
+                what_is_requeued_stays_when_the_group_is_full_in_the_middle
             }
             event_dead {
                 an_event_is_dead_after_max_deliver
@@ -539,6 +541,7 @@ macro_rules! __seam_cases {
                 room_in_a_group_wakes_a_consumer
                 a_key_that_comes_free_wakes_a_consumer
                 a_requeue_wakes_a_consumer
+                a_group_that_is_deleted_wakes_all_its_consumers
                 readers_of_the_log_are_woken_all
                 a_reader_that_is_behind_does_not_wait
                 a_refused_publish_wakes_nobody

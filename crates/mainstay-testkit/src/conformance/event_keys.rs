@@ -1,11 +1,12 @@
 //! Groups that are ordered by key.
 
 use mainstay_core::{
-    event::{GROUP_WAITING, Position, Settled},
+    event::{EventOp, GROUP_WAITING, Position, Settled},
     job::Retry,
+    op::{Op, Reason},
 };
 
-use crate::world::{ACK_WAIT_MS, World, plain_group, publish_op, seqs_of};
+use crate::world::{ACK_WAIT_MS, World, count, name, plain_group, publish_op, seqs_of};
 
 async fn ordered(w: &World, group: &str) {
     w.group_with(group, &["t"], |config| config.ordered_by_key = true).await;
@@ -96,6 +97,64 @@ pub(super) async fn a_group_that_is_not_ordered_any_more_hands_out_what_was_park
     w.ack("g", &first[0]).await;
     assert!(w.fetch("g", 10).await.is_empty());
     assert_eq!(w.group_record("g").await.in_flight, 2);
+}
+
+pub(super) async fn a_group_that_becomes_ordered_parks_what_is_not_first_of_its_key(w: &mut World) {
+    w.group("g", &["t"]).await;
+    for key in ["a", "a", "b", "b", "a"] {
+        w.publish_keyed("t", key, "{}").await;
+    }
+    let first = w.fetch("g", 10).await;
+    assert_eq!(seqs_of(&first), [1, 2, 3, 4, 5]);
+    // All wait but the second of `b`, which is out.
+    for delivery in first.iter().filter(|delivery| delivery.seq != 4) {
+        w.nack("g", delivery, Retry::After(0)).await;
+    }
+    let mut config = plain_group(&["t"]);
+    config.ordered_by_key = true;
+    w.put_group("g", config, Position::Latest).await;
+    let mut seen = Vec::new();
+    let out = w.fetch("g", 10).await;
+    assert_eq!(seqs_of(&out), [1], "the first of `a`, and none of `b` while one is out");
+    w.ack("g", &first[3]).await;
+    w.ack("g", &out[0]).await;
+    loop {
+        let next = w.fetch("g", 10).await;
+        if next.is_empty() {
+            break;
+        }
+        seen.push(seqs_of(&next));
+        for delivery in &next {
+            w.ack("g", delivery).await;
+        }
+    }
+    assert_eq!(seen, [vec![2, 3], vec![5]]);
+}
+
+pub(super) async fn what_is_requeued_stays_when_the_group_is_full_in_the_middle(w: &mut World) {
+    ordered(w, "g").await;
+    for _ in 0..2 {
+        w.dead_event("g", "t").await;
+    }
+    let dead: Vec<u64> = w.dead_events("g").await.iter().map(|letter| letter.number).collect();
+    // One is out, and all others but one that fit wait for it.
+    for _ in 0..GROUP_WAITING / 500 {
+        let event = || mainstay_core::event::Event { partition_key: Some("k".into()), ..w.event("t", "{}") };
+        let commit = w.ops((0..500).map(|_| publish_op("t", event())));
+        w.commit(commit).await.expect("publish");
+    }
+    assert_eq!(w.fetch("g", 1_000).await.len(), 1);
+    while w.group_record("g").await.waiting < GROUP_WAITING as u64 - 1 {
+        assert!(w.fetch("g", 1_000).await.is_empty());
+    }
+    let requeue =
+        |numbers: &[u64]| Op::Event(EventOp::RequeueDead { group: name("g"), numbers: numbers.to_vec() });
+    let replies = w.commit(w.ops([requeue(&dead[..1]), requeue(&dead[1..]), requeue(&[])])).await;
+    let counts: Vec<u64> = replies.expect("one finds room").replies.into_iter().map(count).collect();
+    assert_eq!(counts, [1, 0, 0]);
+    let refused = w.refused(requeue(&dead[1..])).await;
+    assert!(matches!(refused, Reason::StateConflict(_)), "{refused:?}");
+    assert_eq!(w.dead_events("g").await.len(), 1);
 }
 
 pub(super) async fn too_much_that_waits_stalls_the_group_visibly(w: &mut World) {

@@ -100,6 +100,24 @@ pub(super) async fn a_requeue_wakes_a_consumer(w: &mut World) {
     assert!(waiters.next().await.is_woken());
 }
 
+pub(super) async fn a_group_that_is_deleted_wakes_all_its_consumers(w: &mut World) {
+    w.group("g", &["t"]).await;
+    w.group("other", &["t"]).await;
+    let mut waiters = Waiters::on(w, 3, &group("g"), LONG).await;
+    let mut others = Waiters::on(w, 1, &group("other"), LONG).await;
+    w.op(Op::Event(EventOp::DeleteGroup { group: name("g") })).await;
+    for _ in 0..3 {
+        assert!(waiters.next().await.is_woken());
+    }
+    assert!(others.ended(w).await.is_empty());
+    // A new one of its name is a group like any other.
+    w.group("g", &["t"]).await;
+    let mut waiters = Waiters::on(w, 1, &group("g"), LONG).await;
+    assert!(waiters.ended(w).await.is_empty());
+    w.publish("t", "{}").await;
+    assert!(waiters.next().await.is_woken());
+}
+
 pub(super) async fn readers_of_the_log_are_woken_all(w: &mut World) {
     let mut orders = Waiters::on(w, 3, &log(&["orders.*", "x"], 1), LONG).await;
     let mut all = Waiters::on(w, 1, &log(&[], 1), LONG).await;

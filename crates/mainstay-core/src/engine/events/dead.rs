@@ -96,10 +96,14 @@ impl Engine {
         let mut count = 0;
         for number in numbers {
             if self.events.group(id).is_stalled() {
+                // What found room in this commit, here or in an op before, stays: the count tells how far it came.
+                if count > 0 || self.has_revived() {
+                    break;
+                }
                 let waiting = self.events.group(id).waiting();
                 let detail =
                     format!("{waiting} events of group `{group}` wait already: settle some of them first");
-                return if count > 0 { break } else { Err(Reason::StateConflict(detail).into()) };
+                return Err(Reason::StateConflict(detail).into());
             }
             let Some(dead) = self.dead_letter(id, *number, archive)? else { continue };
             let known = self.events.group(id);
@@ -128,6 +132,11 @@ impl Engine {
             count += 1;
         }
         Ok(Reply::Count(count))
+    }
+
+    /// Whether this commit has dead letters delivered again.
+    fn has_revived(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Event(EventChange::DeadRevived { .. })))
     }
 
     pub(super) fn delete_dead_events(

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::change::{DeliveryState, GroupId, GroupPlace, GroupRow, Unsettled};
 use crate::{
@@ -158,6 +158,19 @@ impl Group {
         }
         let parked = self.unsettled.iter().filter(|(_, event)| event.state == DeliveryState::Parked);
         parked.map(|(seq, _)| *seq).collect()
+    }
+
+    /// Events that wait for another try beside others of their key, in a group that has become ordered by key: all but
+    /// the first of each key, or all if one of the key is handed out. Parked, they are due when their turn comes.
+    pub(super) fn out_of_turn(&self) -> Vec<u64> {
+        if !self.config.ordered_by_key {
+            return Vec::new();
+        }
+        let keyed = || self.unsettled.iter().filter(|(_, event)| event.key != 0);
+        let leased = keyed().filter(|(_, event)| matches!(event.state, DeliveryState::Leased(_)));
+        let mut busy: HashSet<u64> = leased.map(|(_, event)| event.key).collect();
+        let waiting = keyed().filter(|(_, event)| matches!(event.state, DeliveryState::Waiting { .. }));
+        waiting.filter(|(_, event)| !busy.insert(event.key)).map(|(seq, _)| *seq).collect()
     }
 
     /// How a lease was settled, if that is remembered. Tokens grow, but leases are not settled in their order.

@@ -77,6 +77,11 @@ impl Engine {
             event.state = DeliveryState::Waiting { due: StoreTime(0) };
             self.set_delivery(id, seq, Some(event));
         }
+        for seq in self.events.group(id).out_of_turn() {
+            let Some(mut event) = self.events.group(id).unsettled.get(&seq).cloned() else { continue };
+            event.state = DeliveryState::Parked;
+            self.set_delivery(id, seq, Some(event));
+        }
         Ok(())
     }
 
@@ -85,6 +90,7 @@ impl Engine {
         if let Some(group) = self.events.take_group(id) {
             self.undo.push(Undo::Event(EventUndo::GroupRemoved(Box::new(group))));
             self.changes.push(Change::Event(EventChange::GroupRemoved(id)));
+            self.events.gone_groups.push(name.clone());
         }
         Ok(Reply::Done)
     }

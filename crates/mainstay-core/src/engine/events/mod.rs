@@ -83,6 +83,8 @@ pub(super) struct Events {
     /// When a group's dead letters may be too old.
     dead_trims: BTreeSet<(Timestamp, GroupId)>,
     dirty_groups: Vec<GroupId>,
+    /// Groups that were deleted since a waker was told last; some may be there again.
+    gone_groups: Vec<GroupName>,
     dirty_topics: Vec<TopicId>,
 }
 
@@ -161,12 +163,18 @@ impl Engine {
         self.events.last_seq
     }
 
-    /// Groups whose number of events to hand out may have changed, with that number. Call after each group.
-    pub fn take_dirty_groups(&mut self, mut tell: impl FnMut(&GroupName, u64)) {
+    /// Groups whose number of events to hand out may have changed, with that number; `None`: the group is gone. Call
+    /// after each group.
+    pub fn take_dirty_groups(&mut self, mut tell: impl FnMut(&GroupName, Option<u64>)) {
+        for name in std::mem::take(&mut self.events.gone_groups) {
+            if !self.events.group_names.contains_key(&name) {
+                tell(&name, None);
+            }
+        }
         for id in std::mem::take(&mut self.events.dirty_groups) {
             if let Some(Some(group)) = self.events.groups.get_mut(id.0 as usize) {
                 group.dirty = false;
-                tell(&group.name, group.deliverable());
+                tell(&group.name, Some(group.deliverable()));
             }
         }
     }

@@ -13,6 +13,10 @@ pub(super) const SCAN: usize = 10_000;
 const FEW_TOPICS: usize = 8;
 /// Among more topics than this, nobody looks for the few that match.
 const MANY_TOPICS: usize = 10_000;
+/// A scan of the archive begins with so many times what is wanted, but with so many rows at least: each costs a read of
+/// the table, and most of them fit.
+const PER_WANTED: usize = 4;
+const ROWS_AT_LEAST: usize = 256;
 
 /// What a scan found.
 pub(super) struct Found {
@@ -58,21 +62,32 @@ impl Engine {
         if let Some(topics) = self.few_topics(group) {
             return self.by_topic(&topics, from, limit, archive);
         }
-        let metas = archive.events(None, from, SCAN)?;
-        // Behind the last there may be others; without any, the window goes on.
-        let mut next =
-            if metas.len() == SCAN { metas.last().map_or(start, |last| last.seq + 1) } else { start };
         let mut events = Vec::new();
-        for meta in metas.into_iter().filter(|meta| meta.seq < start) {
-            if events.len() == limit {
-                next = meta.seq;
+        let (mut next, mut left) = (from, SCAN);
+        let mut rows = limit.saturating_mul(PER_WANTED).clamp(ROWS_AT_LEAST, SCAN);
+        while left > 0 && events.len() < limit {
+            let asked = rows.min(left);
+            let metas = archive.events(None, next, asked)?;
+            // Behind the last there may be others; without any, the window goes on.
+            next = match metas.last() {
+                Some(last) if metas.len() == asked && last.seq < start => last.seq + 1,
+                _ => start,
+            };
+            for meta in metas.into_iter().filter(|meta| meta.seq < start) {
+                if events.len() == limit {
+                    return Ok(Found { events, next: meta.seq });
+                }
+                if !self.events.is_gone(meta.topic, meta.seq) && self.does_match(group, meta.topic) {
+                    events.push(meta);
+                }
+            }
+            if next == start {
                 break;
             }
-            if !self.events.is_gone(meta.topic, meta.seq) && self.does_match(group, meta.topic) {
-                events.push(meta);
-            }
+            left -= asked;
+            rows = rows.saturating_mul(PER_WANTED);
         }
-        Ok(Found { events, next: next.min(start) })
+        Ok(Found { events, next })
     }
 
     fn in_window(&mut self, group: GroupId, from: u64, limit: usize) -> Found {
