@@ -63,12 +63,11 @@ impl Engine {
         archive: &mut dyn Archive,
     ) -> Result<bool, Refusal> {
         let (mut room, _) = self.queue_ref(queue).room(self.now.store);
-        while room > 0
-            && let Some(id) = self.queue_ref(queue).first_due()
-        {
+        while room > 0 {
             if (hand.grants.len() as u64) >= u64::from(hand.claim.max) {
                 return Ok(false);
             }
+            let Some(id) = self.queue_mut(queue).first_due() else { break };
             let Some(job) = self.jobs.get(id).copied() else { break };
             if self.has_expired(&job) {
                 self.finish(id, JobState::Dead, Some(DeadReason::Expired), None, archive)?;

@@ -222,7 +222,7 @@ impl Queue {
     }
 
     /// The next job to hand out, of those counted as due whose key has a place free.
-    pub(super) fn first_due(&self) -> Option<JobId> {
+    pub(super) fn first_due(&mut self) -> Option<JobId> {
         if self.due == 0 {
             return None;
         }

@@ -7,6 +7,8 @@
 
 pub(super) mod lines;
 mod rate;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use std::sync::Arc;

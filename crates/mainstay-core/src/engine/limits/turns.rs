@@ -60,12 +60,13 @@ impl Turns {
         if self.is_fair() { keys.fairness.clone() } else { None }
     }
 
-    /// The first job, and its place in the order of its key. `plain` is the first of those that stand in no line.
-    pub(super) fn first(&self, plain: Option<Rank>) -> Option<Rank> {
-        let head = |share: &Share| self.shares.get(share)?.lines.first().map(|(rank, _)| *rank);
+    /// The first job, by its place in the order of its key, and its line. `plain` is the first of those that stand in
+    /// no line.
+    pub(super) fn first(&self, plain: Option<Rank>) -> Option<(Rank, Option<u32>)> {
+        let head = |share: &Share| self.shares.get(share)?.lines.first().map(|(rank, at)| (*rank, Some(*at)));
         let share = if self.is_fair() { &self.order.first()?.1 } else { &None };
         match share {
-            None => [head(&None), plain].into_iter().flatten().min(),
+            None => [head(&None), plain.map(|rank| (rank, None))].into_iter().flatten().min(),
             key => head(key),
         }
     }
