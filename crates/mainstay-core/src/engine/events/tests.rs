@@ -48,7 +48,7 @@ fn a_lease_that_ran_out_settles_nothing_though_nobody_has_tidied_up() {
                 false => SettleDeliveries { ack: vec![lease], ..nothing },
             };
             match engine.settle_deliveries(&settle, 0) {
-                Ok(Reply::Event(EventReply::Settled(settled))) => settled[0].clone(),
+                Ok(Reply::Event(EventReply::Settled(settled))) => settled[0],
                 _ => panic!("another answer"),
             }
         };
