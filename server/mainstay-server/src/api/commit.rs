@@ -30,8 +30,9 @@ pub(crate) async fn commit(call: Call) -> Answer {
     let trace = call.traceparent().map(Arc::from);
     let mut ops = Vec::with_capacity(body.ops.len());
     for (index, op) in body.ops.into_iter().enumerate() {
+        let made = || keyed.map(|keyed| keyed.event_id(index));
         // What is wrong with an op keeps its own code, and says which op it is about.
-        ops.push(one(&call, op, trace.as_ref()).await.map_err(|problem| at(problem, index))?);
+        ops.push(one(&call, op, trace.as_ref(), made).await.map_err(|problem| at(problem, index))?);
     }
     let published: Vec<_> = ops.iter().map(events::named).collect();
     let key = keyed.map(|keyed| keyed.whole());
@@ -75,7 +76,13 @@ async fn requirement(call: &Call, index: usize, required: &wire::Require) -> Res
     }
 }
 
-async fn one(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, Problem> {
+/// `made` is the id of an event that has none, if it is not any.
+async fn one(
+    call: &Call,
+    op: CommitOp,
+    trace: Option<&Arc<str>>,
+    made: impl Fn() -> Option<String>,
+) -> Result<Op, Problem> {
     let (id, lease, outcome) = match op {
         CommitOp::Enqueue { queue, job } => {
             let queue = name(&queue)?;
@@ -90,7 +97,7 @@ async fn one(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, 
             (id, lease, Outcome::Fail { error: convert::failure(error), retry: convert::retry(retry) })
         }
         CommitOp::Release { id, lease, delay_ms } => (id, lease, Outcome::Release { delay_ms }),
-        CommitOp::Publish { topic, event } => return publish(call, &topic, &event, trace).await,
+        CommitOp::Publish { topic, event } => return publish(call, &topic, &event, trace, made()).await,
         CommitOp::Ack { group, lease } => {
             let group = Name::new(&group).map_err(|_| error::internal("a name that was read is none"))?;
             events::may_use(call, &group).await?;
@@ -112,11 +119,18 @@ fn name(text: &str) -> Result<Name, Problem> {
     Name::new(text).map_err(|_| error::internal("a name that was read is none"))
 }
 
-async fn publish(call: &Call, topic: &str, event: &RawJson, trace: Option<&Arc<str>>) -> Result<Op, Problem> {
+async fn publish(
+    call: &Call,
+    topic: &str,
+    event: &RawJson,
+    trace: Option<&Arc<str>>,
+    made: Option<String>,
+) -> Result<Op, Problem> {
     let topic = TopicName::new(topic).map_err(|_| error::internal("a topic that was read is none"))?;
     call.caller.must(ScopeKind::EventsPublish, topic.as_str())?;
     let read = strict::parse::<wire::CloudEvent>(event.as_bytes(), &call.api.limits);
-    let event = read.map_err(|_| error::internal("an event that was read is none"))?.value;
+    let mut event = read.map_err(|_| error::internal("an event that was read is none"))?.value;
+    event.id = event.id.or(made);
     let events = std::slice::from_ref(&event);
     call.api.schemas.check(&call.api.store, &topic, events, |_| "/event/data".to_owned()).await?;
     let publish = events::convert::publish(&call.api.store, topic, event, trace);

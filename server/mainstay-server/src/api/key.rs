@@ -25,6 +25,17 @@ impl Keyed {
         IdempotencyKey { scope: first_half(&self.scope), fingerprint: self.fingerprint }
     }
 
+    /// The id of an event that came without one: it follows from the key and what was asked, so that a repeat names the
+    /// same even when retention has removed the event meanwhile. A UUID of version 8 (RFC 9562).
+    pub fn event_id(&self, index: usize) -> String {
+        let IdempotencyKey { scope, fingerprint } = self.part("event", index);
+        let bits = u128::from_be_bytes(scope) ^ u128::from_be_bytes(fingerprint);
+        let (version, variant) = (0x8_u128 << 76, 0b10_u128 << 62);
+        let bits = (bits & !((0xf_u128 << 76) | (0b11_u128 << 62))) | version | variant;
+        let hex = format!("{bits:032x}");
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    }
+
     /// For one of the commits that a request is made of.
     pub fn part(&self, what: &str, index: usize) -> IdempotencyKey {
         let mut scope = Sha256::new();

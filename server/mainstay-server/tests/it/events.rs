@@ -117,6 +117,23 @@ async fn the_same_source_and_id_is_stored_once_and_a_key_repeats_the_first_answe
 }
 
 #[tokio::test]
+async fn a_key_repeats_the_id_that_was_made_although_the_event_is_gone() {
+    let server = TestServer::start().await;
+    server.put("/v1/topics/t", json!({"retention": {"count": 1}})).await.is(200);
+    let keyed = |path: &str, body: Value| {
+        server.request("POST", path).header("idempotency-key", "k").json(body).send()
+    };
+    let alone = keyed("/v1/topics/t/events", json!(1)).await.is(201);
+    let ops = json!({"ops": [{"op": "publish", "topic": "t", "event": {"data": 2}}]});
+    let op = keyed("/v1/commit", ops.clone()).await.is(200)["results"][0].clone();
+    assert_ne!(alone["id"], op["id"]);
+    publish(&server, "t", json!("the one that stays")).await;
+    server.get_until("/v1/topics/t/events", |page| page["items"].as_array().unwrap().len() == 1).await;
+    assert_eq!(keyed("/v1/topics/t/events", json!(1)).await.is(200)["id"], alone["id"]);
+    assert_eq!(keyed("/v1/commit", ops).await.is(200)["results"][0]["id"], op["id"]);
+}
+
+#[tokio::test]
 async fn what_retention_has_removed_is_gone_and_says_what_is_there() {
     let server = TestServer::start().await;
     server.put("/v1/topics/t", json!({"retention": {"count": 2}})).await.is(200);

@@ -47,11 +47,12 @@ async fn commit(
     keyed: Option<Keyed>,
 ) -> Result<Vec<Published>, Problem> {
     let trace = call.traceparent().map(Arc::from);
-    let op = |event| {
+    let op = |(index, mut event): (usize, CloudEvent)| {
+        event.id = event.id.or_else(|| keyed.map(|keyed| keyed.event_id(index)));
         let publish = convert::publish(&call.api.store, topic.clone(), event, trace.as_ref());
         Op::Event(EventOp::Publish(Box::new(publish)))
     };
-    let ops: Vec<_> = events.into_iter().map(op).collect();
+    let ops: Vec<_> = events.into_iter().enumerate().map(op).collect();
     let named: Vec<_> = ops.iter().filter_map(named).collect();
     let key = keyed.map(|keyed| keyed.whole());
     let commit = Commit { key, ops, entropy: call.api.store.entropy(), ..Commit::default() };
@@ -75,7 +76,8 @@ pub(crate) fn named(op: &Op) -> Option<(TopicName, Arc<str>)> {
     }
 }
 
-/// The answer to one publish. One that was answered before, under a key, has the id that was made for it then.
+/// The answer to one publish. One that was answered before, under a key, has the id that was made for it then; ids
+/// that are made under a key follow from it.
 pub(crate) async fn published(
     call: &Call,
     (topic, id): (TopicName, Arc<str>),
