@@ -48,9 +48,9 @@ async fn the_store_the_disk_memory_and_the_runtime_are_watched() {
         (
             file.as_str(),
             &["disk", "memory", "runtime lag", "store"][..],
-            &["runtime", "store tables", "store writer"][..],
+            &["runtime", "scheduler", "store tables", "store writer"][..],
         ),
-        ("memory:", &["memory", "runtime lag", "store"], &["runtime", "store writer"]),
+        ("memory:", &["memory", "runtime lag", "store"], &["runtime", "scheduler", "store writer"]),
     ] {
         let server = Setup::default().set("store", store).start().await;
         let body = server.get("/readyz?verbose").await.is(200);
