@@ -3,9 +3,9 @@ use super::{ApiError, Call, HttpClient};
 use crate::RawJson;
 use crate::query::{PageQuery, QueryWriter, percent_encode};
 use crate::types::{
-    CLOUDEVENT_JSON, DeadChanged, DeadEvent, DeadEventSelect, Envelope, Fetch, Fetched, GroupConfig,
-    GroupView, Page, Published, Seek, SettleDeliveries, SettledDeliveries, Sought, TopicConfig, TopicPut,
-    TopicView,
+    CLOUDEVENT_JSON, DeadChanged, DeadEvent, DeadEventSelect, DeliveriesReleased, Envelope, Fetch, Fetched,
+    GroupConfig, GroupView, LogPage, Page, Published, ReleaseDeliveries, Seek, SettleDeliveries,
+    SettledDeliveries, Sought, TopicConfig, TopicPut, TopicView,
 };
 
 /// Events, topics and consumer groups.
@@ -35,6 +35,18 @@ impl HttpClient {
         self.get(topic_path(topic, &format!("/events{}", query.text()))).await
     }
 
+    /// A piece of the log: events of all topics that match, from a position on. No filters: all topics.
+    ///
+    /// # Errors
+    /// Those of the connection. What retention has removed is no error: the answer says so.
+    pub async fn log(&self, topics: &[String], from: &str, limit: u32) -> Result<LogPage, ApiError> {
+        let mut query = QueryWriter::default();
+        query.optional("topics", (!topics.is_empty()).then(|| topics.join(",")).as_deref());
+        query.optional("from", Some(from));
+        query.optional("limit", Some(&limit.to_string()));
+        self.get(format!("/v1/events{}", query.text())).await
+    }
+
     /// The events of all topics that match, from a position on and then as they come. No filters: all topics.
     ///
     /// # Errors
@@ -57,6 +69,14 @@ impl HttpClient {
     /// Those of the connection.
     pub async fn topics(&self, page: &PageQuery) -> Result<Page<TopicView>, ApiError> {
         self.get(format!("/v1/topics{}", page.to_query())).await
+    }
+
+    /// One topic.
+    ///
+    /// # Errors
+    /// `not-found`.
+    pub async fn topic(&self, topic: &str) -> Result<TopicView, ApiError> {
+        self.get(topic_path(topic, "")).await
     }
 
     /// Replaces the whole configuration of a topic, and makes it if need be.
@@ -127,6 +147,17 @@ impl HttpClient {
         settle: &SettleDeliveries,
     ) -> Result<SettledDeliveries, ApiError> {
         self.post_once(group_path(group, "/settle"), settle).await
+    }
+
+    /// Gives deliveries back, of whatever groups, as if they had not been fetched.
+    ///
+    /// # Errors
+    /// Those of the connection. A lease that is not live is not one.
+    pub async fn release_deliveries(
+        &self,
+        release: &ReleaseDeliveries,
+    ) -> Result<DeliveriesReleased, ApiError> {
+        self.post("/v1/events/release".to_owned(), release, 0).await
     }
 
     /// Moves a group; open leases are void.

@@ -284,6 +284,9 @@ pub struct DeliveredEvent {
     pub token: u64,
     /// When the lease ends unless it is extended.
     pub expires_at: Timestamp,
+    /// When the event was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
 }
 
 /// As it stands on the wire. JSON that is kept as text cannot be read out of a flattened struct.
@@ -296,13 +299,40 @@ struct FlatDelivery {
     lease: String,
     token: u64,
     expires_at: Timestamp,
+    #[serde(default)]
+    published_at: Option<Timestamp>,
 }
 
 impl From<FlatDelivery> for DeliveredEvent {
     fn from(flat: FlatDelivery) -> Self {
-        let FlatDelivery { topic, seq, event, attempt, lease, token, expires_at } = flat;
-        Self { envelope: Envelope { topic, seq, event }, attempt, lease, token, expires_at }
+        let FlatDelivery { topic, seq, event, attempt, lease, token, expires_at, published_at } = flat;
+        Self { envelope: Envelope { topic, seq, event }, attempt, lease, token, expires_at, published_at }
     }
+}
+
+/// Gives deliveries back as if they had not been fetched: `POST /v1/events/release`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReleaseDeliveries {
+    /// Their leases, of whatever groups; 1 to 1,000.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 1000))]
+    pub leases: Vec<String>,
+}
+
+impl Strict for ReleaseDeliveries {
+    fn read(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<Self> {
+        let f = Fields::open(cx, at, value, &["leases"])?;
+        let max = cx.limits.batch;
+        Some(Self { leases: f.list(cx, at, "leases", 1..=max, lease)? })
+    }
+}
+
+/// The answer to a release of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DeliveriesReleased {
+    /// How many went back; those whose lease was not live any more did not.
+    pub released: u64,
 }
 
 /// Ends deliveries, each alone: `POST /v1/groups/{group}/settle`. Together at most 1,000.
@@ -332,6 +362,10 @@ pub struct Nack {
     /// Deliver it again after this long, in milliseconds. Defaults to the group's back-off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    /// Do not deliver it again: it is a dead letter at once. Defaults to `false`. Not together with `delay_ms`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "openapi", schema(required = false, default = false))]
+    pub dead: bool,
     /// What went wrong: a text, or as a job's failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<JobFailure>,
@@ -364,11 +398,15 @@ impl Strict for SettleDeliveries {
 
 impl Strict for Nack {
     fn read(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<Self> {
-        let f = Fields::open(cx, at, value, &["lease", "delay_ms", "error"])?;
+        let f = Fields::open(cx, at, value, &["lease", "delay_ms", "dead", "error"])?;
         let lease = f.required(cx, at, "lease", lease);
         let delay_ms = f.optional(cx, at, "delay_ms", span);
+        let dead = f.optional(cx, at, "dead", boolean).unwrap_or(false);
         let error = f.optional(cx, at, "error", failure);
-        Some(Self { lease: lease?, delay_ms, error })
+        if dead && delay_ms.is_some() {
+            cx.conflict(at, "delay_ms", "dead");
+        }
+        Some(Self { lease: lease?, delay_ms, dead, error })
     }
 }
 
@@ -435,6 +473,12 @@ pub struct DeadEvent {
     pub error: Option<AttemptError>,
     /// Since when.
     pub died_at: Timestamp,
+    /// The server's number of it, by which exactly this letter can be chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// When the event was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<Timestamp>,
 }
 
 /// As it stands on the wire, like `FlatDelivery`.
@@ -448,13 +492,17 @@ struct FlatDead {
     reason: super::DeadReason,
     error: Option<AttemptError>,
     died_at: Timestamp,
+    #[serde(default)]
+    number: Option<u64>,
+    #[serde(default)]
+    published_at: Option<Timestamp>,
 }
 
 impl From<FlatDead> for DeadEvent {
     fn from(flat: FlatDead) -> Self {
-        let FlatDead { id, topic, seq, event, attempts, reason, error, died_at } = flat;
+        let FlatDead { id, topic, seq, event, attempts, reason, error, died_at, number, published_at } = flat;
         let envelope = Envelope { topic, seq, event };
-        Self { id, envelope, attempts, reason, error, died_at }
+        Self { id, envelope, attempts, reason, error, died_at, number, published_at }
     }
 }
 
@@ -465,6 +513,9 @@ pub struct DeadEventSelect {
     /// These.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
+    /// These, by their numbers. Not together with another choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub numbers: Option<Vec<u64>>,
     /// Those of this `type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -481,14 +532,18 @@ pub struct DeadEventSelect {
 
 impl Strict for DeadEventSelect {
     fn read(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<Self> {
-        let f = Fields::open(cx, at, value, &["ids", "kind", "error_type", "limit", "dry_run"])?;
+        let f = Fields::open(cx, at, value, &["ids", "numbers", "kind", "error_type", "limit", "dry_run"])?;
         let ids = f.list(cx, at, "ids", 0..=cx.limits.bulk, text(1..=1_024));
+        let numbers = f.list(cx, at, "numbers", 0..=cx.limits.bulk, int(0..=MAX_SAFE_INTEGER));
         let kind = f.optional(cx, at, "kind", text(1..=1_024));
         let error_type = f.optional(cx, at, "error_type", super::read::key);
         let limit = f.optional(cx, at, "limit", int(1..=MAX_SAFE_INTEGER));
         let dry_run = f.optional(cx, at, "dry_run", boolean).unwrap_or(false);
         super::queue::only_one_given(cx, at, &f);
-        Some(Self { ids, kind, error_type, limit, dry_run })
+        if numbers.is_some() && (ids.is_some() || kind.is_some() || error_type.is_some()) {
+            cx.error(&at.key("numbers"), "cannot be given together with ids, kind or error_type");
+        }
+        Some(Self { ids, numbers, kind, error_type, limit, dry_run })
     }
 }
 

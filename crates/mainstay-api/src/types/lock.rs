@@ -288,8 +288,14 @@ pub struct LockView {
     pub permits: Option<u32>,
     /// Who holds it, the first grant first.
     pub holders: Vec<LockHolder>,
-    /// Who waits, in the order in which they will get it.
+    /// Who waits, in the order in which they will get it; the first thousand.
     pub waiters: Vec<LockWaiter>,
+    /// How many wait.
+    #[serde(default)]
+    pub waiting: u64,
+    /// Nobody holds it, but until then the delay after an expiry keeps others out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed_until: Option<Timestamp>,
 }
 
 /// Who holds a lock.
@@ -300,6 +306,9 @@ pub struct LockHolder {
     pub owner: String,
     /// The grant's fencing token.
     pub token: u64,
+    /// When it was granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acquired_at: Option<Timestamp>,
     /// When the grant ends unless it is renewed.
     pub expires_at: Timestamp,
 }
@@ -312,4 +321,16 @@ pub struct LockWaiter {
     pub owner: String,
     /// Their place in the queue, from 1.
     pub position: u64,
+    /// What they ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<LockMode>,
+    /// Of a semaphore of this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<u32>,
+    /// `false`: a ticket that only keeps its place, and is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<bool>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }

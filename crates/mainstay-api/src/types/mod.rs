@@ -35,12 +35,13 @@ pub use enqueue::{
 };
 pub use event::{
     CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, CloudEvent, CloudEventBatch, Envelope, EventData, Headers,
-    Published, PublishedBatch,
+    LogPage, LoggedEvent, Published, PublishedBatch,
 };
 pub use group::{
     DEFAULT_ACK_WAIT_MS, DEFAULT_MAX_DELIVER, DEFAULT_MAX_IN_FLIGHT, DeadEvent, DeadEventSelect,
-    DeliveredEvent, DeliverySettled, ExtendDelivery, Fetch, Fetched, GroupConfig, GroupView, Lagged,
-    MAX_FILTERS, Nack, Seek, SettleDeliveries, SettledDeliveries, Sought, Start,
+    DeliveredEvent, DeliveriesReleased, DeliverySettled, ExtendDelivery, Fetch, Fetched, GroupConfig,
+    GroupView, Lagged, MAX_FILTERS, Nack, ReleaseDeliveries, Seek, SettleDeliveries, SettledDeliveries,
+    Sought, Start,
 };
 pub use job::{AttemptError, CancelAnswer, DeadReason, JobResult, JobState, JobView};
 pub use list::Page;
@@ -60,7 +61,7 @@ pub use settle::{
 pub use store::{CommitScope, StoreInfo, TokenOrder};
 pub use token::{Grant, NewToken, Scope, TokenCreated, TokenView};
 pub use topic::{TopicConfig, TopicPut, TopicRetention, TopicView};
-pub use wait::{WaitFor, Waited};
+pub use wait::{WaitFor, WaitLock, WaitLog, Waited};
 
 pub use claim::{DEFAULT_CLAIM_MAX, DEFAULT_LEASE_MS};
 pub use lock::{DEFAULT_TTL_MS, MAX_PERMITS};

@@ -70,6 +70,8 @@ type Body = for<'a> fn(&'a mut World) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 pub struct Case {
     /// The behaviour, as the name of a test.
     pub name: &'static str,
+    /// What it is about: `lock_line`, `event_groups`, …
+    pub area: &'static str,
     body: Body,
 }
 
@@ -113,7 +115,7 @@ macro_rules! __tests {
 macro_rules! table {
     ([$table:ident] $($module:ident { $($name:ident)* })*) => {
         const $table: &[Case] = &[$($(
-            Case { name: stringify!($name), body: |world| Box::pin($module::$name(world)) },
+            Case { name: stringify!($name), area: stringify!($module), body: |world| Box::pin($module::$name(world)) },
         )*)*];
     };
 }

@@ -120,7 +120,7 @@ impl World {
     /// Nothing can be done with a grant that is over, and trying changes nothing.
     pub async fn is_lost(&self, grant: &LockGrant) {
         let before = self.show_lock(grant.name.as_str()).await;
-        for op in [renew_op(grant, None), renew_op(grant, Some(1)), release_op(grant)] {
+        for op in [renew_op(grant, None), renew_op(grant, Some(1_000)), release_op(grant)] {
             let shown = format!("{op:?}");
             assert_eq!(self.refused(op).await, Reason::LockLost, "{shown}");
         }

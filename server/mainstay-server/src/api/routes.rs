@@ -3,7 +3,7 @@
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use http::{Method, StatusCode, header};
 use mainstay_api::{Code, Problem};
 
@@ -58,9 +58,14 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/wait", post(with(wait::wait)))
         // events, topics, consumer groups
         .route("/v1/topics", get(with(events::topics)))
-        .route("/v1/topics/{topic}", put(with(events::put_topic)).delete(with(events::delete_topic)))
+        .route(
+            "/v1/topics/{topic}",
+            get(with(events::topic)).put(with(events::put_topic)).delete(with(events::delete_topic)),
+        )
         .route("/v1/topics/{topic}/events", post(with(events::publish)).get(with(events::events)))
+        .route("/v1/events", get(with(events::log)))
         .route("/v1/events/stream", get(with(events::stream)))
+        .route("/v1/events/release", post(with(events::release)))
         .route("/v1/groups", get(with(events::groups)))
         .route(
             "/v1/groups/{group}",

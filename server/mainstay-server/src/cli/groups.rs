@@ -158,7 +158,14 @@ impl SeekArgs {
 impl Requeue {
     fn select(self) -> DeadEventSelect {
         let Self { id, kind, error_type, limit, dry_run, .. } = self;
-        DeadEventSelect { ids: (!id.is_empty()).then_some(id), kind, error_type, limit, dry_run }
+        DeadEventSelect {
+            ids: (!id.is_empty()).then_some(id),
+            numbers: None,
+            kind,
+            error_type,
+            limit,
+            dry_run,
+        }
     }
 }
 

@@ -64,8 +64,14 @@ async fn a_lock_is_held_by_one_and_who_asks_is_told_by_whom() {
         assert_eq!((&held["expires_at"], &held["retryable"]), (&grant["expires_at"], &json!(true)));
     }
     let lock = server.get("/v1/locks/l").await.is(200);
-    let holder = json!({ "owner": "a", "token": grant["token"], "expires_at": grant["expires_at"] });
-    assert_eq!(lock, json!({ "name": "l", "mode": "exclusive", "holders": [holder], "waiters": [] }));
+    let holder = json!({
+        "owner": "a", "token": grant["token"], "acquired_at": "2027-01-15T08:00:00.000Z",
+        "expires_at": grant["expires_at"],
+    });
+    assert_eq!(
+        lock,
+        json!({ "name": "l", "mode": "exclusive", "holders": [holder], "waiters": [], "waiting": 0 })
+    );
 
     assert_eq!(on_lease(&server, "release", &grant).await.is(200), json!({ "released": true }));
     assert_eq!(
@@ -105,7 +111,9 @@ async fn waiters_are_served_in_the_order_in_which_they_came() {
     for n in 0..4 {
         streams.push(acquire(&server, &format!("w{n}"), json!({ "wait_ms": 60000 })).open().await);
         let lock = waiting(&server, n + 1).await;
-        assert_eq!(lock["waiters"][n], json!({ "owner": format!("w{n}"), "position": n + 1 }));
+        let waiter = &lock["waiters"][n];
+        assert_eq!((&waiter["owner"], &waiter["position"]), (&json!(format!("w{n}")), &json!(n + 1)));
+        assert_eq!((&waiter["mode"], &waiter["present"]), (&json!("exclusive"), &json!(true)));
     }
     let mut grant = first;
     for mut stream in streams {

@@ -2,13 +2,14 @@
 
 mod binary;
 mod envelope;
+mod structured;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
 pub use binary::Headers;
-pub use envelope::{Envelope, Published, PublishedBatch};
+pub use envelope::{Envelope, LogPage, LoggedEvent, Published, PublishedBatch};
 
 use crate::RawJson;
 use crate::strict::{Cx, Kind, Path, Strict, Value, text};

@@ -40,7 +40,7 @@ pub(super) fn name(text: &str) -> Read<Name> {
     Name::new(text).map_err(|_| senseless("name", text))
 }
 
-fn lease(text: &str) -> Read<LeaseId> {
+pub(super) fn lease(text: &str) -> Read<LeaseId> {
     LeaseId::parse(text).map_err(|_| senseless("lease", "it is kept to itself"))
 }
 
@@ -52,7 +52,7 @@ fn wire_time(at: Timestamp) -> mainstay_api::Timestamp {
     mainstay_api::Timestamp(at.0)
 }
 
-fn json(raw: &RawJson) -> Json {
+pub(super) fn json(raw: &RawJson) -> Json {
     // The client has read it as JSON, which is UTF-8.
     String::from_utf8_lossy(raw.as_bytes()).into()
 }
@@ -91,7 +91,7 @@ pub(super) fn wire_state(state: JobState) -> wire::JobState {
     }
 }
 
-fn backoff(backoff: &wire::Backoff) -> Backoff {
+pub(super) fn backoff(backoff: &wire::Backoff) -> Backoff {
     Backoff {
         base_ms: backoff.base_ms,
         factor_milli: (backoff.factor * 1_000.0).round() as u64,
@@ -104,7 +104,7 @@ fn backoff(backoff: &wire::Backoff) -> Backoff {
     }
 }
 
-fn wire_backoff(backoff: &Backoff) -> wire::Backoff {
+pub(super) fn wire_backoff(backoff: &Backoff) -> wire::Backoff {
     wire::Backoff {
         base_ms: backoff.base_ms,
         factor: backoff.factor_milli as f64 / 1_000.0,

@@ -6,21 +6,31 @@ use mainstay_api::{
 };
 use mainstay_core::{
     Error, ErrorKind,
+    event::EventOp,
     name::QueueName,
-    op::{Failure, Op, Place, Reason, Rejection},
+    op::{Failure, Op, Place, Reason, Rejection, Require},
 };
+
+use super::locks;
 
 /// Why a call that was this op, in a commit of its own, has no answer.
 pub(super) fn of_op(error: &ApiError, op: &Op) -> Failure {
-    match error.problem().and_then(|problem| rejection(problem, std::slice::from_ref(op), Place::Op(0))) {
+    // Who holds a lock is beside the code.
+    if let Op::Lock(lock_op) = op
+        && let Ok(Some(held)) = locks::held(error, lock_op.name())
+    {
+        return Rejection { at: Place::Op(0), reason: Reason::LockHeld(Box::new(held)) }.into();
+    }
+    match error.problem().and_then(|problem| rejection(problem, &[], std::slice::from_ref(op), Place::Op(0)))
+    {
         Some(rejection) => rejection.into(),
         None => trouble(error).into(),
     }
 }
 
 /// Why a commit of these ops has no answer.
-pub(super) fn of_commit(error: &ApiError, ops: &[Op]) -> Failure {
-    match error.problem().and_then(|problem| rejection(problem, ops, Place::Commit)) {
+pub(super) fn of_commit(error: &ApiError, require: &[Require], ops: &[Op]) -> Failure {
+    match error.problem().and_then(|problem| rejection(problem, require, ops, Place::Commit)) {
         Some(rejection) => rejection.into(),
         None => trouble(error).into(),
     }
@@ -35,7 +45,7 @@ pub(super) fn of_item(code: Code, detail: &str, op: &Op) -> Failure {
     }
 }
 
-fn rejection(problem: &Problem, ops: &[Op], elsewhere: Place) -> Option<Rejection> {
+fn rejection(problem: &Problem, requires: &[Require], ops: &[Op], elsewhere: Place) -> Option<Rejection> {
     let pointer = problem.errors.first().map_or("", |error| error.pointer.as_str());
     let number = |prefix: &str| {
         let rest = pointer.strip_prefix(prefix)?;
@@ -45,7 +55,11 @@ fn rejection(problem: &Problem, ops: &[Op], elsewhere: Place) -> Option<Rejectio
     if let Some((require, _)) = number("/require/")
         && problem.code == Code::StateConflict
     {
-        return Some(Rejection { at: Place::Require(require), reason: Reason::LeaseLost });
+        let reason = match requires.get(require) {
+            Some(Require::Lock { .. }) => Reason::LockLost,
+            _ => Reason::LeaseLost,
+        };
+        return Some(Rejection { at: Place::Require(require), reason });
     }
     let (at, field) = match number("/ops/").or_else(|| number("/jobs/")) {
         Some((op, field)) => (Place::Op(op), field),
@@ -70,13 +84,25 @@ fn reason(code: Code, detail: &str, op: &Op) -> Option<Reason> {
     Some(match code {
         Code::NotFound => Reason::NotFound(match op {
             Op::SetPaused { .. } | Op::Purge { .. } | Op::DeleteQueue { .. } => "queue",
+            Op::Lock(_) => "lock",
+            Op::Event(EventOp::DeleteTopic { .. } | EventOp::PutTopic { .. }) => "topic",
+            Op::Event(_) => "group",
+            Op::Schedule(_) => "schedule",
             _ => "job",
         }),
+        Code::LockLost => Reason::LockLost,
         Code::LeaseLost => Reason::LeaseLost,
         Code::AlreadySettled => Reason::AlreadySettled,
         Code::StateConflict => Reason::StateConflict(detail.to_owned()),
         Code::IdempotencyMismatch => Reason::IdempotencyMismatch,
-        Code::QueueFull => Reason::QueueFull { queue: queue_of(op)?, max_depth: depth_in(detail) },
+        Code::QueueFull => match op {
+            Op::Lock(op) => Reason::LocksFull {
+                lock: op.name().clone(),
+                what: if detail.contains("grants") { "grants" } else { "waiters" },
+                limit: depth_in(detail),
+            },
+            op => Reason::QueueFull { queue: queue_of(op)?, max_depth: depth_in(detail) },
+        },
         _ => return None,
     })
 }
@@ -95,7 +121,7 @@ fn depth_in(detail: &str) -> u64 {
 
 /// The field's name for a program; one that is not known here is in the detail.
 fn known(field: &str) -> &'static str {
-    const FIELDS: [&str; 16] = [
+    const FIELDS: [&str; 32] = [
         "kind",
         "id",
         "payload",
@@ -112,7 +138,25 @@ fn known(field: &str) -> &'static str {
         "meta",
         "queues",
         "lease_ms",
+        "owner",
+        "ttl_ms",
+        "wait_ms",
+        "permits",
+        "max",
+        "topics",
+        "ack_wait_ms",
+        "max_deliver",
+        "max_in_flight",
+        "retention",
+        "schema",
+        "cron",
+        "timezone",
+        "source",
+        "type",
+        "subject",
     ];
+    // Of an event in a commit, of a job in a schedule.
+    let field = field.strip_prefix("event/").or_else(|| field.strip_prefix("job/")).unwrap_or(field);
     FIELDS
         .into_iter()
         .find(|known| field == *known || field.starts_with(&format!("{known}/")))

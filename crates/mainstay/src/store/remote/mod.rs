@@ -5,9 +5,15 @@
 //! carries an `Idempotency-Key`.
 
 mod convert;
+mod envelope;
+mod events;
 mod fault;
+mod locks;
 mod read;
+mod schedules;
 mod submit;
+mod tickets;
+mod waits;
 mod write;
 
 use std::{
@@ -19,7 +25,7 @@ use std::{
 use async_trait::async_trait;
 use mainstay_api::{
     client::{HttpClient, Options},
-    types::{StoreInfo, WaitFor},
+    types::StoreInfo,
 };
 use mainstay_core::{
     Error as StoreError, ErrorKind,
@@ -35,7 +41,8 @@ use mainstay_core::{
 };
 use tokio::sync::Notify;
 
-use crate::{Error, Result, Secret, job::ms, millis, secs};
+use crate::{Error, Result, Secret, millis, secs};
+use tickets::Tickets;
 
 /// How long a call may take, tries included, unless whoever calls has less time.
 const CALL_LIMIT: Duration = secs(30);
@@ -66,6 +73,7 @@ pub(super) fn open(
         client,
         capabilities: capabilities(&info),
         clock: clock.clone(),
+        tickets: Tickets::default(),
         closed: AtomicBool::new(false),
         closing: Notify::new(),
     }))
@@ -133,6 +141,8 @@ struct RemoteStore {
     capabilities: Capabilities,
     /// Time and ids for whoever calls; leases and due times are the server's business.
     clock: Arc<dyn Clock>,
+    /// Of locks that were asked for.
+    tickets: Tickets,
     closed: AtomicBool,
     closing: Notify,
 }
@@ -171,7 +181,9 @@ impl Store for RemoteStore {
         batch: Batch,
     ) -> std::result::Result<Vec<std::result::Result<Committed, Failure>>, StoreError> {
         self.open()?;
-        Ok(submit::all(&self.within(batch.within), batch.commits).await)
+        let server =
+            write::Server { client: &self.within(batch.within), tickets: &self.tickets, clock: &*self.clock };
+        Ok(submit::all(&server, batch.commits).await)
     }
 
     async fn get(&self, key: &Key) -> std::result::Result<Option<Record>, StoreError> {
@@ -186,38 +198,22 @@ impl Store for RemoteStore {
 
     async fn read_log(
         &self,
-        _filter: &[TopicFilter],
-        _from: Position,
-        _budget: LogBudget,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
     ) -> std::result::Result<LogSlice, StoreError> {
-        Err(read::unsupported("reading the log of events"))
+        self.open()?;
+        events::log(&self.client, filters, from, budget).await
     }
 
     /// A wake-up from elsewhere has been passed on by the time it arrives: the server keeps its own for a moment, so
     /// that whoever it woke can come back and look.
     async fn wait(&self, on: &[Interest], at_most: Duration) -> std::result::Result<Wake, StoreError> {
-        let mut wanted = WaitFor { wait_ms: ms(at_most.min(LONGEST_WAIT)), ..WaitFor::default() };
-        for interest in on {
-            match interest {
-                Interest::Queue(queue) => wanted.queues.push(queue.to_string()),
-                Interest::Finished(id) => wanted.finished.push(convert::wire_id(*id)),
-                Interest::CancelRequested(id) => wanted.cancel_requested.push(convert::wire_id(*id)),
-                _ => return Err(read::unsupported("waiting for that")),
-            }
-        }
-        let answer = match self.unless_closed(self.client.wait(&wanted)).await {
-            None => return Err(StoreError::new(ErrorKind::Closed, "the store is closed")),
-            Some(answer) => answer,
-        };
-        match answer {
-            Ok(waited) if waited.woken => Ok(Wake::woken(None)),
-            Ok(_) => Ok(Wake::timed_out()),
-            // Of a version that does not have it.
-            Err(error) if error.code() == Some(mainstay_api::Code::NotFound) => {
-                let _ = self.unless_closed(tokio::time::sleep(at_most.min(BLIND_WAIT))).await;
-                Ok(Wake::timed_out())
-            }
-            Err(error) => Err(fault::trouble(&error)),
+        match self.unless_closed(waits::wait(&self.client, &self.tickets, on, at_most)).await {
+            None => Err(StoreError::new(ErrorKind::Closed, "the store is closed")),
+            Some(Ok(true)) => Ok(Wake::woken(None)),
+            Some(Ok(false)) => Ok(Wake::timed_out()),
+            Some(Err(error)) => Err(error),
         }
     }
 

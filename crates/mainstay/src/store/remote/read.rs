@@ -3,19 +3,27 @@
 use mainstay_api::{
     Code,
     client::HttpClient,
-    query::{JobsQuery, PageQuery},
+    query::{JobsQuery, LocksQuery, PageQuery},
+    types as wire,
 };
 use mainstay_core::{
-    Error, ErrorKind,
+    Error, ErrorKind, Timestamp,
+    event::{EventItem, EventKey, EventQuery},
+    schedule::ScheduleOrder,
     store::{Key, Page, Query, Record, Slice, open_cursor, seal_cursor},
+    worker::WorkerRecord,
 };
 
-use super::{convert, fault};
+use super::{convert, envelope, events, fault, locks, schedules};
 
 pub(super) async fn get(client: &HttpClient, key: &Key) -> Result<Option<Record>, Error> {
     let found = match key {
         Key::Job(id) => client.job(convert::wire_id(*id)).await.map(|view| job(&view)),
         Key::Queue(name) => client.queue(name.as_str()).await.map(|view| queue(&view)),
+        Key::Lock(name) => client.lock(name.as_str()).await.map(|view| lock(&view)),
+        Key::Event(EventKey::Topic(name)) => client.topic(name.as_str()).await.map(|view| topic(&view)),
+        Key::Event(EventKey::Group(name)) => client.group(name.as_str()).await.map(|view| group(&view)),
+        Key::Schedule(name) => client.schedule(name.as_str()).await.map(|view| schedule(&view)),
         _ => return Err(unsupported("reading that record")),
     };
     match found {
@@ -55,9 +63,70 @@ pub(super) async fn list(client: &HttpClient, query: &Query, page: &Page) -> Res
             let page = client.queues(&asked).await.map_err(trouble)?;
             (page.items.iter().map(queue).collect::<Result<Vec<_>, _>>()?, page.next_cursor)
         }
-        _ => return Err(unsupported("that list")),
+        Query::Locks { prefix } => {
+            let asked = LocksQuery { prefix: prefix.clone(), page: asked };
+            let page = client.locks(&asked).await.map_err(trouble)?;
+            (all(&page.items, lock)?, page.next_cursor)
+        }
+        Query::Event(EventQuery::Topics) => {
+            let page = client.topics(&asked).await.map_err(trouble)?;
+            (all(&page.items, topic)?, page.next_cursor)
+        }
+        Query::Event(EventQuery::Groups) => {
+            let page = client.groups(&asked).await.map_err(trouble)?;
+            (all(&page.items, group)?, page.next_cursor)
+        }
+        Query::Event(EventQuery::Dead(filter)) => {
+            let page = client.dead_events(filter.group.as_str(), &asked).await.map_err(trouble)?;
+            let letters = page.items.iter().map(envelope::dead).collect::<Result<Vec<_>, _>>()?;
+            // As with those of jobs: a page may be short.
+            let fitting = letters.into_iter().filter(|letter| filter.fits(letter));
+            let items = fitting.map(|letter| Record::Event(EventItem::Dead(Box::new(letter))));
+            (items.collect(), page.next_cursor)
+        }
+        Query::Schedules(ScheduleOrder::Name) => {
+            let page = client.schedules(&asked).await.map_err(trouble)?;
+            (all(&page.items, schedule)?, page.next_cursor)
+        }
+        Query::Workers => {
+            let page = client.workers(&asked).await.map_err(trouble)?;
+            (all(&page.items, worker)?, page.next_cursor)
+        }
+        Query::AccessTokens | Query::Audit | Query::Schedules(ScheduleOrder::Next) => {
+            return Err(unsupported("that list"));
+        }
     };
     Ok(Slice { items, next: next.map(|next| seal_cursor(query, &next)) })
+}
+
+fn all<T>(items: &[T], one: fn(&T) -> Result<Record, Error>) -> Result<Vec<Record>, Error> {
+    items.iter().map(one).collect()
+}
+
+fn lock(view: &wire::LockView) -> Result<Record, Error> {
+    Ok(Record::Lock(Box::new(locks::record(view)?)))
+}
+
+fn topic(view: &wire::TopicView) -> Result<Record, Error> {
+    Ok(Record::Event(EventItem::Topic(events::topic(view)?)))
+}
+
+fn group(view: &wire::GroupView) -> Result<Record, Error> {
+    Ok(Record::Event(EventItem::Group(events::group(view)?)))
+}
+
+fn schedule(view: &wire::ScheduleView) -> Result<Record, Error> {
+    Ok(Record::Schedule(schedules::record(view)?))
+}
+
+fn worker(view: &wire::WorkerView) -> Result<Record, Error> {
+    let queues = view.queues.iter().map(|queue| convert::name(queue));
+    Ok(Record::Worker(WorkerRecord {
+        name: convert::name(&view.name)?,
+        queues: queues.collect::<Result<_, _>>()?,
+        running: view.running,
+        last_seen: Timestamp(view.last_seen.0),
+    }))
 }
 
 fn job(view: &mainstay_api::types::JobView) -> Result<Record, Error> {

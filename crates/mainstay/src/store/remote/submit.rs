@@ -6,25 +6,31 @@ use mainstay_core::{
     op::{Claim, Commit, Committed, Failure, Op, Reply},
 };
 
-use super::{convert, fault, write};
+use super::{convert, fault, locks, write};
 
 /// What the server settles in one call.
 const ITEMS: usize = 1_000;
 
 type Answer = Result<Committed, Failure>;
 
-/// Each commit in its turn; settles that follow each other, and a claim after them, in one call.
-pub(super) async fn all(client: &HttpClient, commits: Vec<Commit>) -> Vec<Answer> {
+/// Each commit in its turn; settles that follow each other, and a claim after them, in one call, and so renewals of
+/// locks.
+pub(super) async fn all(server: &write::Server<'_>, commits: Vec<Commit>) -> Vec<Answer> {
+    let client = server.client;
     let mut answers = Vec::with_capacity(commits.len());
     let mut rest = commits.as_slice();
     while let [first, ..] = rest {
         let run = rest.iter().take(ITEMS).take_while(|commit| settle_item(commit).is_some()).count();
-        let taken = if run > 0 {
+        let renewals = rest.iter().take(ITEMS).map_while(renewal).count();
+        let taken = if renewals > 1 {
+            renew(client, &rest[..renewals], &mut answers).await;
+            renewals
+        } else if run > 0 {
             let claim = rest.get(run).and_then(lone_claim);
             settle(client, &rest[..run], claim, &mut answers).await;
             run + usize::from(claim.is_some())
         } else {
-            answers.push(write::commit(client, first).await);
+            answers.push(write::commit(server, first).await);
             1
         };
         rest = &rest[taken..];
@@ -54,6 +60,32 @@ fn settle_item(commit: &Commit) -> Option<wire::SettleItem> {
             },
         }),
         _ => None,
+    }
+}
+
+/// A commit that is one item of many renewals.
+fn renewal(commit: &Commit) -> Option<wire::RenewItem> {
+    match commit.ops.as_slice() {
+        [Op::Lock(op)] if commit.key.is_none() && commit.require.is_empty() => locks::renewal(op),
+        _ => None,
+    }
+}
+
+async fn renew(client: &HttpClient, commits: &[Commit], answers: &mut Vec<Answer>) {
+    let leases = commits.iter().filter_map(renewal).collect();
+    let renewed = match client.renew_many(&wire::RenewMany { leases }).await {
+        Ok(renewed) => renewed,
+        Err(error) => {
+            answers.extend(commits.iter().map(|_| Err(fault::trouble(&error).into())));
+            return;
+        }
+    };
+    let mut results = renewed.results.iter();
+    for commit in commits {
+        answers.push(match (results.next(), commit.ops.first()) {
+            (Some(result), Some(op)) => locks::renewed(result, op),
+            _ => Err(convert::senseless("renewal", "an item without a result").into()),
+        });
     }
 }
 

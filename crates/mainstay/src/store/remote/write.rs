@@ -6,20 +6,33 @@ use mainstay_api::{
 };
 use mainstay_core::{
     Timestamp,
+    clock::Clock,
+    event::EventOp,
     job::Outcome,
+    lock::{LockOp, LockReply},
     op::{Claim, Commit, Committed, Failure, IdempotencyKey, Op, Place, Reason, Rejection, Reply, Require},
 };
 
-use super::{MAX_COMMIT_OPS, convert, fault, read::unsupported, submit};
+use super::{
+    MAX_COMMIT_OPS, convert, events, fault, locks, read::unsupported, schedules, submit, tickets::Tickets,
+};
 
 type Answer = Result<Committed, Failure>;
+
+/// What calls are made with.
+pub(super) struct Server<'a> {
+    pub client: &'a HttpClient,
+    pub tickets: &'a Tickets,
+    pub clock: &'a dyn Clock,
+}
 
 pub(super) fn one(reply: Reply) -> Committed {
     Committed { replies: vec![reply], repeated: false }
 }
 
 /// Applies a commit by the call that says it.
-pub(super) async fn commit(client: &HttpClient, commit: &Commit) -> Answer {
+pub(super) async fn commit(server: &Server<'_>, commit: &Commit) -> Answer {
+    let client = server.client;
     let is_keyed = commit.key.is_some();
     let keyed = match &commit.key {
         Some(key) => {
@@ -35,22 +48,25 @@ pub(super) async fn commit(client: &HttpClient, commit: &Commit) -> Answer {
     let keyed = keyed.with_trace(trace);
     match commit.ops.as_slice() {
         [] if commit.require.is_empty() => Ok(Committed { replies: Vec::new(), repeated: false }),
-        [op] if commit.require.is_empty() && !is_for_commit(op) => alone(&keyed, op, is_keyed).await,
+        [op] if commit.require.is_empty() && !is_for_commit(op) => {
+            alone(&Server { client: &keyed, ..*server }, op, is_keyed).await
+        }
         ops => together(&keyed, &commit.require, ops, is_keyed).await,
     }
 }
 
 /// The scope is a hash of whoever asks, what and under which key; what is asked the server compares itself.
-fn key_text(key: &IdempotencyKey) -> String {
+pub(super) fn key_text(key: &IdempotencyKey) -> String {
     key.scope.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_for_commit(op: &Op) -> bool {
-    matches!(op, Op::Settle(_))
+    matches!(op, Op::Settle(_) | Op::Event(EventOp::Ack { .. }))
 }
 
 /// One op, by its own call.
-async fn alone(client: &HttpClient, op: &Op, keyed: bool) -> Answer {
+async fn alone(server: &Server<'_>, op: &Op, keyed: bool) -> Answer {
+    let client = server.client;
     let no = |error: ApiError| fault::of_op(&error, op);
     let time = |at: mainstay_api::Timestamp| Timestamp(at.0);
     let reply = match op {
@@ -109,6 +125,9 @@ async fn alone(client: &HttpClient, op: &Op, keyed: bool) -> Answer {
             client.delete_queue(queue.as_str()).await.map_err(no)?;
             Reply::Done
         }
+        Op::Lock(_) => return locks::one(client, server.tickets, server.clock.now().store, op).await,
+        Op::Event(_) => return events::one(client, op, keyed).await,
+        Op::Schedule(_) => return schedules::one(client, op).await,
         _ => return Err(unsupported("that change").into()),
     };
     Ok(one(reply))
@@ -139,18 +158,19 @@ async fn together(client: &HttpClient, require: &[Require], ops: &[Op], keyed: b
     for op in ops {
         wired.push(wire_op(op, keyed).ok_or_else(|| {
             unsupported(
-                "a commit with anything but enqueues and the ends of claims (complete, fail, release)",
+                "a commit with anything but enqueues, publishes, acknowledgements, releases of locks and the ends \
+                 of claims (complete, fail, release)",
             )
         })?);
     }
-    let require = require.iter().map(|require| match require {
+    let required = require.iter().map(|require| match require {
         Require::Job { id, lease } => {
             wire::Require::Job { job: convert::wire_id(*id), lease: lease.to_string() }
         }
         Require::Lock { name, token } => wire::Require::Lock { lock: name.to_string(), token: token.0 },
     });
-    let commit = wire::Commit { require: require.collect(), ops: wired };
-    let committed = client.commit(&commit).await.map_err(|error| fault::of_commit(&error, ops))?;
+    let commit = wire::Commit { require: required.collect(), ops: wired };
+    let committed = client.commit(&commit).await.map_err(|error| fault::of_commit(&error, require, ops))?;
     let mut replies = Vec::with_capacity(ops.len());
     for (result, op) in committed.results.iter().zip(ops) {
         replies.push(match (result, op) {
@@ -160,6 +180,13 @@ async fn together(client: &HttpClient, require: &[Require], ops: &[Op], keyed: b
                 state: convert::state(answer.state),
                 run_at: answer.run_at.map(|at| Timestamp(at.0)),
             },
+            (wire::CommitResult::Published(made), Op::Event(EventOp::Publish(_))) => {
+                Reply::Event(events::published(made))
+            }
+            (wire::CommitResult::Acked { .. }, Op::Event(EventOp::Ack { .. })) => Reply::Done,
+            (wire::CommitResult::Released(_), Op::Lock(LockOp::Release { .. })) => {
+                Reply::Lock(LockReply::Released)
+            }
             _ => return Err(convert::senseless("commit", "a result of another op").into()),
         });
     }
@@ -190,6 +217,16 @@ fn wire_op(op: &Op, keyed: bool) -> Option<wire::CommitOp> {
                 Outcome::Release { delay_ms } => wire::CommitOp::Release { id, lease, delay_ms: *delay_ms },
                 Outcome::Cancel { .. } => return None,
             }
+        }
+        Op::Event(EventOp::Publish(publish)) => wire::CommitOp::Publish {
+            topic: publish.topic.to_string(),
+            event: events::written(publish, keyed),
+        },
+        Op::Event(EventOp::Ack { group, lease }) => {
+            wire::CommitOp::Ack { group: group.to_string(), lease: lease.to_string() }
+        }
+        Op::Lock(LockOp::Release { name, lease }) => {
+            wire::CommitOp::ReleaseLock { name: name.to_string(), lease: lease.to_string() }
         }
         _ => return None,
     })

@@ -64,7 +64,7 @@ pub(super) fn position(start: wire::Start) -> Position {
 }
 
 /// Filters that were checked when they were read.
-pub(super) fn filters(texts: &[String]) -> Result<Vec<TopicFilter>, Problem> {
+pub(crate) fn filters(texts: &[String]) -> Result<Vec<TopicFilter>, Problem> {
     let filter =
         |text: &String| TopicFilter::new(text).map_err(|_| error::internal("a filter that was read is none"));
     texts.iter().map(filter).collect()

@@ -40,7 +40,10 @@ pub(crate) async fn requeue(call: Call) -> Answer {
     let select = input.body::<DeadEventSelect>()?;
     let ((group, select), keyed) = input.finish(group.zip(select))?;
     call.caller.must(ScopeKind::Admin, group.as_str())?;
-    let mut found = find(&call, &group, &select).await?;
+    let mut found = match &select.numbers {
+        Some(numbers) => there(&call, &group, numbers).await?,
+        None => find(&call, &group, &select).await?,
+    };
     let mut total = DeadChanged { matched: found.len() as u64, changed: 0 };
     if select.dry_run {
         return json(StatusCode::OK, &total);
@@ -90,6 +93,13 @@ async fn find(call: &Call, group: &GroupName, select: &DeadEventSelect) -> Resul
     }
 }
 
+/// Those of the numbers that are letters of the group.
+async fn there(call: &Call, group: &GroupName, numbers: &[u64]) -> Result<Vec<u64>, Problem> {
+    let wanted: HashSet<u64> = numbers.iter().copied().collect();
+    let all = find(call, group, &DeadEventSelect::default()).await?;
+    Ok(all.into_iter().filter(|number| wanted.contains(number)).collect())
+}
+
 async fn letters(
     call: &Call,
     filter: DeadEventFilter,
@@ -122,5 +132,7 @@ fn view(letter: &DeadEvent) -> wire::DeadEvent {
         reason: convert::dead_reason(letter.reason),
         error: said,
         died_at: convert::wire_time(letter.died_at),
+        number: Some(letter.number),
+        published_at: Some(convert::wire_time(letter.published_at)),
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use http::StatusCode;
+use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{
     self, Delivery, EventInterest, EventOp, EventReply, Prolong, SettleDeliveries, Settled,
 };
@@ -166,10 +167,29 @@ pub(crate) async fn settle(call: Call) -> Answer {
     json(StatusCode::OK, &SettledDeliveries { results })
 }
 
+/// Gives deliveries back as if they had not been fetched: the leases prove that the caller may.
+pub(crate) async fn release(call: Call) -> Answer {
+    let mut input = call.input();
+    // A repeat finds leases that are not live any more, and changes nothing.
+    input.keyed();
+    let asked = input.body::<wire::ReleaseDeliveries>()?;
+    let (asked, _) = input.finish(asked)?;
+    call.caller.must_sometimes(ScopeKind::EventsSubscribe)?;
+    let leases = asked.leases.iter().map(|text| convert::lease(text)).collect();
+    match call.apply(vec![Op::Event(EventOp::Release { leases })], None).await?.0 {
+        Reply::Count(released) => json(StatusCode::OK, &wire::DeliveriesReleased { released }),
+        _ => Err(error::internal("the store answered a release with something else")),
+    }
+}
+
 fn nack(nack: wire::Nack) -> event::Nack {
     event::Nack {
         lease: convert::lease(&nack.lease),
-        retry: nack.delay_ms.map_or(Retry::Auto, Retry::After),
+        retry: match nack.delay_ms {
+            _ if nack.dead => Retry::Never,
+            Some(delay_ms) => Retry::After(delay_ms),
+            None => Retry::Auto,
+        },
         error: nack.error.map(convert::failure),
     }
 }

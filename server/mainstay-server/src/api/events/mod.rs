@@ -12,15 +12,15 @@ mod topics;
 mod write;
 
 pub(super) use dead::{list as dead, requeue};
-pub(super) use deliver::{fetch, settle};
+pub(super) use deliver::{fetch, release, settle};
 pub(super) use groups::{
     delete as delete_group, list as groups, may_use, one as group, put as put_group, seek,
 };
 pub(super) use publish::{named, publish, published};
-pub(super) use read::list as events;
+pub(super) use read::{list as events, log};
 pub use schemas::Schemas;
 pub(super) use stream::stream;
-pub(super) use topics::{delete as delete_topic, list as topics, put as put_topic};
+pub(super) use topics::{delete as delete_topic, list as topics, one as topic, put as put_topic};
 
 use mainstay::core::topic::TopicName;
 use mainstay_api::{FieldError, Place, TOPIC_RULE, is_topic};

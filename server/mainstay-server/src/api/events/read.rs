@@ -1,12 +1,12 @@
-//! `GET /v1/topics/{topic}/events`: a page of the log.
+//! Pages of the log: `GET /v1/topics/{topic}/events` of one topic, `GET /v1/events` of many.
 
 use http::StatusCode;
 use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{LogBudget, LogSlice, Position};
 use mainstay::core::topic::TopicFilter;
 use mainstay_api::query::Query;
-use mainstay_api::types::Start;
-use mainstay_api::{Code, Problem, Timestamp};
+use mainstay_api::types::{MAX_FILTERS, Start};
+use mainstay_api::{Code, FILTER_RULE, Problem, Timestamp, is_filter};
 
 use super::{convert, write};
 use crate::api::call::{Answer, Call};
@@ -55,6 +55,48 @@ pub(crate) async fn list(call: Call) -> Answer {
         body.extend_from_slice(format!("\"{}\"}}", slice.next).as_bytes());
     }
     Ok(answer::raw(StatusCode::OK, body))
+}
+
+/// `GET /v1/events`: a piece of the log over many topics. What retention has removed is said, not an error.
+pub(crate) async fn log(call: Call) -> Answer {
+    let mut input = call.input();
+    let query = input.query(|query| {
+        let mut query = Query::new(query, &["topics", "from", "limit"]);
+        let topics = query.optional("topics", topics);
+        let from = query.optional("from", start);
+        let limit = query.int("limit", 1..=1_000);
+        query.finish((topics.unwrap_or_default(), from, limit.unwrap_or(50) as u32))
+    });
+    let ((topics, from, limit), _) = input.finish(query)?;
+    match topics.as_slice() {
+        [] => call.caller.must(ScopeKind::EventsSubscribe, ">")?,
+        some => some.iter().try_for_each(|filter| call.caller.must(ScopeKind::EventsSubscribe, filter))?,
+    }
+    let budget = LogBudget { events: limit, bytes: PAGE_BYTES };
+    let from = convert::position(from.unwrap_or(Start::Earliest));
+    let LogSlice { from, events, next, head, removed_up_to, removed: _ } =
+        read(&call, &convert::filters(&topics)?, from, budget).await?;
+    let mut body = b"{\"items\":[".to_vec();
+    for (index, logged) in events.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        write::logged(&mut body, logged);
+    }
+    let end =
+        format!("],\"from\":{from},\"next\":{next},\"head\":{head},\"removed_up_to\":{removed_up_to}}}");
+    body.extend_from_slice(end.as_bytes());
+    Ok(answer::raw(StatusCode::OK, body))
+}
+
+/// Filters, joined by commas.
+pub(super) fn topics(text: &str) -> Result<Vec<String>, String> {
+    let all: Vec<_> = text.split(',').map(str::to_owned).collect();
+    match all.iter().find(|filter| !is_filter(filter)) {
+        Some(wrong) => Err(format!("`{wrong}` {FILTER_RULE}")),
+        None if all.len() > MAX_FILTERS => Err(format!("has at most {MAX_FILTERS} filters")),
+        None => Ok(all),
+    }
 }
 
 pub(super) async fn read(

@@ -18,11 +18,11 @@ use mainstay::core::topic::{TopicFilter, TopicName};
 use mainstay::http::Resumable;
 use mainstay::secs;
 use mainstay_api::query::Query;
-use mainstay_api::types::{Lagged, MAX_FILTERS, Start};
-use mainstay_api::{FILTER_RULE, FieldError, Place, is_filter};
+use mainstay_api::types::{Lagged, Start};
+use mainstay_api::{FieldError, Place};
 use tokio::time::sleep;
 
-use super::read::{is_there, read, start};
+use super::read::{is_there, read, start, topics};
 use super::{convert, write};
 use crate::api::Api;
 use crate::api::call::{Answer, Call};
@@ -83,15 +83,6 @@ pub(crate) async fn stream(call: Call) -> Answer {
     // Some proxies collect answers before they pass them on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok(response)
-}
-
-fn topics(text: &str) -> Result<Vec<String>, String> {
-    let all: Vec<_> = text.split(',').map(str::to_owned).collect();
-    match all.iter().find(|filter| !is_filter(filter)) {
-        Some(wrong) => Err(format!("`{wrong}` {FILTER_RULE}")),
-        None if all.len() > MAX_FILTERS => Err(format!("has at most {MAX_FILTERS} filters")),
-        None => Ok(all),
-    }
 }
 
 /// Where one reader is.

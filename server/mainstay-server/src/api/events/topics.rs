@@ -1,4 +1,4 @@
-//! `GET /v1/topics`, `PUT` and `DELETE /v1/topics/{topic}`.
+//! `GET /v1/topics`, `GET`, `PUT` and `DELETE /v1/topics/{topic}`.
 
 use http::StatusCode;
 use mainstay::core::access::ScopeKind;
@@ -28,6 +28,14 @@ pub(crate) async fn list(call: Call) -> Answer {
         _ => None,
     });
     json(StatusCode::OK, &Page { items: visible.collect(), next_cursor: slice.next })
+}
+
+pub(crate) async fn one(call: Call) -> Answer {
+    let mut input = call.input();
+    let topic = input.topic();
+    let (topic, _) = input.finish(topic)?;
+    call.caller.must(ScopeKind::Read, topic.as_str())?;
+    json(StatusCode::OK, &view(&call, &topic).await?)
 }
 
 pub(crate) async fn put(call: Call) -> Answer {

@@ -2,7 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mainstay::core::event::{Delivery, Event, EventData};
+use mainstay::core::event::{Delivery, Event, EventData, LoggedEvent};
+use mainstay::core::time::Timestamp;
 use mainstay::core::topic::TopicName;
 use mainstay_api::write_rfc3339;
 
@@ -22,6 +23,21 @@ fn members(out: &mut Vec<u8>, topic: &TopicName, seq: u64, event: &Event) {
     cloud_event(out, event);
 }
 
+/// An element of a piece of the log.
+pub(super) fn logged(out: &mut Vec<u8>, logged: &LoggedEvent) {
+    out.push(b'{');
+    members(out, &logged.topic, logged.seq, &logged.event);
+    published(out, logged.published_at);
+    out.push(b'}');
+}
+
+fn published(out: &mut Vec<u8>, at: Timestamp) {
+    raw(out, ",\"published_at\":\"");
+    let mut buffer = [0; 24];
+    raw(out, write_rfc3339(at.0, &mut buffer));
+    raw(out, "\"");
+}
+
 /// An element of a fetch.
 pub(super) fn delivery(out: &mut Vec<u8>, delivery: &Delivery, event: &Event) {
     raw(out, "{");
@@ -35,7 +51,9 @@ pub(super) fn delivery(out: &mut Vec<u8>, delivery: &Delivery, event: &Event) {
     raw(out, ",\"expires_at\":\"");
     let mut buffer = [0; 24];
     raw(out, write_rfc3339(delivery.expires_at.0, &mut buffer));
-    raw(out, "\"}");
+    raw(out, "\"");
+    published(out, delivery.published_at);
+    out.push(b'}');
 }
 
 /// The JSON format of CloudEvents 1.0.

@@ -58,22 +58,36 @@ fn view(lock: &LockRecord) -> LockView {
     let holder = |holder: &mainstay::core::lock::LockHolder| wire::LockHolder {
         owner: holder.owner.to_string(),
         token: holder.token.0,
+        acquired_at: Some(convert::wire_time(holder.acquired_at)),
         expires_at: convert::wire_time(holder.expires_at),
     };
-    let waiter = |waiter: &mainstay::core::lock::LockWaiter| wire::LockWaiter {
-        owner: waiter.owner.to_string(),
-        position: waiter.position,
+    let waiter = |waiter: &mainstay::core::lock::LockWaiter| {
+        let (mode, permits) = mode(waiter.mode);
+        wire::LockWaiter {
+            owner: waiter.owner.to_string(),
+            position: waiter.position,
+            mode: Some(mode),
+            permits,
+            present: Some(waiter.present),
+            since: Some(convert::wire_time(waiter.since)),
+        }
     };
-    let (mode, permits) = match lock.mode {
-        LockMode::Exclusive => (wire::LockMode::Exclusive, None),
-        LockMode::Shared => (wire::LockMode::Shared, None),
-        LockMode::Semaphore { permits } => (wire::LockMode::Semaphore, Some(permits)),
-    };
+    let (mode, permits) = mode(lock.mode);
     LockView {
         name: lock.name.to_string(),
         mode,
         permits,
         holders: lock.holders.iter().map(holder).collect(),
         waiters: lock.waiters.iter().map(waiter).collect(),
+        waiting: lock.waiting,
+        delayed_until: lock.delayed_until.map(convert::wire_time),
+    }
+}
+
+fn mode(mode: LockMode) -> (wire::LockMode, Option<u32>) {
+    match mode {
+        LockMode::Exclusive => (wire::LockMode::Exclusive, None),
+        LockMode::Shared => (wire::LockMode::Shared, None),
+        LockMode::Semaphore { permits } => (wire::LockMode::Semaphore, Some(permits)),
     }
 }

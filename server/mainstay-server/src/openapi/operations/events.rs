@@ -2,8 +2,9 @@
 
 use mainstay_api::Code;
 use mainstay_api::types::{
-    DeadChanged, DeadEvent, DeadEventSelect, Envelope, Fetch, Fetched, GroupConfig, GroupView, Published,
-    Scope, SettleDeliveries, SettledDeliveries, Sought, TopicConfig, TopicPut, TopicView,
+    DeadChanged, DeadEvent, DeadEventSelect, DeliveriesReleased, Envelope, Fetch, Fetched, GroupConfig,
+    GroupView, LogPage, Published, ReleaseDeliveries, Scope, SettleDeliveries, SettledDeliveries, Sought,
+    TopicConfig, TopicPut, TopicView,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +42,20 @@ fn log() -> Vec<Operation> {
             .paged()
             .answer(200, "Events in their order.", page::<Envelope>)
             .codes(&[Code::HistoryGone]),
+        Operation::get("/v1/events", "readLog", "Read the log")
+            .detail(
+                "Events of many topics in their order. What retention has removed is no error: `removed_up_to` says how \
+                 far that goes.",
+            )
+            .needs(Scope::EventsSubscribe)
+            .query("topics", json!({ "type": "string" }), "Filters, joined by commas. Defaults to all topics.")
+            .query("from", position(), "Where to begin: `earliest` (the default), `latest`, a number, an instant.")
+            .query(
+                "limit",
+                json!({ "type": "integer", "minimum": 1, "maximum": 1_000, "default": 50 }),
+                "At most so many events.",
+            )
+            .answer(200, "A piece of the log, and where to go on.", one::<LogPage>),
         Operation::get("/v1/events/stream", "streamEvents", "Follow events")
             .detail(
                 "Server-sent events: `id:` is the number, `data:` the envelope. `Last-Event-ID` wins over `from`. \
@@ -62,6 +77,10 @@ fn topics() -> Vec<Operation> {
             "Every topic the caller may see.",
             page::<TopicView>,
         ),
+        Operation::get("/v1/topics/{topic}", "getTopic", "Look at a topic")
+            .needs(Scope::Read)
+            .answer(200, "The topic.", one::<TopicView>)
+            .codes(&[Code::NotFound]),
         Operation::put("/v1/topics/{topic}", "putTopic", "Configure a topic")
             .detail("Replaces the whole configuration: what is left out has its default.")
             .needs(Scope::Admin)
@@ -120,6 +139,12 @@ fn deliveries() -> Vec<Operation> {
             .optional_body(one::<SettleDeliveries>)
             .answer(200, "A result for each item.", one::<SettledDeliveries>)
             .codes(&[Code::NotFound]),
+        Operation::post("/v1/events/release", "releaseEvents", "Give deliveries back")
+            .detail("As if they had not been fetched: no attempt is spent. Leases that are not live are passed over.")
+            .needs(Scope::EventsSubscribe)
+            .keyed()
+            .body(one::<ReleaseDeliveries>)
+            .answer(200, "How many went back.", one::<DeliveriesReleased>),
         Operation::get("/v1/groups/{group}/dead", "listDeadEvents", "List a group's dead letters")
             .needs(Scope::Read)
             .paged()

@@ -89,7 +89,9 @@ fn looking() -> Vec<Operation> {
     vec![
         Operation::post("/v1/wait", "wait", "Wait until looking again is worth it")
             .detail(
-                "Takes nothing: claim, or look, after it. For queues as for a claim; for finished jobs it needs `read`.",
+                "Takes nothing: claim, fetch, or look, after it. Each thing needs the scope of looking or taking: queues \
+                 that of a claim, finished jobs and schedules `read`, groups and the log `events:subscribe`, locks \
+                 `locks:use`.",
             )
             .needs(Scope::JobsWork)
             .body(one::<WaitFor>)
