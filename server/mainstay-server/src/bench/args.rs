@@ -32,7 +32,8 @@ pub enum BenchArgs {
     /// Measure the durable log of events on this machine's disk
     ///
     /// Publishes, one a commit and in batches of 100, beside the raw limit of the disk at the same concurrency; a group
-    /// that fetches and acknowledges in batches; a replay of the log from the disk. Takes about a minute.
+    /// that fetches and acknowledges in batches; a replay of the log from the disk; and how long an event takes from an
+    /// HTTP publish to one reader of a stream, and to a thousand. Takes about a minute and a half.
     Events(EventsArgs),
     /// Measure one cell (for the command above)
     #[command(hide = true)]
@@ -65,6 +66,9 @@ pub struct EventsArgs {
     /// How long each is measured
     #[arg(long, value_name = "S", default_value_t = 3.0)]
     pub cell_seconds: f64,
+    /// Readers of the live stream, beside the one who is measured alone; 0: neither
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub readers: usize,
     /// Bytes of an event's data, a JSON string that does not compress
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub payload_bytes: usize,

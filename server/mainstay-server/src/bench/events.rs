@@ -1,5 +1,5 @@
 //! The durable log of events: publishes beside what the disk could do at the same concurrency, a group that fetches and
-//! acknowledges, and a replay from the disk.
+//! acknowledges, a replay from the disk, and (`live`) streams over HTTP.
 //!
 //! Every round measures the raw log and the store one after the other, each on files of its own; figures are medians.
 
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::{
     Error, Result,
     args::{EventsArgs, seconds},
+    live::{self, Live},
     machine,
     payload::{Random, write_json},
     raw::RawLog,
@@ -43,6 +44,7 @@ pub(super) struct Figures {
     publish_batches: Vec<f64>,
     fetch_and_ack: Vec<f64>,
     replay: Vec<f64>,
+    live: Vec<Live>,
     #[serde(skip)]
     about: String,
 }
@@ -60,6 +62,12 @@ pub(super) fn measure(args: &EventsArgs) -> Result<Figures> {
     for round in 0..args.rounds.max(1) {
         note(&format!("round {} of {}", round + 1, args.rounds.max(1)));
         runtime.block_on(one_round(args, scratch.path(), round, &mut figures))?;
+    }
+    let live = if args.readers == 0 { vec![] } else { vec![1, args.readers] };
+    for readers in live {
+        note(&format!("live streams, {readers} readers"));
+        let span = seconds(args.cell_seconds) * args.rounds as u32;
+        figures.live.push(runtime.block_on(live::measure(scratch.path(), readers, span))?);
     }
     Ok(figures)
 }
@@ -239,7 +247,22 @@ impl Figures {
             ]);
         }
         let about = &self.about;
-        format!("{about}\nThe ratio is to the raw log above it.\n\n{}", table(rows.into_iter()))
+        let mut text =
+            format!("{about}\nThe ratio is to the raw log above it.\n\n{}", table(rows.into_iter()));
+        if !self.live.is_empty() {
+            let rate = live::RATE;
+            text += "\nFrom an HTTP publish to its receipt as a server-sent event on the same machine, ";
+            text += &format!("{rate} publishes a second, each durable before anybody gets it; ms.\n\n");
+            let head = ["readers", "deliveries/s", "missed", "p50", "p99", "p99.9", "max"];
+            let rows = self.live.iter().map(|live| {
+                let ms = [live.ms.p50, live.ms.p99, live.ms.p999, live.ms.max].map(|ms| format!("{ms:.2}"));
+                let [p50, p99, p999, max] = ms;
+                let deliveries = format!("{:.0}", live.deliveries_per_second);
+                [live.readers.to_string(), deliveries, live.missed.to_string(), p50, p99, p999, max]
+            });
+            text += &table([head.map(str::to_owned)].into_iter().chain(rows));
+        }
+        text
     }
 
     /// For programs.
@@ -248,7 +271,7 @@ impl Figures {
             let ratio = beside.map(|beside| middle(all) / middle(beside));
             json!({ "subject": name, "events_per_second": middle(all), "rounds": all, "ratio": ratio })
         });
-        json!({ "about": self.about, "events": rows })
+        json!({ "about": self.about, "events": rows, "live": self.live })
     }
 }
 

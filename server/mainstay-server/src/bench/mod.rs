@@ -9,7 +9,7 @@
 //!    tenant waits behind a large one; `schedules` what 100,000 of them cost;
 //! 6. `fanout` measures the event bus of a process, beside others;
 //! 7. `pool` measures jobs inside a process, which no disk sees, and `locks` is the same for locks;
-//! 8. `events` measures the durable log of events beside the limit of the disk;
+//! 8. `events` measures the durable log of events beside the limit of the disk, `live` its streams;
 //! 9. `latency`, `machine` and `report` count, look at the machine, and tell.
 
 mod args;
@@ -21,6 +21,7 @@ mod fair;
 mod fanout;
 mod fill;
 mod latency;
+mod live;
 mod locks;
 mod machine;
 mod once;

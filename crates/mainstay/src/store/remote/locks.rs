@@ -58,7 +58,7 @@ pub(super) async fn one(client: &HttpClient, tickets: &Tickets, now: StoreTime, 
             client.break_lock(name.as_str(), None).await.map_err(no)?;
             LockReply::Broken(had)
         }
-        LockOp::Withdraw { name: _, ticket, may_return } => {
+        LockOp::Withdraw { name: _, ticket, may_return, visit: _ } => {
             // Its connection is gone already: the server passes it over, and keeps its place for a while.
             if !may_return {
                 withdraw(client, tickets, *ticket).await?;
@@ -94,7 +94,7 @@ async fn acquire(
     acquire: &Acquire,
     op: &Op,
 ) -> Answer {
-    let Acquire { name, owner, mode, ttl_ms, delay_ms, ticket, wait_ms, keep_place: _ } = acquire;
+    let Acquire { name, owner, mode, ttl_ms, delay_ms, ticket, wait_ms, keep_place: _, visit: _ } = acquire;
     long_enough(Some(*ttl_ms))?;
     if *wait_ms > WAIT_MS {
         return Err(invalid("wait_ms", format!("is {wait_ms}, and {WAIT_MS} at most")));
