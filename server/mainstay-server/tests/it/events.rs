@@ -223,6 +223,30 @@ async fn a_group_hands_out_settles_and_keeps_dead_letters() {
 }
 
 #[tokio::test]
+async fn a_requeue_under_a_key_is_answered_again_word_for_word() {
+    let server = TestServer::start().await;
+    group(&server, json!({"max_deliver": 1})).await;
+    for n in 0..6 {
+        publish(&server, "orders.new", json!(n)).await;
+    }
+    let nack: Vec<Value> =
+        fetch(&server, 10).await.iter().map(|one| json!({"lease": one["lease"]})).collect();
+    settle(&server, json!({ "nack": nack })).await;
+    let path = "/v1/groups/g/dead/requeue";
+    for (key, answer) in
+        [("a", json!({"matched": 6, "changed": 2})), ("b", json!({"matched": 4, "changed": 2}))]
+    {
+        let keyed = || server.request("POST", path).header("idempotency-key", key).json(json!({"limit": 2}));
+        assert_eq!(keyed().send().await.is(200), answer);
+        assert_eq!(keyed().send().await.is(200), answer, "the first answer");
+    }
+    assert_eq!(server.post(path, json!({"limit": 1})).await.is(200), json!({"matched": 2, "changed": 1}));
+    let none = || server.request("POST", path).header("idempotency-key", "c").json(json!({"ids": ["x"]}));
+    assert_eq!(none().send().await.is(200), json!({"matched": 0, "changed": 0}));
+    assert_eq!(server.get("/v1/groups/g/dead").await.is(200)["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_waiting_fetch_gets_what_is_published_and_a_lost_answer_is_given_back() {
     let server = TestServer::start().await;
     group(&server, json!({})).await;

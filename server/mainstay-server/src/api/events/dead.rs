@@ -7,15 +7,16 @@ use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{DeadEvent, DeadEventFilter, EventItem, EventOp, EventQuery};
 use mainstay::core::job::FailureRecord;
 use mainstay::core::name::GroupName;
-use mainstay::core::op::{Commit, Op, Reply};
+use mainstay::core::op::{Commit, Committed, IdempotencyKey, Op, Reply};
 use mainstay::core::store::{Page, Query, Record};
 use mainstay_api::query::PageQuery;
 use mainstay_api::types::{self as wire, DeadChanged, DeadEventSelect, Envelope};
-use mainstay_api::{Problem, RawJson};
+use mainstay_api::{Code, Outcome, Problem, RawJson};
 
 use super::write;
 use crate::api::call::{Answer, Call};
 use crate::api::error::Shape;
+use crate::api::key::Keyed;
 use crate::api::{audit, convert, error, json, page};
 
 /// How many letters one commit changes.
@@ -40,36 +41,120 @@ pub(crate) async fn requeue(call: Call) -> Answer {
     let select = input.body::<DeadEventSelect>()?;
     let ((group, select), keyed) = input.finish(group.zip(select))?;
     call.caller.must(ScopeKind::Admin, group.as_str())?;
-    let mut found = match &select.numbers {
+    let found = match &select.numbers {
         Some(numbers) => there(&call, &group, numbers).await?,
         None => find(&call, &group, &select).await?,
     };
-    let mut total = DeadChanged { matched: found.len() as u64, changed: 0 };
     if select.dry_run {
-        return json(StatusCode::OK, &total);
+        return json(StatusCode::OK, &DeadChanged { matched: found.len() as u64, changed: 0 });
     }
-    found.truncate(usize::try_from(select.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX));
-    // Under a key even nothing is a commit: a repeat shall find nothing, too.
-    let chunks = found.chunks(CHUNK).map(<[u64]>::to_vec);
-    let chunks: Vec<_> =
-        if found.is_empty() && keyed.is_some() { vec![Vec::new()] } else { chunks.collect() };
-    for (index, numbers) in chunks.into_iter().enumerate() {
-        let mut ops = vec![Op::Event(EventOp::RequeueDead { group: group.clone(), numbers })];
-        if index == 0 {
-            ops.push(audit(&call, "group.dead.requeue", group.as_str()));
-        }
-        let key = keyed.map(|keyed| keyed.part("chunk", index));
-        let commit = Commit { key, ops, entropy: call.api.store.entropy(), ..Commit::default() };
-        let committed = call.commit(commit, Shape::Single).await?;
-        match committed.replies.first() {
-            Some(Reply::Count(count)) => total.changed += count,
-            _ => return Err(error::internal("the store answered a requeue with something else")),
-        }
-        if committed.repeated {
-            total.matched = total.matched.max(total.changed);
-        }
-    }
+    let limit = usize::try_from(select.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+    let total = match keyed {
+        Some(keyed) => requeue_under(&call, keyed, &group, &found, limit).await?,
+        None => requeue_all(&call, &group, &found, limit).await?,
+    };
     json(StatusCode::OK, &total)
+}
+
+async fn requeue_all(
+    call: &Call,
+    group: &GroupName,
+    found: &[u64],
+    limit: usize,
+) -> Result<DeadChanged, Problem> {
+    let mut total = DeadChanged { matched: found.len() as u64, changed: 0 };
+    for (index, numbers) in found[..found.len().min(limit)].chunks(CHUNK).enumerate() {
+        let chunk = Chunk { group, index, ops: vec![requeue_op(group, numbers)], key: None };
+        match chunk.commit(call).await {
+            Ok(committed) => total.changed += changed(&committed),
+            // The group is full: what fitted is done.
+            Err(problem) if index > 0 && problem.code == Code::StateConflict => break,
+            Err(problem) => return Err(after(index, problem)),
+        }
+    }
+    Ok(total)
+}
+
+/// With an op for each letter that was found, so that the replies kept under the key say all that the answer says: those
+/// beyond the limit are counted and left alone. The end of the list is a chunk that is not full, and kept like the others.
+async fn requeue_under(
+    call: &Call,
+    keyed: Keyed,
+    group: &GroupName,
+    found: &[u64],
+    mut limit: usize,
+) -> Result<DeadChanged, Problem> {
+    let mut total = DeadChanged { matched: 0, changed: 0 };
+    let mut rest = found;
+    for index in 0.. {
+        let (numbers, behind) = rest.split_at(rest.len().min(CHUNK));
+        let make = |limit: usize| {
+            let ops = numbers.iter().enumerate().map(|(place, number)| {
+                requeue_op(group, if place < limit { std::slice::from_ref(number) } else { &[] })
+            });
+            Chunk { group, index, ops: ops.collect(), key: Some(keyed.part("chunk", index)) }
+        };
+        let committed = match make(limit).commit(call).await {
+            // The group is full: what fitted is done, and a repeat does no more.
+            Err(problem) if index > 0 && limit > 0 && problem.code == Code::StateConflict => {
+                limit = 0;
+                make(limit).commit(call).await
+            }
+            committed => committed,
+        };
+        let committed = committed.map_err(|problem| after(index, problem))?;
+        let count = counts(&committed).count();
+        total.matched += count as u64;
+        total.changed += changed(&committed);
+        if count < CHUNK {
+            break;
+        }
+        limit = limit.saturating_sub(count);
+        // One from before has changed what it changed: what was found now is for the next.
+        if !committed.repeated {
+            rest = behind;
+        }
+    }
+    Ok(total)
+}
+
+/// One of the commits that a requeue is made of.
+struct Chunk<'c> {
+    group: &'c GroupName,
+    index: usize,
+    ops: Vec<Op>,
+    key: Option<IdempotencyKey>,
+}
+
+impl Chunk<'_> {
+    async fn commit(self, call: &Call) -> Result<Committed, Problem> {
+        let Chunk { group, index, mut ops, key } = self;
+        if index == 0 {
+            ops.push(audit(call, "group.dead.requeue", group.as_str()));
+        }
+        let commit = Commit { key, ops, entropy: call.api.store.entropy(), ..Commit::default() };
+        call.commit(commit, Shape::Single).await
+    }
+}
+
+fn requeue_op(group: &GroupName, numbers: &[u64]) -> Op {
+    Op::Event(EventOp::RequeueDead { group: group.clone(), numbers: numbers.to_vec() })
+}
+
+fn counts(committed: &Committed) -> impl Iterator<Item = u64> + '_ {
+    committed.replies.iter().filter_map(|reply| match reply {
+        Reply::Count(count) => Some(*count),
+        _ => None,
+    })
+}
+
+fn changed(committed: &Committed) -> u64 {
+    counts(committed).sum()
+}
+
+/// A chunk that failed after others has not undone them.
+fn after(index: usize, problem: Problem) -> Problem {
+    if index == 0 { problem } else { problem.with_outcome(Outcome::Unknown) }
 }
 
 /// The numbers of all letters that fit, newest first.
