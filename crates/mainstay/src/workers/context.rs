@@ -34,6 +34,7 @@ struct Inner {
 }
 
 impl<S> JobContext<S> {
+    #[expect(clippy::too_many_arguments, reason = "what a context is made of; there is one call")]
     pub(super) fn new(
         state: S,
         client: Client,

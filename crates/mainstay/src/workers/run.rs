@@ -297,10 +297,16 @@ pub(crate) async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
 }
 
 pub(super) fn failed(kind: Option<&str>, mut message: String, retry: Retry) -> Outcome {
-    message.truncate(message.floor_char_boundary(MAX_MESSAGE));
-    let kind = kind.map(|kind| &kind[..kind.floor_char_boundary(MAX_KIND)]).filter(|kind| !kind.is_empty());
+    message.truncate(start(&message, MAX_MESSAGE).len());
+    let kind = kind.map(|kind| start(kind, MAX_KIND)).filter(|kind| !kind.is_empty());
     let error = JobFailure { kind: kind.map(Into::into), message: message.into(), backtrace: None };
     Outcome::Fail { error, retry }
+}
+
+/// At most so many bytes of a text, in whole characters.
+fn start(text: &str, bytes: usize) -> &str {
+    let whole = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..whole.unwrap_or(0)]
 }
 
 /// Attempts that have ended, and how long they took, in microseconds.

@@ -346,7 +346,7 @@ async fn a_lock_of_a_server_elsewhere_is_handed_on_and_given_back() {
     let (one, other) = (open(&server), open(&server));
     let first = one.lock("door").unwrap().ttl(secs(2)).acquire().await.unwrap();
     assert!(other.lock("door").unwrap().try_acquire().await.unwrap().is_none());
-    let waiting = tokio::spawn({
+    let waiting = mainstay::TaskSet::current().unwrap().spawn("waiter", {
         let lock = other.lock("door").unwrap().owner("second").ttl(secs(2)).wait(secs(60));
         async move { lock.acquire().await }
     });
