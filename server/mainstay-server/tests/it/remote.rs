@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use mainstay::config::Loader;
 use mainstay::core::event::{LogBudget, Position};
 use mainstay::core::job::{Backoff, Jitter, JobState};
-use mainstay::core::store::{Batch, JobFilter, Page, Store};
+use mainstay::core::store::{Batch, Interest, JobFilter, Page, Store};
 use mainstay::core::{ErrorKind, JobId};
 use mainstay::event::EventContext;
 use mainstay::{App, Boot, Client, Context, Event, Job, JobContext, JobError, Result, Workers, millis, secs};
@@ -260,6 +260,66 @@ async fn workers_run_the_jobs_of_a_server_elsewhere() {
     let life = App::new("test").config(loader.flag("lame_duck_ms", 0, "test")).run_until(boot, during).await;
     assert_eq!(life.exit_code(), 0, "{life:?}");
     assert_eq!(server.stop().await.exit_code(), 0);
+}
+
+/// Ends with as much text as asked for, all at once.
+async fn large(job: Note, cx: JobContext<Arc<tokio::sync::Barrier>>) -> Result<String, JobError> {
+    let (how, bytes) = job.0.split_once(' ').unwrap();
+    let text = "é".repeat(bytes.parse::<usize>().unwrap() / 2);
+    cx.state().wait().await;
+    match how {
+        "fail" => Err(JobError::permanent(text)),
+        _ => Ok(text),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_end_that_a_server_does_not_take_spoils_no_other() {
+    let server = TestServer::start().await;
+    let store = open(&server);
+    // More than one call takes, one that is too large, and an error that is too long.
+    let mut works = vec!["ok 900000"; 24];
+    works.extend(["ok 2000000", "fail 40000", "ok 2"]);
+    let mut ids = Vec::new();
+    for work in &works {
+        ids.push(store.enqueue(Note((*work).into())).await.unwrap().id);
+    }
+    let all = Arc::new(tokio::sync::Barrier::new(works.len()));
+    let workers = Workers::new("notes", all).on(large).concurrency(works.len()).from(store.clone());
+    let loader = Loader::new("test").variables::<String, String>([]).flag("admin_listen", "off", "test");
+    let boot = async |b: &mut Boot<()>| -> Result<()> {
+        b.workers(workers);
+        Ok(())
+    };
+    let during = async {
+        for (id, work) in ids.into_iter().zip(works) {
+            let job = ended(&store, id).await;
+            let message = job.failures.first().map(|it| it.failure.message.to_string()).unwrap_or_default();
+            assert_eq!((job.attempt, job.crashes), (1, 0), "{work}: {message}");
+            match work {
+                "ok 2000000" => assert!(message.contains("does not take the result"), "{message}"),
+                "fail 40000" => assert_eq!(message.len(), 16 << 10),
+                _ => assert_eq!(job.state, JobState::Completed, "{work}: {message}"),
+            }
+        }
+    };
+    let life = App::new("test").config(loader.flag("lame_duck_ms", 0, "test")).run_until(boot, during).await;
+    assert_eq!(life.exit_code(), 0, "{life:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_drains_is_not_asked_again_at_once() {
+    let server = Setup::default().set("lame_duck_ms", 20000).start().await;
+    let store = open(&server);
+    server.shutdown.begin();
+    server.shutdown.draining().await;
+    let queue = Interest::Queue("notes".parse().unwrap());
+    let began = tokio::time::Instant::now();
+    let wake = store.store().wait(&[queue], millis(200)).await.unwrap();
+    assert!(!wake.is_woken());
+    // The server answers at once.
+    assert!(began.elapsed() >= millis(200), "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

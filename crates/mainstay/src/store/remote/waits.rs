@@ -60,8 +60,14 @@ fn wanted(on: &[Interest], at_most: Duration) -> (WaitFor, Vec<(Name, [u8; 16])>
 }
 
 async fn looked(client: &HttpClient, wanted: &WaitFor, at_most: Duration) -> Result<bool, Error> {
+    let began = tokio::time::Instant::now();
     match client.wait(wanted).await {
-        Ok(waited) => Ok(waited.woken),
+        Ok(waited) if waited.woken => Ok(true),
+        // One that drains waits for nothing; who came back at once would only come again.
+        Ok(_) => {
+            tokio::time::sleep(at_most.saturating_sub(began.elapsed()).min(BLIND_WAIT)).await;
+            Ok(false)
+        }
         // Of a version that does not have it, or not all of it: looking again is what a wait is for.
         Err(error) if matches!(error.code(), Some(Code::NotFound | Code::ValidationFailed)) => {
             tokio::time::sleep(at_most.min(BLIND_WAIT)).await;
