@@ -220,7 +220,7 @@ impl IntoNewJob for JobBuilder {
 
 /// How a handler says no. Any error becomes a retry by the job's policy, so `?` just works.
 ///
-/// A [`PolicyError`](crate::policy::PolicyError) that knows when to come back puts the job off for that time; if the
+/// A [`PolicyError`] that knows when to come back puts the job off for that time; if the
 /// call was only refused, without spending an attempt.
 ///
 /// It does not implement [`std::error::Error`], because it is made from every one that does.

@@ -3,7 +3,7 @@
 //!
 //! A client notes each call with the times before it was sent and after its answer came, on one clock for all. A call
 //! that was never answered may have happened or not. [`check`] then asks for an order of the calls of each lock that
-//! respects these times and the rules of a lock with a TTL (see [`search`] for the algorithm); [`line::overtaken`]
+//! respects these times and the rules of a lock with a TTL (see `search` for the algorithm); [`line::overtaken`]
 //! looks for waiters that were served out of turn; [`Register`] is what a lock protects.
 
 pub mod line;

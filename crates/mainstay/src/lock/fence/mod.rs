@@ -11,7 +11,7 @@
 //!
 //! - [`sql`]: a condition to add to a statement;
 //! - [`http`] (feature `http`): a header, and a layer that refuses lower tokens;
-//! - [`file`]: a file that is replaced under its token.
+//! - [`mod@file`]: a file that is replaced under its token.
 
 pub mod file;
 #[cfg(feature = "http")]
