@@ -13,7 +13,7 @@ use mainstay_api::query::PageQuery;
 use mainstay_api::types::{self as wire, DeadChanged, DeadEventSelect, Envelope};
 use mainstay_api::{Code, Outcome, Problem, RawJson};
 
-use super::write;
+use super::{groups, write};
 use crate::api::call::{Answer, Call};
 use crate::api::error::Shape;
 use crate::api::key::Keyed;
@@ -41,6 +41,9 @@ pub(crate) async fn requeue(call: Call) -> Answer {
     let select = input.body::<DeadEventSelect>()?;
     let ((group, select), keyed) = input.finish(group.zip(select))?;
     call.caller.must(ScopeKind::Admin, group.as_str())?;
+    if groups::find(&call, &group).await?.is_none() {
+        return Err(error::not_found("group"));
+    }
     let found = match &select.numbers {
         Some(numbers) => there(&call, &group, numbers).await?,
         None => find(&call, &group, &select).await?,

@@ -82,7 +82,7 @@ pub(crate) async fn seek(call: Call) -> Answer {
     }
 }
 
-async fn find(call: &Call, group: &GroupName) -> Result<Option<GroupRecord>, Problem> {
+pub(super) async fn find(call: &Call, group: &GroupName) -> Result<Option<GroupRecord>, Problem> {
     let key = Key::Event(EventKey::Group(group.clone()));
     match call.api.store.store().get(&key).await.map_err(|error| error::failed(&error))? {
         Some(Record::Event(EventItem::Group(group))) => Ok(Some(group)),
