@@ -49,9 +49,7 @@ impl Client {
     /// let config = GroupConfig::new(vec![TopicFilter::new("orders.*").unwrap()]);
     /// store.put_group(group.clone(), config, Position::Latest).await?;
     /// store.publish(&OrderPlaced { order: 7 }).await?;
-    /// let ship = |event: &mainstay::event::Envelope| {
-    ///     event.read::<OrderPlaced>().map(|placed| Ship { order: placed.order })
-    /// };
+    /// let ship = |event: &mainstay::event::Envelope| Ok(Ship { order: event.read::<OrderPlaced>()?.order });
     /// let bridged = store.bridge(&group, Duration::ZERO, pending(), ship).await?;
     /// assert_eq!(bridged.moved, 1);
     /// # Ok::<_, mainstay::StoreError>(())
