@@ -78,6 +78,13 @@ fn open(options: &Options, flags: OpenFlags) -> Result<Connection, Error> {
     Ok(conn)
 }
 
+/// Closes the last connection of a store whose log has just been checkpointed whole, and with it removes the log. One
+/// that stays for whatever reason is empty, and no harm.
+pub(crate) fn close_tidily(conn: Connection) {
+    let _ = conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+    let _ = conn.close();
+}
+
 /// Reads and checks the whole file; the findings say where SQLite found them.
 pub(crate) fn check(conn: &Connection, path: &Path) -> Result<(), Error> {
     let found = findings(conn, "PRAGMA quick_check(20)").unwrap_or_else(|e| {

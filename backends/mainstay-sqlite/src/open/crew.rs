@@ -83,7 +83,8 @@ impl Crew {
         let ending = match (ended, counters) {
             (Some((conn, Ok(()))), Some(_)) => checkpoint::full(&conn, path)
                 .inspect_err(|e| aftermath::mark_if_disk_failed(path, e))
-                .and_then(|()| journal::remove(&*self.files, path, self.spare.made())),
+                .and_then(|()| journal::remove(&*self.files, path, self.spare.made()))
+                .map(|()| connection::close_tidily(conn)),
             (Some((_, Err(Fault { error, .. }))), Some(_)) => Err(error),
             _ => Ok(()),
         };
@@ -147,13 +148,14 @@ fn write(crew: Crew, conn: Connection, setup: Setup, ready: &SyncSender<Result<(
     if let Err(error) = &ended {
         fail(&shared, error);
     }
+    // The tables' connection closes last: only the last one takes SQLite's log along, and only if it may write.
+    drop(conn);
     let (ending, lock) = crew.end(counters);
     if let Err(error) = &ending
         && error.kind() == ErrorKind::Untrusted
     {
         fail(&shared, error);
     }
-    drop(conn);
     // Only now may another process have it; and only then may anybody hear that it is over.
     drop(lock);
     shared.ended.send_replace(Some(ended.and(ending)));

@@ -27,6 +27,7 @@ async fn a_closed_store_is_one_file_whatever_a_segment_that_failed_has_left() {
     fs::write(place.file("jobs.db-log04"), "somebody else's").unwrap();
     close(&store).await;
     assert!(!place.file("jobs.db-log1").exists() && !place.file("jobs.db-log2").exists());
+    assert!(!place.file("jobs.db-wal").exists() && !place.file("jobs.db-shm").exists());
     assert!(place.file("jobs.db-log04").exists(), "no segment is named like this");
 }
 
