@@ -9,8 +9,10 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+#[cfg(feature = "testing")]
+use super::Inlet;
 use super::flight::Flights;
-use super::{Door, Inlet, Limits, accept, bind};
+use super::{Door, Limits, accept, bind};
 use crate::Result;
 use crate::app::{Boot, Core, Overstayer, Part};
 use crate::request::Pipeline;
@@ -144,6 +146,7 @@ impl Listener {
             flights: self.flights.clone(),
             limits: plan.limits,
         });
+        #[cfg(feature = "testing")]
         if core.stage.is_a_test() {
             core.stage.offer(Inlet::new(door));
             return Ok(());

@@ -21,6 +21,7 @@ mod conn;
 mod delivery;
 mod extract;
 mod flight;
+#[cfg(feature = "testing")]
 mod inlet;
 mod listener;
 mod passed;
@@ -35,6 +36,7 @@ pub(crate) use boot::cannot_listen;
 pub use delivery::Delivery;
 pub use extract::Peer;
 pub use flight::Resumable;
+#[cfg(feature = "testing")]
 pub(crate) use inlet::Inlet;
 pub(crate) use listener::{Door, Limits, accept};
 pub use passed::resolve;
