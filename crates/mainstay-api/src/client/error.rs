@@ -94,11 +94,14 @@ impl ApiError {
     }
 
     /// Whether the client itself tries again: wider than [`is_retryable`](Self::is_retryable) by what proxies
-    /// answer, and narrower by what waiting a moment does not change (a held lock).
+    /// answer, and narrower by what waiting a moment does not change (a held lock, a full queue: how long a producer
+    /// has patience is its own affair).
     pub(super) fn is_worth_another_try(&self) -> bool {
         match (self.kind, &self.problem) {
             (ErrorKind::Connect | ErrorKind::Broken, _) => true,
-            (_, Some(problem)) => matches!(problem.status, 429 | 502 | 503),
+            (_, Some(problem)) => {
+                matches!(problem.status, 429 | 502 | 503) && problem.code != Code::QueueFull
+            }
             // Without a problem only a proxy's refusal carries this.
             (ErrorKind::Answer, None) => self.retry_after.is_some(),
             _ => false,

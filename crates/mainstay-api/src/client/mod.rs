@@ -16,7 +16,8 @@
 //! ```
 //!
 //! Every call has a deadline, and inside it is tried again after connection errors and the answers 429, 502 and
-//! 503, never earlier than `Retry-After` says. That is safe: what is not idempotent by itself carries an
+//! 503, never earlier than `Retry-After` says (not after `queue-full`: how long a producer waits for room is its own
+//! affair). That is safe: what is not idempotent by itself carries an
 //! `Idempotency-Key` that is the same in every try. Dropping a call's future gives it up; whether it was applied is
 //! then unknown.
 

@@ -135,7 +135,7 @@ async fn overload_is_retried_and_other_refusals_are_not() {
     let (listener, client) = server().await;
     let script = vec![
         problem(Code::Overloaded, "retry-after: 0\r\n"),
-        problem(Code::QueueFull, ""),
+        problem(Code::RateLimited, ""),
         answer("502 Bad Gateway", "text/html", "", "<html>"),
         problem(Code::LeaseLost, ""),
     ];
@@ -144,6 +144,17 @@ async fn overload_is_retried_and_other_refusals_are_not() {
     let error = claimed.unwrap_err();
     assert_eq!((seen.len(), error.kind(), error.code()), (4, ErrorKind::Problem, Some(Code::LeaseLost)));
     assert_eq!((error.is_retryable(), error.outcome()), (false, Outcome::NotApplied));
+}
+
+#[tokio::test]
+async fn a_full_queue_is_told_at_once() {
+    let (listener, client) = server().await;
+    let script = vec![problem(Code::QueueFull, "retry-after: 1\r\n")];
+    let job = NewJob::new("k", RawJson::NULL);
+    let (seen, enqueued) = tokio::join!(play(listener, script), client.enqueue("q", &job));
+    let error = enqueued.unwrap_err();
+    assert_eq!((seen.len(), error.code(), error.is_retryable()), (1, Some(Code::QueueFull), true));
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(1)));
 }
 
 #[tokio::test]
