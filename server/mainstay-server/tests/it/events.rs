@@ -152,6 +152,8 @@ async fn what_retention_has_removed_is_gone_and_says_what_is_there() {
         (data(page["items"].as_array().unwrap()), &page["next_cursor"]),
         (vec![json!(4)], &Value::Null)
     );
+    let other = server.get(&format!("/v1/topics/other/events?cursor={next}")).await;
+    assert_eq!(crate::client::pointers(&other.problem(422, "validation-failed")), ["/cursor"]);
     server.delete("/v1/topics/t").await.is(204);
     server.delete("/v1/topics/t").await.problem(404, "not-found");
 }

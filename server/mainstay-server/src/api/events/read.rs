@@ -3,10 +3,10 @@
 use http::StatusCode;
 use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{LogBudget, LogSlice, Position};
-use mainstay::core::topic::TopicFilter;
+use mainstay::core::topic::{TopicFilter, TopicName};
 use mainstay_api::query::Query;
 use mainstay_api::types::{MAX_FILTERS, Start};
-use mainstay_api::{Code, FILTER_RULE, Problem, Timestamp, is_filter};
+use mainstay_api::{Code, FILTER_RULE, FieldError, Place, Problem, Timestamp, is_filter};
 
 use super::{convert, write};
 use crate::api::call::{Answer, Call};
@@ -21,8 +21,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     let query = input.query(|query| {
         let mut query = Query::new(query, &["from", "limit", "cursor"]);
         let from = query.optional("from", start);
-        let cursor =
-            query.optional("cursor", |text| text.parse::<u64>().map_err(|_| "is not one of this list"));
+        let cursor = query.optional("cursor", |text| Ok::<_, String>(text.to_owned()));
         let page = query.int("limit", 1..=1_000);
         query.finish((from, cursor, page.unwrap_or(50) as u32))
     });
@@ -33,7 +32,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     let budget = LogBudget { events: limit, bytes: PAGE_BYTES };
     let slice = match cursor {
         // What retention has removed meanwhile is passed over: this list had begun before.
-        Some(cursor) => read(&call, &filters, Position::Seq(cursor), budget).await?,
+        Some(cursor) => read(&call, &filters, Position::Seq(open_cursor(&topic, &cursor)?), budget).await?,
         None => {
             let from = from.unwrap_or(Start::Earliest);
             let slice = read(&call, &filters, convert::position(from), budget).await?;
@@ -52,9 +51,22 @@ pub(crate) async fn list(call: Call) -> Answer {
     if slice.next > slice.head {
         body.extend_from_slice(b"null}");
     } else {
-        body.extend_from_slice(format!("\"{}\"}}", slice.next).as_bytes());
+        body.extend_from_slice(format!("\"{}\"}}", seal_cursor(&topic, slice.next)).as_bytes());
     }
     Ok(answer::raw(StatusCode::OK, body))
+}
+
+/// A cursor belongs to the list of its topic.
+fn seal_cursor(topic: &TopicName, next: u64) -> String {
+    format!("{topic}:{next}")
+}
+
+fn open_cursor(topic: &TopicName, cursor: &str) -> Result<u64, Problem> {
+    let next = cursor.strip_prefix(topic.as_str()).and_then(|next| next.strip_prefix(':')?.parse().ok());
+    next.ok_or_else(|| {
+        let detail = "the cursor is not one of this list: start again without a cursor";
+        Problem::invalid(vec![FieldError::outside(Place::Query, "cursor", detail)])
+    })
 }
 
 /// `GET /v1/events`: a piece of the log over many topics. What retention has removed is said, not an error.
