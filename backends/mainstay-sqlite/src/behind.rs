@@ -8,10 +8,8 @@ use std::{
     time::Duration,
 };
 
-use mainstay_core::{
-    Error,
-    engine::change::{Change, Counters},
-};
+use mainstay_core::{Error, engine::change::Counters};
+pub(crate) use mainstay_writer::batch::Handed;
 use tokio::sync::watch;
 
 use crate::{apply::Batch, stopwatch::Stopwatch};
@@ -21,17 +19,6 @@ use crate::{apply::Batch, stopwatch::Stopwatch};
 pub(crate) const LAG: Duration = Duration::from_millis(500);
 /// When the tables could not be written, they are tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
-
-/// A group on its way into the tables.
-pub(crate) struct Handed {
-    pub(crate) lsn: u64,
-    pub(crate) counters: Counters,
-    pub(crate) changes: Vec<Change>,
-    /// What it counts for in the bound.
-    pub(crate) bytes: usize,
-    /// How much larger it makes the file at most, roughly.
-    pub(crate) growth: u64,
-}
 
 /// How far the tables are.
 #[derive(Clone, Default)]

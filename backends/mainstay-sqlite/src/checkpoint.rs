@@ -18,9 +18,9 @@ use mainstay_core::{Error, ErrorKind};
 use rusqlite::Connection;
 
 use crate::{
-    fault::{Fault, Result, Severity, read_error},
+    fault::{self, Fault, Result, Severity, read_error},
+    message::Message,
     shared::Shared,
-    writer::Message,
 };
 
 /// How often the background moves pages while there are commits.
@@ -145,10 +145,10 @@ pub(crate) struct Moved {
 /// Moves what can be moved without waiting for anybody. `None`: another checkpoint is under way.
 pub(crate) fn passive(conn: &Connection, path: &Path) -> Result<Option<Moved>> {
     let mut statement =
-        conn.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)").map_err(|e| Fault::of_checkpoint(path, e))?;
+        conn.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)").map_err(|e| fault::of_checkpoint(path, e))?;
     let (busy, frames, moved) = statement
         .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
-        .map_err(|e| Fault::of_checkpoint(path, e))?;
+        .map_err(|e| fault::of_checkpoint(path, e))?;
     Ok((busy == 0).then_some(Moved { frames: frames.max(0) as u64, all: moved == frames }))
 }
 

@@ -3,64 +3,37 @@
 use std::path::Path;
 
 use mainstay_core::{Error, ErrorKind};
+pub(crate) use mainstay_writer::fault::{Fault, Result, Severity};
 use rusqlite::{ErrorCode, ffi};
 
-/// An error with how bad it is.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    pub severity: Severity,
-    pub error: Error,
+/// Of a statement inside a transaction: a rollback undoes it.
+pub(crate) fn of_statement(path: &Path, source: rusqlite::Error) -> Fault {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::fatal(damaged(path, source)),
+        // Trying again would write the same.
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
+            let row = damaged_row(path, &source.to_string(), "journal and tables disagree");
+            Fault::fatal(row.because(source))
+        }
+        // A sync happens inside a statement only when a checkpoint or a spill needs one; a failed one has
+        // possibly thrown away what the page cache held.
+        _ if is_sync(&source) => Fault::fatal(uncertain(path, source)),
+        _ => Fault::clean(unavailable(path, source)),
+    }
 }
 
-/// What is still true after an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Severity {
-    /// The transaction did not happen; the file is as it was. Trying again may help.
-    Clean,
-    /// The file cannot be trusted, or nobody knows what is on the disk. Nothing may be acknowledged any more.
-    Fatal,
+/// Of a `COMMIT`. Only a full disk and a busy file are known to have left the journal without a valid end.
+pub(crate) fn of_commit(path: &Path, source: rusqlite::Error) -> Fault {
+    match source.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => Fault::clean(unavailable(path, source)),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::fatal(damaged(path, source)),
+        _ => Fault::fatal(uncertain(path, source)),
+    }
 }
 
-pub(crate) type Result<T> = std::result::Result<T, Fault>;
-
-impl Fault {
-    /// Of a statement inside a transaction: a rollback undoes it.
-    pub(crate) fn of_statement(path: &Path, source: rusqlite::Error) -> Fault {
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::fatal(damaged(path, source)),
-            // Trying again would write the same.
-            Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
-                let row = damaged_row(path, &source.to_string(), "journal and tables disagree");
-                Fault::fatal(row.because(source))
-            }
-            // A sync happens inside a statement only when a checkpoint or a spill needs one; a failed one has
-            // possibly thrown away what the page cache held.
-            _ if is_sync(&source) => Fault::fatal(uncertain(path, source)),
-            _ => Fault::clean(unavailable(path, source)),
-        }
-    }
-
-    /// Of a `COMMIT`. Only a full disk and a busy file are known to have left the journal without a valid end.
-    pub(crate) fn of_commit(path: &Path, source: rusqlite::Error) -> Fault {
-        match source.sqlite_error_code() {
-            Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => Fault::clean(unavailable(path, source)),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Fault::fatal(damaged(path, source)),
-            _ => Fault::fatal(uncertain(path, source)),
-        }
-    }
-
-    /// Of a checkpoint: it can be repeated from the journal, unless a sync failed or the file is damaged.
-    pub(crate) fn of_checkpoint(path: &Path, source: rusqlite::Error) -> Fault {
-        Fault::of_statement(path, source)
-    }
-
-    pub(crate) fn clean(error: Error) -> Fault {
-        Fault { severity: Severity::Clean, error }
-    }
-
-    pub(crate) fn fatal(error: Error) -> Fault {
-        Fault { severity: Severity::Fatal, error }
-    }
+/// Of a checkpoint: it can be repeated from the journal, unless a sync failed or the file is damaged.
+pub(crate) fn of_checkpoint(path: &Path, source: rusqlite::Error) -> Fault {
+    of_statement(path, source)
 }
 
 /// Of a read, which changes nothing.

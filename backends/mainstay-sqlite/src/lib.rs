@@ -19,40 +19,37 @@
 //! The modules, from the caller to the disk:
 //!
 //! 1. `store` is what callers see, `options` how it is opened, `open` how it comes to life;
-//! 2. `inbox` carries commits to the `writer`, which makes groups of them, and `answer` carries the answers back;
+//! 2. the writer of `mainstay_writer` makes groups of commits; `ground` is what it stands on here, `room` whether there is
+//!    room for another group;
 //! 3. `journal` makes a group durable, `behind` holds it until `apply` has brought it into the `tables`; `row` and
 //!    `schema` say how they look, `load` reads them at open;
-//! 4. `read` answers everything else from snapshots; `cache` keeps the bodies that are about to be claimed, `archive`
-//!    the finished jobs and events that the tables lack, `tail` the end of the log for all who read along;
+//! 4. `read` answers everything else from snapshots; `archive` has the finished jobs and events that the tables lack;
 //! 5. `checkpoint` keeps SQLite's own log short, `backup` copies the file, `lock` keeps others out;
 //! 6. `fault` decides what an error of SQLite means, `aftermath` what is done after the worst of them.
 
 mod aftermath;
-mod answer;
 mod apply;
 mod archive;
 mod backup;
 mod behind;
-mod cache;
 mod checkpoint;
-mod clock;
 mod connection;
 mod fault;
-mod inbox;
+mod ground;
 mod journal;
 mod load;
 mod lock;
 mod open;
 mod options;
 mod read;
+mod room;
 mod row;
 mod schema;
 mod shared;
-mod stopwatch;
 mod store;
 mod tables;
-mod tail;
-mod writer;
+
+use mainstay_writer::{answer, clock, inbox, message, stopwatch, tail};
 
 pub use journal::files::{Files, JournalFile};
 pub use options::{Durability, FatalHook, Options};

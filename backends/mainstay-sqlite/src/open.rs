@@ -5,7 +5,7 @@ mod crew;
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::Arc,
     thread::JoinHandle,
 };
 
@@ -14,7 +14,7 @@ use mainstay_core::{
     engine::{Engine, change::Counters},
     rules,
 };
-use tokio::sync::watch;
+use mainstay_writer::{desk::Desk, writer::Setup};
 
 use crate::{
     aftermath,
@@ -33,7 +33,6 @@ use crate::{
     shared::Shared,
     tables::{Mark, Tables},
     tail::Tail,
-    writer::Setup,
 };
 use crew::{Crew, start_writer};
 
@@ -91,38 +90,28 @@ fn open_locked(
     let used = tables.used_bytes().unwrap_or_default();
     drop(tables);
 
+    let tail = Tail::new(engine.last_seq(), engine.topic_directory());
     let shared = Arc::new(Shared {
+        desk: Arc::new(Desk::new(clock, options.queue_bytes, tail)),
         path: path.to_owned(),
-        clock,
-        inbox: Arc::new(Inbox::new(options.queue_bytes)),
         reads: Arc::new(Inbox::new(WAITING_READS)),
         behind: Behind::new(options.behind_bytes, lsn, engine.counters().n, engine.last_seq()),
         checkpoints: Default::default(),
-        hub: Default::default(),
-        tail: Tail::new(engine.last_seq(), engine.topic_directory()),
         stats: Default::default(),
-        due: Default::default(),
         max_file_bytes: options.max_file_bytes,
         on_fatal: options.on_fatal.clone(),
-        failed: OnceLock::new(),
-        abandon: AtomicBool::new(false),
-        ended: watch::Sender::new(None),
     });
     shared.stats.used_bytes.store(used, std::sync::atomic::Ordering::Relaxed);
     // Not later: the writer may have reason to mark it anew.
     if failed_before {
         aftermath::unmark(path);
     }
-    let setup = Setup {
-        engine,
-        journal,
-        durability: options.durability,
-        housekeeping: options.housekeeping,
-        cache_bytes: options.body_cache_bytes,
-    };
+    let setup = Setup { engine, housekeeping: options.housekeeping, cache_bytes: options.body_cache_bytes };
     let mut crew = Crew::new(shared.clone(), lock, files, spare.clone());
     let started = crew.start(options, conn, epoch);
-    let started = started.and_then(|()| start_writer(crew, setup, connection::open_reader(options)?));
+    let started = started.and_then(|()| {
+        start_writer(crew, setup, (journal, options.durability), connection::open_reader(options)?)
+    });
     let writer = started.inspect_err(|_| {
         shared.stop_all();
         spare.stop();

@@ -12,15 +12,18 @@ use mainstay_core::{
         Ending, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, LiveLease, Phase, PolicyId,
         QueueId, SettledLease,
     },
-    job::{
-        Backoff, DeadReason, FailureRecord, Jitter, JobBody, JobFailure, JobKeys, JobPolicy, JobState, Verb,
-    },
+    job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy},
 };
 use rusqlite::{Row, types::ValueRef};
 
 use crate::fault::{damaged_row, read_error};
 pub(crate) use events::{DEAD_REF, DELIVERY, EVENT_BODY, EVENT_META};
 pub(crate) use locks::{LOCK_GRANT, LOCK_WAITER};
+use mainstay_writer::numbers::{JITTERS, REASONS, STATES, VERBS};
+pub(crate) use mainstay_writer::{
+    batch::LiveRow,
+    numbers::{bits, jitter_number, reason_number, state_number, verb_number},
+};
 
 /// The columns that [`Cells::live_job`] reads.
 pub(crate) const JOB: &str = "id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, crashes, size, \
@@ -45,44 +48,6 @@ pub(crate) const CANCEL_REQUESTED: i64 = 2;
 
 pub(crate) fn flags(job: &LiveJob) -> i64 {
     (i64::from(job.retrying) * RETRYING) | (i64::from(job.cancel_requested) * CANCEL_REQUESTED)
-}
-
-/// 64 bits as SQLite's signed integer, and back with `as u64`.
-pub(crate) fn bits(number: u64) -> i64 {
-    number as i64
-}
-
-pub(crate) const STATES: [JobState; 8] = [
-    JobState::Scheduled,
-    JobState::Blocked,
-    JobState::Available,
-    JobState::Running,
-    JobState::Retryable,
-    JobState::Completed,
-    JobState::Cancelled,
-    JobState::Dead,
-];
-pub(crate) const REASONS: [DeadReason; 4] =
-    [DeadReason::Exhausted, DeadReason::Permanent, DeadReason::Crashed, DeadReason::Expired];
-pub(crate) const VERBS: [Verb; 4] = [Verb::Complete, Verb::Fail, Verb::Release, Verb::Cancel];
-pub(crate) const JITTERS: [Jitter; 3] = [Jitter::Full, Jitter::Equal, Jitter::None];
-
-fn place<T: PartialEq>(all: &[T], value: &T) -> i64 {
-    // Every value is in its list: the lists are matched against the types by a test.
-    all.iter().position(|each| each == value).unwrap_or(all.len()) as i64
-}
-
-pub(crate) fn state_number(state: JobState) -> i64 {
-    place(&STATES, &state)
-}
-pub(crate) fn reason_number(reason: DeadReason) -> i64 {
-    place(&REASONS, &reason)
-}
-pub(crate) fn verb_number(verb: Verb) -> i64 {
-    place(&VERBS, &verb)
-}
-pub(crate) fn jitter_number(jitter: Jitter) -> i64 {
-    place(&JITTERS, &jitter)
 }
 
 /// Tags as they are stored: nothing, or a JSON array.
@@ -350,35 +315,5 @@ impl Cells<'_> {
         let text = |i| Ok::<_, Error>(self.text_opt(i)?.map(Arc::from));
         let failure = JobFailure { kind: text(2)?, message: self.text(3)?.into(), backtrace: text(4)? };
         Ok(FailureRecord { attempt: self.u32(0)?, at: self.time(1)?, failure })
-    }
-}
-
-/// A row of the `job` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LiveRow {
-    pub job: LiveJob,
-    pub extras: Extras,
-    pub lease: Option<LiveLease>,
-    pub settled: Option<SettledLease>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn stored_numbers_never_change() {
-        let states: Vec<_> = STATES.iter().map(|s| s.as_str()).collect();
-        let expected =
-            ["scheduled", "blocked", "available", "running", "retryable", "completed", "cancelled", "dead"];
-        assert_eq!(states, expected);
-        for (number, state) in STATES.into_iter().enumerate() {
-            assert_eq!(JobState::parse(state.as_str()), Some(state));
-            assert_eq!(state_number(state), number as i64);
-        }
-        assert_eq!(REASONS.map(reason_number), [0, 1, 2, 3]);
-        assert_eq!(REASONS.map(DeadReason::as_str), ["exhausted", "permanent", "crashed", "expired"]);
-        assert_eq!(VERBS.map(verb_number), [0, 1, 2, 3]);
-        assert_eq!(JITTERS.map(jitter_number), [0, 1, 2]);
     }
 }

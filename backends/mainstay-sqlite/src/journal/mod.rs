@@ -5,12 +5,7 @@
 //! over. Opening a store brings the tables up to date from what is left here ([`recover`]); closing it in good order
 //! leaves no journal.
 
-mod after;
-pub(crate) mod decode;
-pub(crate) mod encode;
-mod events;
 pub(crate) mod files;
-pub(crate) mod locks;
 pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod segment;
@@ -27,6 +22,9 @@ use mainstay_core::{
     Error, ErrorKind,
     engine::change::{Change, Counters},
 };
+
+use mainstay_writer::codec::encode;
+pub(crate) use mainstay_writer::codec::locks::{mode_numbers, mode_of};
 
 use crate::fault::{Fault, Result};
 use files::Files;

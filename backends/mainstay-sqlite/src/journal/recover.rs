@@ -10,8 +10,9 @@ use mainstay_core::{
     engine::change::{Change, Counters},
 };
 
+use mainstay_writer::codec::decode;
+
 use super::{
-    decode,
     files::Files,
     record::{self, ALIGN, Header},
     segment::{self, Segment},

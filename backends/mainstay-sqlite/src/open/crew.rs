@@ -10,6 +10,7 @@ use std::{
 };
 
 use mainstay_core::{Error, ErrorKind, engine::change::Counters};
+use mainstay_writer::writer::{Setup, Writer};
 use rusqlite::Connection;
 
 use crate::{
@@ -17,12 +18,12 @@ use crate::{
     archive::Recent,
     checkpoint, connection,
     fault::{self, Fault},
-    journal::{self, files::Files, spare::Spare},
+    ground::Disk,
+    journal::{self, Journal, files::Files, spare::Spare},
     lock::Lock,
-    options::Options,
+    options::{Durability, Options},
     read::{self, Jobs, READERS},
     shared::Shared,
-    writer::{Setup, Writer},
 };
 
 /// The threads beside the writer, and the lock that all of them need.
@@ -101,13 +102,18 @@ impl Shared {
     }
 }
 
-pub(super) fn start_writer(crew: Crew, setup: Setup, conn: Connection) -> Result<JoinHandle<()>, Error> {
+pub(super) fn start_writer(
+    crew: Crew,
+    setup: Setup,
+    journal: (Journal, Durability),
+    conn: Connection,
+) -> Result<JoinHandle<()>, Error> {
     let (ready, is_ready) = sync_channel(1);
     // A clock on a runtime's timers needs that runtime.
     let runtime = tokio::runtime::Handle::try_current().ok();
     let thread = spawn("mainstay-write", move || {
         let _runtime = runtime.as_ref().map(|runtime| runtime.enter());
-        write(crew, conn, setup, &ready);
+        write(crew, conn, setup, journal, &ready);
     })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(thread),
@@ -120,7 +126,13 @@ pub(super) fn start_writer(crew: Crew, setup: Setup, conn: Connection) -> Result
 }
 
 /// The life of the writing thread, from the first group to the last.
-fn write(crew: Crew, conn: Connection, setup: Setup, ready: &SyncSender<Result<(), Error>>) {
+fn write(
+    crew: Crew,
+    conn: Connection,
+    setup: Setup,
+    journal: (Journal, Durability),
+    ready: &SyncSender<Result<(), Error>>,
+) {
     let shared = crew.shared.clone();
     let path = &shared.path;
     let worked = catch_unwind(AssertUnwindSafe(|| {
@@ -132,7 +144,8 @@ fn write(crew: Crew, conn: Connection, setup: Setup, ready: &SyncSender<Result<(
                 return Ok(None);
             }
         };
-        let mut writer = Writer::new(shared.clone(), archive, jobs, setup);
+        let ground = Disk::new(shared.clone(), journal, archive, jobs);
+        let mut writer = Writer::new(shared.desk.clone(), ground, setup);
         let _ = ready.send(Ok(()));
         writer.run()?;
         Ok(Some(writer.counters()))

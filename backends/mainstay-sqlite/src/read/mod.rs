@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::{
-    answer::Sealed,
+    answer::{Sealed, not_shown},
     behind::Stuck,
     fault::read_error,
     inbox::{Inbox, Taken},
@@ -155,12 +155,6 @@ impl Reader<'_> {
         drop(snapshot);
         result
     }
-}
-
-/// It happened, but what was granted cannot be shown; it is given back as the answer is dropped.
-pub(crate) fn not_shown(cause: &Error) -> Error {
-    let message = format!("the commit is done, but its answer could not be read: {cause}");
-    Error::unknown(cause.kind(), message).because(cause.clone())
 }
 
 /// A read that found no room.

@@ -7,7 +7,7 @@ use mainstay_core::{
 };
 
 use super::Cells;
-use crate::journal::locks::mode_of;
+use crate::journal::mode_of;
 
 /// The columns that [`Cells::lock_grant`] reads.
 pub(crate) const LOCK_GRANT: &str =

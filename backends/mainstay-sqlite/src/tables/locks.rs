@@ -6,7 +6,7 @@ use rusqlite::{Connection, Result, Statement, params};
 use super::write::Missing;
 use crate::{
     apply::{Grant, Locks, Row},
-    journal::locks::mode_numbers,
+    journal::mode_numbers,
     row::bits,
 };
 

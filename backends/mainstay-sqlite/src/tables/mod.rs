@@ -14,7 +14,7 @@ use rusqlite::{Connection, params};
 
 use crate::{
     apply::Batch,
-    fault::{Fault, Result, damaged_row, foreign_writer, read_error},
+    fault::{self, Fault, Result, damaged_row, foreign_writer, read_error},
     row::bits,
 };
 pub(crate) use limits::{LIMIT, limit};
@@ -49,7 +49,7 @@ impl<'c> Tables<'c> {
 
     /// Writes a batch and where it ends, in one transaction. After a clean fault, nothing of it is there.
     pub(crate) fn apply(&mut self, batch: &Batch, counters: &Counters, mark: Mark) -> Result<()> {
-        self.s.begin.execute([]).map_err(|e| Fault::of_statement(self.path, e))?;
+        self.s.begin.execute([]).map_err(|e| fault::of_statement(self.path, e))?;
         let written = self.nobody_else_wrote().and_then(|()| self.write_and_commit(batch, counters, mark));
         if written.is_err() {
             self.rollback()?;
@@ -58,7 +58,7 @@ impl<'c> Tables<'c> {
     }
 
     fn write_and_commit(&mut self, batch: &Batch, counters: &Counters, mark: Mark) -> Result<()> {
-        let of_statement = |e| Fault::of_statement(self.path, e);
+        let of_statement = |e| fault::of_statement(self.path, e);
         if let Some(missing) = self.s.write(batch).map_err(of_statement)? {
             let place = format!("a row to be changed is not there: {missing}");
             return Err(Fault::fatal(damaged_row(self.path, &place, "journal and tables disagree")));
@@ -77,14 +77,14 @@ impl<'c> Tables<'c> {
             bits(epoch)
         ];
         self.s.meta.execute(numbers).map_err(of_statement)?;
-        self.s.commit.execute([]).map_err(|e| Fault::of_commit(self.path, e))?;
+        self.s.commit.execute([]).map_err(|e| fault::of_commit(self.path, e))?;
         Ok(())
     }
 
     /// Makes sure that nobody else has written since the last transaction.
     fn nobody_else_wrote(&mut self) -> Result<()> {
         let seen = self.s.data_version.query_row([], |row| row.get::<_, i64>(0));
-        let seen = seen.map_err(|e| Fault::of_statement(self.path, e))?;
+        let seen = seen.map_err(|e| fault::of_statement(self.path, e))?;
         if seen != self.data_version {
             return Err(Fault::fatal(foreign_writer(self.path)));
         }
@@ -93,13 +93,13 @@ impl<'c> Tables<'c> {
 
     /// Says that everything is here, as after closing in good order.
     pub(crate) fn needs_no_journal(&mut self) -> Result<()> {
-        self.conn.execute_batch("UPDATE meta SET clean = 1").map_err(|e| Fault::of_commit(self.path, e))
+        self.conn.execute_batch("UPDATE meta SET clean = 1").map_err(|e| fault::of_commit(self.path, e))
     }
 
     /// From the next transaction on, a commit is synced, or only what comes after it is ordered.
     pub(crate) fn sync_commits(&mut self, sync: bool) -> Result<()> {
         let sql = if sync { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-        self.conn.execute_batch(sql).map_err(|e| Fault::of_statement(self.path, e))
+        self.conn.execute_batch(sql).map_err(|e| fault::of_statement(self.path, e))
     }
 
     /// Bytes of the file that hold something.
@@ -112,11 +112,11 @@ impl<'c> Tables<'c> {
     fn rollback(&mut self) -> Result<()> {
         // Some errors have rolled back already.
         if !self.conn.is_autocommit() {
-            self.conn.execute_batch("ROLLBACK").map_err(|e| Fault::of_commit(self.path, e))?;
+            self.conn.execute_batch("ROLLBACK").map_err(|e| fault::of_commit(self.path, e))?;
         }
         // After an error SQLite may drop its cache, which counts as if another had written.
         let seen = self.s.data_version.query_row([], |row| row.get(0));
-        self.data_version = seen.map_err(|e| Fault::of_statement(self.path, e))?;
+        self.data_version = seen.map_err(|e| fault::of_statement(self.path, e))?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::answer::Sender;
 
 /// A message to the writer.
-pub(crate) enum Message {
+pub enum Message {
     /// Commits to be applied.
     Submit(Submission),
     /// Grants that did not reach their callers.
@@ -32,7 +32,7 @@ pub(crate) enum Message {
 
 /// A grant that did not reach its caller.
 #[derive(Clone)]
-pub(crate) enum Lost {
+pub enum Lost {
     /// Of a job.
     Job(JobId, LeaseId),
     /// Of an event.
@@ -42,17 +42,17 @@ pub(crate) enum Lost {
 }
 
 /// Commits with where their caller waits.
-pub(crate) struct Submission {
-    pub(crate) commits: Vec<Commit>,
+pub struct Submission {
+    pub commits: Vec<Commit>,
     /// After this, they are not begun any more.
-    pub(crate) deadline: StoreTime,
-    pub(crate) sender: Sender,
+    pub deadline: StoreTime,
+    pub sender: Sender,
     /// It was in a group that could not be written; this time it is a group of its own.
-    pub(crate) alone: bool,
+    pub alone: bool,
 }
 
 /// A question for the engine.
-pub(crate) enum Ask {
+pub enum Ask {
     /// A queue.
     Queue(QueueName, oneshot::Sender<Option<QueueRecord>>),
     /// Up to so many queues after a name.
@@ -83,7 +83,7 @@ pub(crate) enum Ask {
 
 impl Submission {
     /// It takes something that nobody could be given.
-    pub(crate) fn takes(&self) -> bool {
+    pub fn takes(&self) -> bool {
         let takes = |op: &Op| {
             matches!(op, Op::Claim(_) | Op::Event(EventOp::Fetch(_)) | Op::Lock(LockOp::Acquire(_)))
         };
@@ -93,7 +93,7 @@ impl Submission {
 
 impl Message {
     /// How many ops this brings into a group.
-    pub(super) fn ops(&self) -> usize {
+    pub fn ops(&self) -> usize {
         match self {
             Message::Submit(submission) => submission.commits.iter().map(|commit| commit.ops.len()).sum(),
             Message::GiveBack(lost) => lost.len(),
@@ -103,7 +103,7 @@ impl Message {
 }
 
 /// What a batch takes of the bound of the queue, in bytes, roughly.
-pub(crate) fn weight(batch: &Batch) -> usize {
+pub fn weight(batch: &Batch) -> usize {
     let op = |op: &Op| {
         let bytes = match op {
             Op::Enqueue(job) => job.body.size() + size_of_val(&*job.after),
@@ -146,4 +146,4 @@ pub(crate) fn weight(batch: &Batch) -> usize {
 const OP_OVERHEAD: usize = 160;
 const COMMIT_OVERHEAD: usize = 128;
 /// What a message without a body of its own weighs.
-pub(crate) const SMALL: usize = 128;
+pub const SMALL: usize = 128;

@@ -10,7 +10,7 @@ use std::{
 use crate::stopwatch::Stopwatch;
 
 /// Many senders that never wait, one or more threads that take. Bounded by weight (bytes, or a count).
-pub(crate) struct Inbox<T> {
+pub struct Inbox<T> {
     state: Mutex<State<T>>,
     ready: Condvar,
     limit: usize,
@@ -30,14 +30,14 @@ struct State<T> {
 
 /// Why something was not taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub enum Refused {
     Full,
     Closed,
 }
 
 /// What [`Inbox::take`] came back with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub enum Taken {
     /// Something, or nothing because an alarm rang or the time was up.
     Open,
     /// Closed, and everything has been taken.
@@ -45,14 +45,14 @@ pub(crate) enum Taken {
 }
 
 impl<T> Inbox<T> {
-    pub(crate) fn new(limit: usize) -> Inbox<T> {
+    pub fn new(limit: usize) -> Inbox<T> {
         let state =
             State { items: VecDeque::new(), weight: 0, closed: false, asleep: 0, called: 0, rang: false };
         Inbox { state: Mutex::new(state), ready: Condvar::new(), limit }
     }
 
     /// Takes in `item`, unless the bound would be passed. An item heavier than the bound is taken in when alone.
-    pub(crate) fn push(&self, item: T, weight: usize) -> Result<(), (Refused, T)> {
+    pub fn push(&self, item: T, weight: usize) -> Result<(), (Refused, T)> {
         let state = self.lock();
         if state.closed {
             return Err((Refused::Closed, item));
@@ -65,7 +65,7 @@ impl<T> Inbox<T> {
     }
 
     /// Takes in `item` past the bound; for what is bounded by something else and must not be lost.
-    pub(crate) fn force(&self, item: T) -> Result<(), T> {
+    pub fn force(&self, item: T) -> Result<(), T> {
         let state = self.lock();
         if state.closed {
             return Err(item);
@@ -92,7 +92,7 @@ impl<T> Inbox<T> {
 
     /// Moves what waits into `into`, while `fits` says that the next one (of that weight) still fits; waits up to
     /// `at_most` when there is nothing.
-    pub(crate) fn take(
+    pub fn take(
         &self,
         into: &mut Vec<T>,
         at_most: Option<Duration>,
@@ -133,20 +133,20 @@ impl<T> Inbox<T> {
     }
 
     /// Ends one [`Inbox::take`] that waits, or the next one.
-    pub(crate) fn ring(&self) {
+    pub fn ring(&self) {
         let mut state = self.lock();
         state.rang = true;
         self.call(state);
     }
 
     /// Nothing more is taken in; what is inside can still be taken out.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_all();
     }
 
     /// Closes, and hands out what was inside.
-    pub(crate) fn close_and_empty(&self) -> Vec<T> {
+    pub fn close_and_empty(&self) -> Vec<T> {
         let mut state = self.lock();
         state.closed = true;
         state.weight = 0;
@@ -157,7 +157,7 @@ impl<T> Inbox<T> {
     }
 
     /// How much is inside.
-    pub(crate) fn weight(&self) -> usize {
+    pub fn weight(&self) -> usize {
         self.lock().weight
     }
 

@@ -1,6 +1,9 @@
 //! What many groups together do to the tables: the last state of each row. A job that came and went meanwhile leaves
 //! only its history, one that was forgotten too leaves nothing.
 
+mod events;
+mod locks;
+
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     sync::Arc,
@@ -22,45 +25,65 @@ use mainstay_core::{
     schedule::{ScheduleChange, ScheduleRecord, ScheduleState},
 };
 
-use super::{events::EventBatch, locks::Locks};
-use crate::{behind::Handed, row::LiveRow};
+pub use events::{Body, Dead, Delivery, EventBatch, Group, TopicRow};
+pub use locks::{Grant, Locks};
+
+/// A group on its way into the tables.
+pub struct Handed {
+    pub lsn: u64,
+    pub counters: Counters,
+    pub changes: Vec<Change>,
+    /// What it counts for in the bound.
+    pub bytes: usize,
+    /// How much larger it makes the store at most, roughly.
+    pub growth: u64,
+}
+
+/// A row of the table of unfinished jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveRow {
+    pub job: LiveJob,
+    pub extras: Extras,
+    pub lease: Option<LiveLease>,
+    pub settled: Option<SettledLease>,
+}
 
 /// Rows to be written, each by its primary key.
 #[derive(Clone, Default)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// The last group that is part of it; 0: none.
-    pub(crate) lsn: u64,
-    pub(crate) counters: Counters,
+    pub lsn: u64,
+    pub counters: Counters,
     /// What it counts for in the bound of what may lie behind.
-    pub(crate) bytes: usize,
-    pub(crate) growth: u64,
-    pub(crate) jobs: HashMap<JobId, Row<Job>>,
-    pub(crate) finished: HashMap<FinishedKey, Row<Arc<FinishedJob>>>,
+    pub bytes: usize,
+    pub growth: u64,
+    pub jobs: HashMap<JobId, Row<Job>>,
+    pub finished: HashMap<FinishedKey, Row<Arc<FinishedJob>>>,
     /// Bodies that are not in the tables yet.
-    pub(crate) bodies: HashMap<u64, Arc<JobBody>>,
-    pub(crate) notes: HashMap<u64, Notes>,
+    pub bodies: HashMap<u64, Arc<JobBody>>,
+    pub notes: HashMap<u64, Notes>,
     /// Jobs whose body and notes leave the tables.
-    pub(crate) forgotten: Vec<u64>,
-    pub(crate) queues: BTreeMap<QueueId, Option<Queue>>,
-    pub(crate) policies: BTreeMap<PolicyId, JobPolicy>,
-    pub(crate) uniques: HashMap<(QueueId, Arc<str>), Option<Hold>>,
+    pub forgotten: Vec<u64>,
+    pub queues: BTreeMap<QueueId, Option<Queue>>,
+    pub policies: BTreeMap<PolicyId, JobPolicy>,
+    pub uniques: HashMap<(QueueId, Arc<str>), Option<Hold>>,
     /// Who waits, for whom.
-    pub(crate) edges: BTreeMap<(JobId, JobId), Row<AfterFailure>>,
-    pub(crate) ended: BTreeMap<(JobId, Ending), Row<()>>,
-    pub(crate) limits: BTreeMap<(QueueId, LimitKey), Option<u64>>,
-    pub(crate) keyed: BTreeMap<u64, Keyed>,
-    pub(crate) keyed_forgotten: Option<u64>,
-    pub(crate) access: BTreeMap<Name, Option<AccessToken>>,
-    pub(crate) audit: BTreeMap<u64, AuditRecord>,
-    pub(crate) audit_forgotten: Option<u64>,
-    pub(crate) locks: Locks,
-    pub(crate) events: EventBatch,
-    pub(crate) schedules: BTreeMap<Name, ScheduleRow>,
+    pub edges: BTreeMap<(JobId, JobId), Row<AfterFailure>>,
+    pub ended: BTreeMap<(JobId, Ending), Row<()>>,
+    pub limits: BTreeMap<(QueueId, LimitKey), Option<u64>>,
+    pub keyed: BTreeMap<u64, Keyed>,
+    pub keyed_forgotten: Option<u64>,
+    pub access: BTreeMap<Name, Option<AccessToken>>,
+    pub audit: BTreeMap<u64, AuditRecord>,
+    pub audit_forgotten: Option<u64>,
+    pub locks: Locks,
+    pub events: EventBatch,
+    pub schedules: BTreeMap<Name, ScheduleRow>,
 }
 
 /// A schedule that differs from the tables.
 #[derive(Clone)]
-pub(crate) enum ScheduleRow {
+pub enum ScheduleRow {
     /// All of it.
     Put(Box<ScheduleRecord>),
     /// The columns that move, of one that is there.
@@ -74,15 +97,15 @@ type Hold = (JobId, Option<Timestamp>);
 
 /// A row before and after.
 #[derive(Clone)]
-pub(crate) struct Row<T> {
+pub struct Row<T> {
     /// It is in the tables.
-    pub(crate) was: bool,
+    pub was: bool,
     /// `None`: it goes.
-    pub(crate) now: Option<T>,
+    pub now: Option<T>,
 }
 
 #[derive(Clone)]
-pub(crate) enum Job {
+pub enum Job {
     /// All of it.
     Whole(Box<LiveRow>),
     /// The columns that change, of one that is there.
@@ -91,30 +114,30 @@ pub(crate) enum Job {
 
 /// What is kept of a job beside its state.
 #[derive(Clone, Default)]
-pub(crate) struct Notes {
-    pub(crate) result: Option<Json>,
-    pub(crate) progress: Option<Json>,
-    pub(crate) failures: Vec<FailureRecord>,
+pub struct Notes {
+    pub result: Option<Json>,
+    pub progress: Option<Json>,
+    pub failures: Vec<FailureRecord>,
 }
 
 #[derive(Clone)]
-pub(crate) struct Queue {
-    pub(crate) name: Name,
-    pub(crate) config: QueueConfig,
-    pub(crate) paused: bool,
-    pub(crate) dropped: bool,
+pub struct Queue {
+    pub name: Name,
+    pub config: QueueConfig,
+    pub paused: bool,
+    pub dropped: bool,
 }
 
 #[derive(Clone)]
-pub(crate) struct Keyed {
-    pub(crate) key: IdempotencyKey,
-    pub(crate) at: Timestamp,
-    pub(crate) replies: Arc<[Reply]>,
+pub struct Keyed {
+    pub key: IdempotencyKey,
+    pub at: Timestamp,
+    pub replies: Arc<[Reply]>,
 }
 
 impl Batch {
     /// Adds a group, which follows those that are in it.
-    pub(crate) fn add(&mut self, group: Handed) {
+    pub fn add(&mut self, group: Handed) {
         let Handed { lsn, counters, changes, bytes, growth } = group;
         (self.lsn, self.counters) = (lsn, counters);
         self.bytes += bytes;
@@ -269,7 +292,7 @@ fn goes<K: Ord, T>(rows: &mut BTreeMap<K, Row<T>>, key: K) {
 /// A batch as a reader looks at it while the tables lack it.
 impl Batch {
     /// `None`: the tables know; `Some(None)`: it is gone. The extras of one that only changed are in the tables.
-    pub(crate) fn live(&self, id: JobId) -> Option<Option<Live<'_>>> {
+    pub fn live(&self, id: JobId) -> Option<Option<Live<'_>>> {
         let row = self.jobs.get(&id)?;
         Some(row.now.as_ref().map(|now| match now {
             Job::Whole(row) => Live::Whole(row),
@@ -278,62 +301,62 @@ impl Batch {
     }
 
     /// A finished job that the tables lack.
-    pub(crate) fn finished(&self, id: JobId) -> Option<&FinishedJob> {
+    pub fn finished(&self, id: JobId) -> Option<&FinishedJob> {
         let rows = self.finished.values().filter_map(|row| row.now.as_deref());
         rows.filter(|finished| finished.job.id == id).max_by_key(|finished| finished.key.f)
     }
 
     /// Whether a finished job of the tables is gone.
-    pub(crate) fn is_gone(&self, key: &FinishedKey) -> bool {
+    pub fn is_gone(&self, key: &FinishedKey) -> bool {
         self.finished.get(key).is_some_and(|row| row.now.is_none())
     }
 
     /// How many more jobs this one waits for than the tables say.
-    pub(crate) fn more_to_wait_for(&self, waiter: JobId) -> i64 {
+    pub fn more_to_wait_for(&self, waiter: JobId) -> i64 {
         let rows = self.edges.range((waiter, JobId::MIN)..=(waiter, JobId::MAX)).map(|(_, row)| row);
         rows.map(|row| i64::from(row.now.is_some()) - i64::from(row.was)).sum()
     }
 
-    pub(crate) fn body(&self, n: u64) -> Option<&Arc<JobBody>> {
+    pub fn body(&self, n: u64) -> Option<&Arc<JobBody>> {
         self.bodies.get(&n)
     }
 
-    pub(crate) fn result(&self, n: u64) -> Option<&Json> {
+    pub fn result(&self, n: u64) -> Option<&Json> {
         self.notes.get(&n)?.result.as_ref()
     }
 
-    pub(crate) fn progress(&self, n: u64) -> Option<&Json> {
+    pub fn progress(&self, n: u64) -> Option<&Json> {
         self.notes.get(&n)?.progress.as_ref()
     }
 
-    pub(crate) fn failures(&self, n: u64) -> &[FailureRecord] {
+    pub fn failures(&self, n: u64) -> &[FailureRecord] {
         self.notes.get(&n).map_or(&[], |notes| &notes.failures)
     }
 
     /// `Some(None)`: it was deleted.
-    pub(crate) fn queue(&self, id: QueueId) -> Option<Option<&Name>> {
+    pub fn queue(&self, id: QueueId) -> Option<Option<&Name>> {
         let queue = self.queues.get(&id)?;
         Some(queue.as_ref().filter(|queue| !queue.dropped).map(|queue| &queue.name))
     }
 
-    pub(crate) fn policy(&self, id: PolicyId) -> Option<JobPolicy> {
+    pub fn policy(&self, id: PolicyId) -> Option<JobPolicy> {
         self.policies.get(&id).copied()
     }
 
-    pub(crate) fn access_token(&self, name: &str) -> Option<Option<&AccessToken>> {
+    pub fn access_token(&self, name: &str) -> Option<Option<&AccessToken>> {
         self.access.get(name).map(Option::as_ref)
     }
 }
 
 /// An unfinished job that differs from the tables.
-pub(crate) enum Live<'b> {
+pub enum Live<'b> {
     Whole(&'b LiveRow),
     Changed { job: &'b LiveJob, lease: &'b Option<LiveLease>, settled: &'b Option<SettledLease> },
 }
 
 impl Live<'_> {
     /// The row, with the extras that the tables have.
-    pub(crate) fn row(&self, extras: impl FnOnce() -> Extras) -> LiveRow {
+    pub fn row(&self, extras: impl FnOnce() -> Extras) -> LiveRow {
         match self {
             Live::Whole(row) => (*row).clone(),
             Live::Changed { job, lease, settled } => {
@@ -344,7 +367,7 @@ impl Live<'_> {
 }
 
 /// The numbers as pieces without gaps, in order.
-pub(crate) fn pieces(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
+pub fn pieces(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
     numbers.sort_unstable();
     let mut pieces: Vec<(u64, u64)> = Vec::new();
     for number in numbers {

@@ -16,7 +16,7 @@ use mainstay_core::{
 };
 
 use super::after;
-use crate::row::{jitter_number, reason_number, state_number, verb_number};
+use crate::numbers::{jitter_number, reason_number, state_number, verb_number};
 
 /// What stands before a change.
 pub(super) mod tag {
@@ -56,7 +56,7 @@ pub(super) const HAS_EXTRAS: u8 = 16;
 pub(super) const HAS_KEYS: u8 = 32;
 
 /// The counters of a group.
-pub(crate) fn counters(out: &mut Vec<u8>, counters: &Counters) {
+pub fn counters(out: &mut Vec<u8>, counters: &Counters) {
     let Counters { token, n, f, k, audit, clock } = *counters;
     for number in [token, n, f, k, audit, clock.0] {
         out.extend(number.to_le_bytes());
@@ -64,7 +64,7 @@ pub(crate) fn counters(out: &mut Vec<u8>, counters: &Counters) {
 }
 
 /// Appends one change.
-pub(crate) fn change(out: &mut Vec<u8>, change: &Change) {
+pub fn change(out: &mut Vec<u8>, change: &Change) {
     match change {
         Change::JobPut { job, extras, settled, body } => {
             let after = body.as_ref().and_then(|body| body.after.as_ref());
@@ -286,7 +286,7 @@ fn put_settled(out: &mut Vec<u8>, settled: &SettledLease) {
 }
 
 /// All but what it waits for, which few have.
-fn put_body(out: &mut Vec<u8>, body: &JobBody) {
+pub(super) fn put_body(out: &mut Vec<u8>, body: &JobBody) {
     text(out, &body.kind);
     text(out, &body.payload);
     text_opt(out, body.meta.as_ref());

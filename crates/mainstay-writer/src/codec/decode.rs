@@ -15,14 +15,14 @@ use mainstay_core::{
 
 use super::after;
 use super::encode::{CANCEL_REQUESTED, HAS_EXTRAS, HAS_KEYS, RETRYING, tag};
-use crate::row::{JITTERS, REASONS, STATES, VERBS};
+use crate::numbers::{JITTERS, REASONS, STATES, VERBS};
 
 /// What makes no sense.
-pub(crate) type Nonsense = &'static str;
-pub(super) type Result<T> = std::result::Result<T, Nonsense>;
+pub type Nonsense = &'static str;
+pub type Result<T> = std::result::Result<T, Nonsense>;
 
 /// The content of a record: its counters, and its changes in order.
-pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
+pub fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
     let mut bytes = Bytes(bytes);
     let counters = bytes.counters()?;
     let mut changes = Vec::new();
@@ -30,6 +30,18 @@ pub(crate) fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
         changes.push(bytes.change()?);
     }
     Ok((counters, changes))
+}
+
+/// One change, and nothing behind it.
+pub fn one(bytes: &[u8]) -> Result<Change> {
+    whole(bytes, Bytes::change)
+}
+
+/// What takes up all the bytes.
+pub(super) fn whole<'b, T>(bytes: &'b [u8], read: impl FnOnce(&mut Bytes<'b>) -> Result<T>) -> Result<T> {
+    let mut bytes = Bytes(bytes);
+    let value = read(&mut bytes)?;
+    if bytes.0.is_empty() { Ok(value) } else { Err("more than there should be") }
 }
 
 /// What has not been read yet.
@@ -190,7 +202,7 @@ impl<'b> Bytes<'b> {
         Ok(SettledLease { id, verb, state, run_at: self.opt(Self::time)? })
     }
 
-    fn body(&mut self) -> Result<JobBody> {
+    pub(super) fn body(&mut self) -> Result<JobBody> {
         let (kind, payload, meta) = (self.shared()?, self.shared()?, self.opt(Self::shared)?);
         let tags = (0..self.u32()?).map(|_| self.shared()).collect::<Result<_>>()?;
         Ok(JobBody { kind, payload, meta, tags, traceparent: self.opt(Self::shared)?, after: None })

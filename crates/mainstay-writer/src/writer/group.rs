@@ -1,4 +1,4 @@
-//! The making of a group: commits applied and noted for the journal, answers kept until it is durable.
+//! The making of a group: commits applied and noted, answers kept until it is durable.
 
 use std::sync::atomic::Ordering;
 
@@ -15,13 +15,12 @@ use mainstay_core::{
 };
 use tokio::sync::oneshot;
 
-use super::{Ask, LOOK_AGAIN_MS, Lost, Message, Submission, Writer, room::growth};
+use super::{Ground, LOOK_AGAIN_MS, Writer};
 use crate::{
     answer::{Answer, Answers, Sealed},
     cache::BodyCache,
     fault::{Fault, Result},
-    options::Durability,
-    read::{Read, not_shown},
+    message::{Ask, Lost, Message, Submission},
     tail::{Note, Tail},
 };
 
@@ -33,7 +32,7 @@ const TIDY_ROUNDS: usize = 10;
 
 /// What a group owes when it is durable.
 #[derive(Default)]
-pub(super) struct Group {
+pub struct Group {
     answers: Vec<Pending>,
     maintained: Vec<(oneshot::Sender<std::result::Result<Maintained, Error>>, Maintained)>,
     pub(super) asks: Vec<Ask>,
@@ -48,17 +47,13 @@ pub(super) struct Group {
     /// Schedules have changed; likewise.
     pub(super) schedules: bool,
     watched: bool,
-    /// This group is the one that syncs (only with [`Durability::Interval`]).
-    pub(super) sync_is_due: bool,
-    /// Refused because the tables cannot follow: nobody in it is to blame, and alone none would fare better.
-    pub(super) no_room: bool,
+    /// Refused for a reason that lies in none of its commits: alone none would fare better.
+    pub no_room: bool,
     pub(super) commits: u64,
     /// What it changed, in order.
-    pub(super) changes: Vec<Change>,
+    pub changes: Vec<Change>,
     /// What readers of the log have to know of that.
-    pub(super) notes: Vec<Note>,
-    /// How much larger that makes the file at most, roughly.
-    pub(super) growth: u64,
+    pub notes: Vec<Note>,
 }
 
 struct Pending {
@@ -83,7 +78,7 @@ impl Group {
         self.schedules = false;
         self.changes.clear();
         self.notes.clear();
-        (self.commits, self.growth, self.sync_is_due, self.no_room) = (0, 0, false, false);
+        (self.commits, self.no_room) = (0, false);
     }
 
     /// The group did not happen because of one of several: each is to try alone. The last comes first.
@@ -107,16 +102,11 @@ impl Group {
     }
 }
 
-impl Writer<'_> {
+impl<G: Ground> Writer<G> {
     /// Applies everything that waits. After a fault, what was not reached still waits.
     pub(super) fn gather(&mut self, now: Now) -> Result<()> {
         // One that begins to wait from here on asks the writer afterwards, and is answered after this group.
-        self.group.watched = self.shared.hub.waiting() > 0;
-        if let (Durability::Interval(every), Some(since)) = (self.durability, &self.unsynced)
-            && since.elapsed() >= every
-        {
-            self.group.sync_is_due = true;
-        }
+        self.group.watched = self.desk.hub.waiting() > 0;
         // A group that failed may have failed at this: then those who wait come first. Without housekeeping, only
         // somebody who asks for something makes it happen.
         let asked = !self.waiting.is_empty();
@@ -188,7 +178,7 @@ impl Writer<'_> {
 
     fn apply_each(&mut self, pending: &mut Pending, now: Now) -> Result<()> {
         for commit in &pending.submission.commits {
-            let mut answer = self.engine.apply(commit, now, &mut self.archive).map_err(of_archive)?;
+            let mut answer = self.engine.apply(commit, now, self.ground.archive()).map_err(of_archive)?;
             self.note_changes();
             if let Ok(committed) = &mut answer {
                 for reply in &mut committed.replies {
@@ -212,12 +202,12 @@ impl Writer<'_> {
                 Lost::Delivery(lease) => Op::Event(EventOp::Release { leases: vec![lease] }),
                 Lost::Lock(name, lease) => Op::Lock(LockOp::Release { name, lease }),
             };
-            let commit = Commit::of(op, self.shared.clock.entropy());
+            let commit = Commit::of(op, self.desk.clock.entropy());
             // Refused, or passed over, if the lease has ended otherwise: then there is nothing to give back.
-            let given = self.engine.apply(&commit, now, &mut self.archive).map_err(of_archive)?;
+            let given = self.engine.apply(&commit, now, self.ground.archive()).map_err(of_archive)?;
             self.note_changes();
             let given = given.is_ok_and(|committed| committed.replies != [Reply::Count(0)]);
-            self.shared.stats.given_back.fetch_add(u64::from(given), Ordering::Relaxed);
+            self.desk.figures.given_back.fetch_add(u64::from(given), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -236,23 +226,17 @@ impl Writer<'_> {
     }
 
     fn maintain(&mut self, budget: Budget, now: Now) -> Result<Maintained> {
-        let done = self.engine.maintain(budget, now, &mut self.archive).map_err(of_archive)?;
+        let done = self.engine.maintain(budget, now, self.ground.archive()).map_err(of_archive)?;
         self.note_changes();
         Ok(done)
     }
 
-    /// Notes what the last commit changed: for the journal, for the archive, which sees it at once, and for the tables.
+    /// Notes what the last commit changed: for the ground, whose archive sees it at once, and for who waits.
     fn note_changes(&mut self) {
         let from = self.group.changes.len();
         self.engine.take_changes(&mut self.group.changes);
-        let reckons = self.shared.max_file_bytes.is_some();
-        let mut grows = 0;
         for change in &self.group.changes[from..] {
-            self.journal.note(change);
-            self.archive.note(change);
-            if reckons {
-                grows += growth(change);
-            }
+            self.ground.note(change);
             match change {
                 Change::Event(change) => self.group.notes.extend(Note::of(change)),
                 Change::JobPut { job, body: Some(body), .. } => self.cache.insert(job.n, body.clone()),
@@ -279,7 +263,6 @@ impl Writer<'_> {
                 _ => {}
             }
         }
-        self.group.growth += grows;
     }
 
     /// Answers everybody whose part is durable now.
@@ -287,9 +270,9 @@ impl Writer<'_> {
         let mut cold = Vec::new();
         for mut pending in self.group.answers.drain(..) {
             if pending.fetched {
-                pending.cold = pending.cold.max(add_events(&self.shared.tail, &mut pending.answers));
+                pending.cold = pending.cold.max(add_events(&self.desk.tail, &mut pending.answers));
             }
-            let answer = Answer::new(pending.answers, pending.keyed, &self.shared.inbox);
+            let answer = Answer::new(pending.answers, pending.keyed, &self.desk.inbox);
             if let Some(newest) = pending.cold {
                 cold.push(Sealed { sender: pending.submission.sender, answer, newest });
             } else {
@@ -300,17 +283,8 @@ impl Writer<'_> {
         for (answer, done) in self.group.maintained.drain(..) {
             let _ = answer.send(Ok(done));
         }
-        if cold.is_empty() {
-            return;
-        }
-        let weight = cold.len();
-        if let Err((_, Read::Fill(cold))) = self.shared.reads.push(Read::Fill(cold), weight) {
-            // The readers are behind: doing it here slows down what makes the work.
-            for Sealed { sender, mut answer, newest } in cold {
-                let lacking = self.shared.wait_for_bodies(newest);
-                let filled = lacking.and_then(|lacking| self.jobs.fill(&mut answer, lacking));
-                let _ = sender.send(filled.map(|()| answer).map_err(|e| not_shown(&e)));
-            }
+        if !cold.is_empty() {
+            self.ground.fill(cold);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use mainstay_core::job::JobBody;
 
 /// Bodies by number, first in, first out, bounded in bytes. Numbers grow, so a place in the queue is the index.
-pub(crate) struct BodyCache {
+pub struct BodyCache {
     slots: VecDeque<Option<Arc<JobBody>>>,
     /// The number of the first slot.
     first: u64,
@@ -22,16 +22,16 @@ const OVERHEAD: usize = 160;
 const WIDEST_GAP: u64 = 65_536;
 
 impl BodyCache {
-    pub(crate) fn new(limit: usize) -> BodyCache {
+    pub fn new(limit: usize) -> BodyCache {
         BodyCache { slots: VecDeque::new(), first: 0, bytes: 0, limit, in_tables: u64::MAX }
     }
 
-    pub(crate) fn get(&self, n: u64) -> Option<&Arc<JobBody>> {
+    pub fn get(&self, n: u64) -> Option<&Arc<JobBody>> {
         self.slots.get(usize::try_from(n.checked_sub(self.first)?).ok()?)?.as_ref()
     }
 
     /// Keeps a body. One with a smaller number than all that are kept is too old to be worth it.
-    pub(crate) fn insert(&mut self, n: u64, body: Arc<JobBody>) {
+    pub fn insert(&mut self, n: u64, body: Arc<JobBody>) {
         let next = self.first + self.slots.len() as u64;
         if self.slots.is_empty() || n > next + WIDEST_GAP {
             self.slots.clear();
@@ -51,7 +51,7 @@ impl BodyCache {
     }
 
     /// Lets go of a body: its job has finished.
-    pub(crate) fn remove(&mut self, n: u64) {
+    pub fn remove(&mut self, n: u64) {
         let Some(at) = n.checked_sub(self.first) else { return };
         if let Some(body) = self.slots.get_mut(at as usize).and_then(Option::take) {
             self.bytes -= cost(&body);
@@ -62,7 +62,7 @@ impl BodyCache {
     }
 
     /// Lets go of every body with a number above `n`: their enqueue was undone.
-    pub(crate) fn undo_after(&mut self, n: u64) {
+    pub fn undo_after(&mut self, n: u64) {
         let keep = (n + 1).saturating_sub(self.first).min(self.slots.len() as u64) as usize;
         for body in self.slots.drain(keep..).flatten() {
             self.bytes -= cost(&body);
@@ -70,14 +70,14 @@ impl BodyCache {
     }
 
     /// Bodies up to this number are in the tables.
-    pub(crate) fn in_tables(&mut self, n: u64) {
+    pub fn in_tables(&mut self, n: u64) {
         if self.in_tables != n {
             self.in_tables = n;
             self.shrink();
         }
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 

@@ -24,7 +24,7 @@ const SCAN_LIMIT: usize = 10_000;
 /// Among more topics than this, nobody looks for the few that match.
 const MANY_TOPICS: usize = 10_000;
 
-pub(crate) struct Tail {
+pub struct Tail {
     state: RwLock<State>,
 }
 
@@ -45,7 +45,7 @@ struct Topic {
 }
 
 /// What a group changes here.
-pub(crate) enum Note {
+pub enum Note {
     Topic(TopicId, TopicName),
     TopicDropped(TopicId),
     Published(TopicId, Arc<LoggedEvent>),
@@ -54,7 +54,7 @@ pub(crate) enum Note {
 
 impl Note {
     /// What of a change matters here.
-    pub(crate) fn of(change: &EventChange) -> Option<Note> {
+    pub fn of(change: &EventChange) -> Option<Note> {
         Some(match change {
             EventChange::Topic { id, dropped: true, .. } => Note::TopicDropped(*id),
             EventChange::Topic { id, name, .. } => Note::Topic(*id, name.clone()),
@@ -74,7 +74,7 @@ impl Note {
 }
 
 /// What the tail says to a reader.
-pub(crate) enum Reading {
+pub enum Reading {
     Here(LogSlice),
     /// It begins before the tail: the tables have everything before `until`.
     Older {
@@ -85,10 +85,7 @@ pub(crate) enum Reading {
 
 impl Tail {
     /// The end of a log in which `last_seq` was the last number given.
-    pub(crate) fn new<'t>(
-        last_seq: u64,
-        topics: impl Iterator<Item = (TopicId, &'t TopicName, u64)>,
-    ) -> Tail {
+    pub fn new<'t>(last_seq: u64, topics: impl Iterator<Item = (TopicId, &'t TopicName, u64)>) -> Tail {
         let mut state = State {
             events: VecDeque::new(),
             first: last_seq + 1,
@@ -107,7 +104,7 @@ impl Tail {
     }
 
     /// A group is durable. The tables have all events up to `in_tables`.
-    pub(crate) fn add(&self, notes: impl Iterator<Item = Note>, in_tables: u64) {
+    pub fn add(&self, notes: impl Iterator<Item = Note>, in_tables: u64) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         notes.for_each(|note| state.note(note));
         while state.bytes > TAIL_BYTES && state.first <= in_tables {
@@ -118,23 +115,23 @@ impl Tail {
     }
 
     /// The last number given.
-    pub(crate) fn head(&self) -> u64 {
+    pub fn head(&self) -> u64 {
         self.read_state().head()
     }
 
     /// Reads from `from` on.
-    pub(crate) fn read(&self, filters: &[TopicFilter], from: u64, budget: LogBudget) -> Reading {
+    pub fn read(&self, filters: &[TopicFilter], from: u64, budget: LogBudget) -> Reading {
         self.read_state().read(filters, from, budget)
     }
 
     /// Runs `get` with a way to find events of the tail by number.
-    pub(crate) fn with_events<T>(&self, get: impl FnOnce(&dyn Fn(u64) -> Option<Arc<Event>>) -> T) -> T {
+    pub fn with_events<T>(&self, get: impl FnOnce(&dyn Fn(u64) -> Option<Arc<Event>>) -> T) -> T {
         let state = self.read_state();
         get(&|seq| state.event(seq))
     }
 
     /// The topics that match, if they are no more than `few`.
-    pub(crate) fn matching(&self, filters: &[TopicFilter], few: usize) -> Matching {
+    pub fn matching(&self, filters: &[TopicFilter], few: usize) -> Matching {
         if filters.is_empty() {
             return Matching::Filtered;
         }
@@ -154,7 +151,7 @@ impl Tail {
 
     /// Adds what was read of the tables to a slice, but for what is gone by now; and says of all that is gone. In one
     /// step: whatever the tables lacked when they were read is told.
-    pub(crate) fn add_living(
+    pub fn add_living(
         &self,
         filters: &[TopicFilter],
         found: Vec<(TopicId, Arc<LoggedEvent>)>,
@@ -170,7 +167,7 @@ impl Tail {
     }
 
     /// Whether events of the table are in the log, and of which topic: `None` if they are gone or do not match.
-    pub(crate) fn judge(&self, filters: &[TopicFilter], topic: TopicId) -> Option<Judged> {
+    pub fn judge(&self, filters: &[TopicFilter], topic: TopicId) -> Option<Judged> {
         let state = self.read_state();
         let Topic { name, removed_up_to } = state.topics.get(&topic)?;
         let fits = filters.is_empty() || filters.iter().any(|filter| filter.matches(name));
@@ -183,16 +180,16 @@ impl Tail {
 }
 
 /// Which topics to read of.
-pub(crate) enum Matching {
+pub enum Matching {
     These(Vec<TopicId>),
     /// They are many: those that [`Tail::judge`] does not refuse.
     Filtered,
 }
 
 /// A topic that matches.
-pub(crate) struct Judged {
-    pub(crate) name: TopicName,
-    pub(crate) removed_up_to: u64,
+pub struct Judged {
+    pub name: TopicName,
+    pub removed_up_to: u64,
 }
 
 impl State {

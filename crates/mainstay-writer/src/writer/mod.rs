@@ -1,10 +1,8 @@
-//! The writer: one thread owns the engine and the journal. It takes what callers handed over, applies it as one group,
-//! writes that as one record with one sync, answers them, and hands the changes on to the tables.
+//! The writer: one thread owns the engine. It takes what callers handed over, applies it as one group, makes that
+//! durable on its [`Ground`], and answers them.
 
 mod alarm;
 mod group;
-mod message;
-mod room;
 
 use std::{
     collections::VecDeque,
@@ -16,7 +14,7 @@ use mainstay_core::{
     Applied, Error, ErrorKind, JobId, StoreTime,
     engine::{
         Engine,
-        change::{Change, Counters},
+        change::{Archive, Change, Counters},
     },
     event::{EventItem, EventKey, Position},
     hub::Hub,
@@ -25,20 +23,57 @@ use mainstay_core::{
 };
 
 use crate::{
-    archive::Recent,
-    behind::Handed,
+    answer::Sealed,
     cache::BodyCache,
+    desk::Desk,
     fault::{Result, Severity},
     inbox::Taken,
-    journal::Journal,
-    options::Durability,
-    read::Jobs,
-    shared::Shared,
+    message::{Ask, Message},
     stopwatch::Stopwatch,
 };
 use alarm::Alarm;
-use group::Group;
-pub(crate) use message::{Ask, Lost, Message, SMALL, Submission, weight};
+pub use group::Group;
+
+/// What a writer stands on: where a group becomes durable, and what the engine asks of its tables.
+pub trait Ground {
+    /// A group begins.
+    fn begin(&mut self, cache: &mut BodyCache);
+
+    /// What the engine asks; it sees every change that was noted.
+    fn archive(&mut self) -> &mut dyn Archive;
+
+    /// Notes a change of the group under way.
+    fn note(&mut self, change: &Change);
+
+    /// Makes the group durable, if it changed anything, and shows its notes to readers of the log. Answers whether it
+    /// wrote. After a clean fault, nothing of it is there.
+    ///
+    /// # Errors
+    /// [`Severity::Fatal`] ends the store.
+    fn write(&mut self, group: &mut Group, counters: &Counters, last_seq: u64) -> Result<bool>;
+
+    /// The group has happened.
+    fn commit(&mut self);
+
+    /// The group has not happened.
+    fn roll_back(&mut self);
+
+    /// Fills in what durable answers lack, and sends them.
+    fn fill(&mut self, cold: Vec<Sealed>);
+
+    /// How long the writer may sleep for the ground's sake.
+    fn nap(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The last group was written.
+    ///
+    /// # Errors
+    /// What was answered may not be durable.
+    fn end(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
 
 /// A group takes in no more ops than this, unless the first batch alone has more.
 const GROUP_OPS: usize = 10_000;
@@ -51,23 +86,17 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 /// After a group that could not be written, the writer rests this long if nobody asks for anything.
 const AFTER_FAILURE: Duration = Duration::from_millis(250);
 
-pub(crate) struct Writer<'c> {
-    shared: Arc<Shared>,
-    journal: Journal,
-    archive: Recent<'c>,
-    /// Fills answers itself when the readers cannot keep up.
-    jobs: Jobs<'c>,
+pub struct Writer<G> {
+    desk: Arc<Desk>,
+    ground: G,
     engine: Engine,
     cache: BodyCache,
     alarm: Alarm,
-    durability: Durability,
     /// Tidies up by itself.
     housekeeping: bool,
     /// Taken from the inbox, not applied yet.
     waiting: VecDeque<Message>,
     group: Group,
-    /// Since when something is answered but not synced (only with [`Durability::Interval`]).
-    unsynced: Option<Stopwatch>,
     /// The last group could not be written; what the writer does by itself is not tried again at once.
     failing: bool,
     /// When retention was looked after last, on the store's clock.
@@ -75,49 +104,43 @@ pub(crate) struct Writer<'c> {
 }
 
 /// How a writer is set up beside what all share.
-pub(crate) struct Setup {
-    /// Loaded, and what that changed is in the tables.
-    pub(crate) engine: Engine,
-    pub(crate) journal: Journal,
-    pub(crate) durability: Durability,
-    pub(crate) housekeeping: bool,
-    pub(crate) cache_bytes: usize,
+pub struct Setup {
+    /// Loaded, and what that changed is durable.
+    pub engine: Engine,
+    pub housekeeping: bool,
+    pub cache_bytes: usize,
 }
 
-impl<'c> Writer<'c> {
-    pub(crate) fn new(shared: Arc<Shared>, archive: Recent<'c>, jobs: Jobs<'c>, setup: Setup) -> Writer<'c> {
-        let Setup { mut engine, journal, durability, housekeeping, cache_bytes } = setup;
-        let tidied = shared.clock.now().store;
-        shared.due.set(engine.next_lease_end(), engine.next_expiry());
-        engine.take_dirty(|queue, claimable| shared.hub.publish(queue, claimable));
-        engine.take_dirty_groups(|group, deliverable| shared.hub.publish_group(group, deliverable));
-        shared.hub.log_has_grown(&[], engine.last_seq());
-        let alarm = Alarm::new(shared.clock.clone(), shared.inbox.clone());
+impl<G: Ground> Writer<G> {
+    pub fn new(desk: Arc<Desk>, ground: G, setup: Setup) -> Writer<G> {
+        let Setup { mut engine, housekeeping, cache_bytes } = setup;
+        let tidied = desk.clock.now().store;
+        desk.due.set(engine.next_lease_end(), engine.next_expiry());
+        engine.take_dirty(|queue, claimable| desk.hub.publish(queue, claimable));
+        engine.take_dirty_groups(|group, deliverable| desk.hub.publish_group(group, deliverable));
+        desk.hub.log_has_grown(&[], engine.last_seq());
+        let alarm = Alarm::new(desk.clock.clone(), desk.inbox.clone());
         Writer {
-            shared,
-            journal,
-            archive,
-            jobs,
+            desk,
+            ground,
             engine,
             cache: BodyCache::new(cache_bytes),
             alarm,
-            durability,
             housekeeping,
             waiting: VecDeque::new(),
             group: Group::default(),
-            unsynced: None,
             failing: false,
             tidied,
         }
     }
 
     /// Until the inbox is closed and empty, or the store has failed.
-    pub(crate) fn run(&mut self) -> std::result::Result<(), Error> {
+    pub fn run(&mut self) -> std::result::Result<(), Error> {
         let mut taken = Vec::new();
         loop {
             let at_most = self.nap();
             let (mut ops, mut bytes) = (0, 0);
-            let over = self.shared.inbox.take(&mut taken, at_most, |message, weight| {
+            let over = self.desk.inbox.take(&mut taken, at_most, |message, weight| {
                 let first = ops == 0;
                 ops += message.ops().max(1);
                 bytes += weight;
@@ -126,16 +149,16 @@ impl<'c> Writer<'c> {
             self.waiting.extend(taken.drain(..));
             if over == Taken::Over && (self.waiting.is_empty() || self.only_gives_back_in_vain()) {
                 // The tables may not be able to take the rest.
-                return self.journal.sync().map_err(|fault| fault.error);
+                return self.ground.end().map_err(|fault| fault.error);
             }
-            if self.shared.abandon.load(Ordering::Relaxed) {
+            if self.desk.abandon.load(Ordering::Relaxed) {
                 self.refuse(&Error::new(ErrorKind::Closed, "the store closed before this could begin"));
                 return Ok(());
             }
-            let now = self.shared.clock.now();
+            let now = self.desk.clock.now();
             if let Err(error) = self.turn(now) {
                 // First of all, so that no later call gets another answer.
-                let _ = self.shared.failed.set(error.clone());
+                let _ = self.desk.failed.set(error.clone());
                 self.refuse(&error);
                 return Err(error);
             }
@@ -145,8 +168,7 @@ impl<'c> Writer<'c> {
     /// One group, from the messages that wait to the answers. An error is the end of the store.
     fn turn(&mut self, now: Now) -> std::result::Result<(), Error> {
         self.engine.tick(now);
-        self.archive.begin(self.journal.next(), self.shared.behind.lsn());
-        self.cache.in_tables(self.shared.behind.n());
+        self.ground.begin(&mut self.cache);
         let counters = self.engine.counters();
         let watch = Stopwatch::start();
         let written = self.gather(now).and_then(|()| self.write_down());
@@ -179,59 +201,26 @@ impl<'c> Writer<'c> {
         self.group.refuse(&error);
         self.failing = true;
         self.engine.rollback_group();
-        self.archive.roll_back();
-        self.journal.begin();
+        self.ground.roll_back();
         self.cache.undo_after(counters.n);
         // Questions can be answered all the same.
         self.answer_asks(now);
         self.group.clear();
-        self.shared.stats.failed_groups.fetch_add(1, Ordering::Relaxed);
+        self.desk.figures.failed_groups.fetch_add(1, Ordering::Relaxed);
         tracing::warn!(%error, "a group of commits could not be written");
         Ok(())
     }
 
-    /// Writes the group into the journal, if it changed anything, and hands it on to the tables. Answers whether it
-    /// did.
     fn write_down(&mut self) -> Result<bool> {
-        let sync_is_due = self.group.sync_is_due;
-        if sync_is_due {
-            // Whatever becomes of this group: those before it were answered.
-            self.journal.sync()?;
-            self.synced();
-        }
-        if self.group.changes.is_empty() {
-            return Ok(sync_is_due);
-        }
-        self.has_room()?;
-        let counters = self.engine.counters();
-        let bytes = self.journal.noted() + self.group.changes.len() * size_of::<Change>();
-        let sync = self.durability == Durability::Strict;
-        let lsn = self.journal.append(&counters, sync, self.shared.behind.floor(), &self.shared.path)?;
-        if sync {
-            self.synced();
-        } else {
-            self.unsynced.get_or_insert_with(Stopwatch::start);
-        }
-        // Before the tables can follow: a reader who finds that they have lost something can see why.
-        if !self.group.notes.is_empty() {
-            self.shared.tail.add(self.group.notes.drain(..), self.shared.behind.seq());
-        }
-        let changes = std::mem::take(&mut self.group.changes);
-        self.shared.behind.hand_over(Handed { lsn, counters, changes, bytes, growth: self.group.growth });
-        Ok(true)
-    }
-
-    fn synced(&mut self) {
-        self.unsynced = None;
-        self.shared.stats.syncs.fetch_add(1, Ordering::Relaxed);
+        self.ground.write(&mut self.group, &self.engine.counters(), self.engine.last_seq())
     }
 
     /// The group is durable: wakes who waits, and answers.
     fn deliver(&mut self, now: Now) {
         self.engine.commit_group();
-        self.archive.commit();
-        self.shared.due.set(self.engine.next_lease_end(), self.engine.next_expiry());
-        let hub = self.shared.hub.clone();
+        self.ground.commit();
+        self.desk.due.set(self.engine.next_lease_end(), self.engine.next_expiry());
+        let hub = self.desk.hub.clone();
         for id in self.group.finished.drain(..) {
             hub.finished(id);
         }
@@ -283,11 +272,11 @@ impl<'c> Writer<'c> {
                 let _ = answer.send(topics.map(EventItem::Topic).collect());
             }
             Ask::Groups(after, limit, answer) => {
-                let groups = self.engine.groups(after.as_deref(), limit, now, &mut self.archive);
+                let groups = self.engine.groups(after.as_deref(), limit, now, self.ground.archive());
                 let _ = answer.send(groups.map(|groups| groups.into_iter().map(EventItem::Group).collect()));
             }
             Ask::SeqAt(time, answer) => {
-                let _ = answer.send(self.engine.log_position(Position::Time(time), &mut self.archive));
+                let _ = answer.send(self.engine.log_position(Position::Time(time), self.ground.archive()));
             }
             Ask::Schedule(name, answer) => drop(answer.send(self.engine.schedule(name.as_str()))),
             Ask::Schedules(order, after, limit, answer) => {
@@ -307,7 +296,7 @@ impl<'c> Writer<'c> {
         match key {
             EventKey::Topic(name) => Ok(self.engine.topic(name.as_str()).map(EventItem::Topic)),
             EventKey::Group(name) => {
-                Ok(self.engine.group(name.as_str(), now, &mut self.archive)?.map(EventItem::Group))
+                Ok(self.engine.group(name.as_str(), now, self.ground.archive())?.map(EventItem::Group))
             }
         }
     }
@@ -324,7 +313,7 @@ impl<'c> Writer<'c> {
     }
 
     fn count(&mut self, watch: Stopwatch) {
-        let stats = &self.shared.stats;
+        let stats = &self.desk.figures;
         let micros = watch.elapsed().as_micros() as u64;
         stats.groups.fetch_add(1, Ordering::Relaxed);
         stats.commits.fetch_add(self.group.commits, Ordering::Relaxed);
@@ -344,11 +333,7 @@ impl<'c> Writer<'c> {
         }
         let alarm = self.next_alarm();
         let until_alarm = self.alarm.set(alarm);
-        let until_sync = match (self.durability, &self.unsynced) {
-            (Durability::Interval(every), Some(since)) => Some(every.saturating_sub(since.elapsed())),
-            _ => None,
-        };
-        [until_alarm, until_sync].into_iter().flatten().min()
+        [until_alarm, self.ground.nap()].into_iter().flatten().min()
     }
 
     /// Nobody waits for what is left, and the last group could not be written. When the store closes, these leases
@@ -359,7 +344,7 @@ impl<'c> Writer<'c> {
 
     /// When there is something to do without anybody asking.
     fn next_alarm(&self) -> Option<StoreTime> {
-        let now = self.shared.clock.now();
+        let now = self.desk.clock.now();
         let on_store = |wall: mainstay_core::Timestamp| now.store.plus_ms(wall.ms_since(now.wall));
         let due =
             [self.engine.next_due().map(on_store), self.engine.next_retry()].into_iter().flatten().min();
@@ -378,7 +363,7 @@ impl<'c> Writer<'c> {
 
     /// Tells everybody who waits for the writer that nothing of theirs will happen.
     fn refuse(&mut self, error: &Error) {
-        let rest = self.shared.inbox.close_and_empty();
+        let rest = self.desk.inbox.close_and_empty();
         for message in self.waiting.drain(..).chain(rest) {
             // Their part was never begun, whatever happened to others.
             let error = Error::new(error.kind(), error.to_string());
@@ -393,7 +378,7 @@ impl<'c> Writer<'c> {
     }
 
     /// The counters to close with.
-    pub(crate) fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         self.engine.counters()
     }
 }

@@ -6,7 +6,7 @@ use mainstay_core::{StoreTime, clock::Clock, time::Now};
 
 /// The user's clock, shifted so that store time continues over a restart.
 #[derive(Clone)]
-pub(crate) struct StoreClock {
+pub struct StoreClock {
     clock: Arc<dyn Clock>,
     /// What the clock said when the store was opened, and what the store's clock said then.
     opened_at: StoreTime,
@@ -14,23 +14,23 @@ pub(crate) struct StoreClock {
 }
 
 impl StoreClock {
-    pub(crate) fn new(clock: Arc<dyn Clock>, base: StoreTime) -> StoreClock {
+    pub fn new(clock: Arc<dyn Clock>, base: StoreTime) -> StoreClock {
         let opened_at = clock.now().store;
         StoreClock { clock, opened_at, base }
     }
 
-    pub(crate) fn now(&self) -> Now {
+    pub fn now(&self) -> Now {
         let now = self.clock.now();
         let since = now.store.0.saturating_sub(self.opened_at.0);
         Now { wall: now.wall, store: self.base.plus_ms(since) }
     }
 
-    pub(crate) fn entropy(&self) -> u64 {
+    pub fn entropy(&self) -> u64 {
         self.clock.entropy()
     }
 
     /// Returns when the store's clock has reached `at`.
-    pub(crate) async fn sleep_until(&self, at: StoreTime) {
+    pub async fn sleep_until(&self, at: StoreTime) {
         let since = at.0.saturating_sub(self.base.0);
         self.clock.sleep_until(self.opened_at.plus_ms(since)).await;
     }

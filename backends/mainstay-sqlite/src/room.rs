@@ -11,11 +11,13 @@ use mainstay_core::{
     schedule::ScheduleChange,
 };
 
-use super::Writer;
+use mainstay_writer::writer::Group;
+
 use crate::{
     behind::NoRoom,
     connection::PAGE_BYTES,
     fault::{Fault, Result},
+    ground::Disk,
 };
 
 /// What a job takes in the file beside its body, in bytes, generously: its row, its places in the indexes.
@@ -24,15 +26,15 @@ const ROW_BYTES: u64 = 512;
 /// What it takes that a job waits for another.
 const EDGE_BYTES: usize = 48;
 
-impl Writer<'_> {
+impl Disk<'_> {
     /// Waits until the tables have followed far enough.
-    pub(super) fn has_room(&mut self) -> Result<()> {
+    pub(crate) fn has_room(&self, group: &mut Group) -> Result<()> {
         let behind = &self.shared.behind;
         match behind.room() {
             Ok(()) => {}
             Err(NoRoom::Over) => return Err(Fault::fatal(self.shared.gone())),
             Err(NoRoom::Stuck(cause)) => {
-                self.group.no_room = true;
+                group.no_room = true;
                 let message = format!(
                     "{} bytes are in the journal of the store {} and cannot be brought into its tables: {cause}",
                     behind.bytes(),
@@ -42,7 +44,7 @@ impl Writer<'_> {
             }
         }
         let Some(most) = self.shared.max_file_bytes else { return Ok(()) };
-        if self.group.growth == 0 || self.fits(most) {
+        if self.growth == 0 || self.fits(most) {
             return Ok(());
         }
         // What has left may not have left the tables yet.
@@ -57,12 +59,12 @@ impl Writer<'_> {
 
     fn fits(&self, most: u64) -> bool {
         let used = self.shared.stats.used_bytes.load(Ordering::Relaxed);
-        used + self.shared.behind.growth() + self.group.growth <= most
+        used + self.shared.behind.growth() + self.growth <= most
     }
 }
 
 /// How much larger a change makes the file at most, roughly.
-pub(super) fn growth(change: &Change) -> u64 {
+pub(crate) fn growth(change: &Change) -> u64 {
     let bytes = match change {
         Change::JobPut { body: Some(body), .. } => body.size(),
         Change::Result { result, .. } => result.len(),

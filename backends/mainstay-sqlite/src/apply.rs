@@ -1,9 +1,5 @@
 //! The tables' thread: takes what is in the journal and brings it into the tables, many groups in one transaction.
 
-mod batch;
-mod events;
-mod locks;
-
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering},
@@ -16,14 +12,13 @@ use crate::{
     behind::{Stuck, Task},
     checkpoint,
     fault::{Fault, Severity},
+    message::Message,
     shared::Shared,
     tables::{Mark, Tables},
-    writer::Message,
 };
-pub(crate) use batch::{Batch, Live};
-pub(crate) use batch::{Job, Notes, Row, ScheduleRow, pieces};
-pub(crate) use events::{Body, Dead, Delivery, EventBatch, Group};
-pub(crate) use locks::{Grant, Locks};
+pub(crate) use mainstay_writer::batch::{
+    Batch, Body, Dead, Delivery, EventBatch, Grant, Group, Job, Live, Locks, Notes, Row, ScheduleRow, pieces,
+};
 
 /// The life of the thread. The connection comes back when it has ended; an error: what is in the journal is not all
 /// in the tables.

@@ -12,32 +12,32 @@ use tokio::sync::oneshot;
 
 use crate::{
     inbox::Inbox,
-    writer::{Lost, Message},
+    message::{Lost, Message},
 };
 
 /// One answer a commit.
-pub(crate) type Answers = Vec<Result<Committed, Failure>>;
+pub type Answers = Vec<Result<Committed, Failure>>;
 /// Where a caller waits for its answers.
-pub(crate) type Sender = oneshot::Sender<Result<Answer, Error>>;
+pub type Sender = oneshot::Sender<Result<Answer, Error>>;
 
 /// Answers that give their grants back when they are dropped before they were accepted: the caller was gone.
-pub(crate) struct Answer {
-    pub(crate) answers: Answers,
+pub struct Answer {
+    pub answers: Answers,
     /// Which commits had an idempotency key or a ticket; their callers come again for the same grants. Empty: none.
     keyed: Vec<bool>,
     back_to: Option<Arc<Inbox<Message>>>,
 }
 
 /// A durable answer that still lacks what only the tables know.
-pub(crate) struct Sealed {
-    pub(crate) sender: Sender,
-    pub(crate) answer: Answer,
+pub struct Sealed {
+    pub sender: Sender,
+    pub answer: Answer,
     /// The newest body it lacks; `u64::MAX`: it lacks events too, and the tables may.
-    pub(crate) newest: u64,
+    pub newest: u64,
 }
 
 impl Answer {
-    pub(crate) fn new(answers: Answers, keyed: Vec<bool>, back_to: &Arc<Inbox<Message>>) -> Answer {
+    pub fn new(answers: Answers, keyed: Vec<bool>, back_to: &Arc<Inbox<Message>>) -> Answer {
         let has_grants = replies(&answers).any(|reply| match reply {
             Reply::Claimed(grants) => !grants.is_empty(),
             Reply::Event(EventReply::Fetched(deliveries)) => !deliveries.is_empty(),
@@ -47,14 +47,20 @@ impl Answer {
     }
 
     /// The caller has them now.
-    pub(crate) fn accept(mut self) -> Answers {
+    pub fn accept(mut self) -> Answers {
         self.back_to = None;
         std::mem::take(&mut self.answers)
     }
 
-    pub(crate) fn replies_mut(&mut self) -> impl Iterator<Item = &mut Reply> {
+    pub fn replies_mut(&mut self) -> impl Iterator<Item = &mut Reply> {
         self.answers.iter_mut().flatten().flat_map(|committed| &mut committed.replies)
     }
+}
+
+/// It happened, but what was granted cannot be shown; it is given back as the answer is dropped.
+pub fn not_shown(cause: &Error) -> Error {
+    let message = format!("the commit is done, but its answer could not be read: {cause}");
+    Error::unknown(cause.kind(), message).because(cause.clone())
 }
 
 fn replies(answers: &Answers) -> impl Iterator<Item = &Reply> {

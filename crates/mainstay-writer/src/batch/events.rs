@@ -15,33 +15,33 @@ use mainstay_core::{
 
 /// Rows to be written, each by its primary key.
 #[derive(Clone, Default)]
-pub(crate) struct EventBatch {
+pub struct EventBatch {
     /// The last number given, if any was.
-    pub(crate) last_seq: Option<u64>,
-    pub(crate) topics: BTreeMap<TopicId, Option<TopicRow>>,
+    pub last_seq: Option<u64>,
+    pub topics: BTreeMap<TopicId, Option<TopicRow>>,
     /// Up to which number a topic's events go.
-    pub(crate) removed: BTreeMap<TopicId, u64>,
-    pub(crate) events: BTreeMap<u64, (EventMeta, Arc<Event>)>,
+    pub removed: BTreeMap<TopicId, u64>,
+    pub events: BTreeMap<u64, (EventMeta, Arc<Event>)>,
     /// The numbers of those, by topic.
     of_topic: HashMap<TopicId, VecDeque<u64>>,
-    pub(crate) dedup: BTreeMap<u64, (TopicId, Timestamp, DedupKey)>,
-    pub(crate) dedup_forgotten: Option<u64>,
-    pub(crate) groups: BTreeMap<GroupId, Group>,
-    pub(crate) deliveries: BTreeMap<(GroupId, u64), Delivery>,
+    pub dedup: BTreeMap<u64, (TopicId, Timestamp, DedupKey)>,
+    pub dedup_forgotten: Option<u64>,
+    pub groups: BTreeMap<GroupId, Group>,
+    pub deliveries: BTreeMap<(GroupId, u64), Delivery>,
     /// The newest settled leases of a group, by `n`.
-    pub(crate) settled: HashMap<GroupId, BTreeMap<u64, (LeaseId, Verb)>>,
-    pub(crate) dead: BTreeMap<u64, Dead>,
+    pub settled: HashMap<GroupId, BTreeMap<u64, (LeaseId, Verb)>>,
+    pub dead: BTreeMap<u64, Dead>,
 }
 
 #[derive(Clone)]
-pub(crate) struct TopicRow {
-    pub(crate) name: TopicName,
-    pub(crate) config: TopicConfig,
-    pub(crate) dropped: bool,
+pub struct TopicRow {
+    pub name: TopicName,
+    pub config: TopicConfig,
+    pub dropped: bool,
 }
 
 #[derive(Clone)]
-pub(crate) enum Group {
+pub enum Group {
     Whole(GroupRow),
     /// The columns that change, of one that is there.
     Moved(GroupPlace),
@@ -50,15 +50,15 @@ pub(crate) enum Group {
 
 /// A delivery's row before and after.
 #[derive(Clone)]
-pub(crate) struct Delivery {
+pub struct Delivery {
     /// It may be in the tables.
-    pub(crate) was: bool,
+    pub was: bool,
     /// `None`: it goes.
-    pub(crate) now: Option<Unsettled>,
+    pub now: Option<Unsettled>,
 }
 
 #[derive(Clone)]
-pub(crate) enum Dead {
+pub enum Dead {
     New {
         letter: Box<DeadLetter>,
         body: Body,
@@ -71,7 +71,7 @@ pub(crate) enum Dead {
 
 /// Where the event of a new dead letter is.
 #[derive(Clone)]
-pub(crate) enum Body {
+pub enum Body {
     Here(Arc<Event>),
     /// In the log's table.
     Log(u64),
@@ -188,7 +188,7 @@ impl EventBatch {
     }
 
     /// The event of a dead letter that the tables lack.
-    pub(crate) fn dead_body(&self, number: u64) -> Option<&Body> {
+    pub fn dead_body(&self, number: u64) -> Option<&Body> {
         match self.dead.get(&number)? {
             Dead::New { body, .. } => Some(body),
             _ => None,

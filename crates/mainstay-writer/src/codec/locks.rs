@@ -67,7 +67,7 @@ pub(super) fn put(out: &mut Vec<u8>, change: &LockChange) {
 }
 
 /// Modes as they are stored, in the journal and in the tables: a number, and the permits of a semaphore.
-pub(crate) fn mode_numbers(mode: LockMode) -> (u8, u32) {
+pub fn mode_numbers(mode: LockMode) -> (u8, u32) {
     match mode {
         LockMode::Exclusive => (0, 0),
         LockMode::Shared => (1, 0),
@@ -76,7 +76,7 @@ pub(crate) fn mode_numbers(mode: LockMode) -> (u8, u32) {
 }
 
 /// The mode with these numbers.
-pub(crate) fn mode_of(number: u8, permits: u32) -> Option<LockMode> {
+pub fn mode_of(number: u8, permits: u32) -> Option<LockMode> {
     match number {
         0 => Some(LockMode::Exclusive),
         1 => Some(LockMode::Shared),

@@ -7,19 +7,19 @@ use mainstay_core::{
     engine::locks::change::{LockChange, LockGrantRow, LockWaiterRow},
 };
 
-use super::batch::Row;
+use super::Row;
 
 /// Rows by their keys.
 #[derive(Clone, Default)]
-pub(crate) struct Locks {
+pub struct Locks {
     /// By token.
-    pub(crate) grants: BTreeMap<u64, Row<Grant>>,
+    pub grants: BTreeMap<u64, Row<Grant>>,
     /// By place.
-    pub(crate) waiters: BTreeMap<u64, Row<Box<LockWaiterRow>>>,
+    pub waiters: BTreeMap<u64, Row<Box<LockWaiterRow>>>,
 }
 
 #[derive(Clone)]
-pub(crate) enum Grant {
+pub enum Grant {
     /// All of it.
     Whole(Box<LockGrantRow>),
     /// The columns that change, of one that is there.

@@ -15,7 +15,7 @@ use super::{
     decode::{Bytes, Result},
     encode::{json, lease_id, number_opt, opt, text, text_opt, time, u32, u64},
 };
-use crate::row::{REASONS, VERBS, reason_number, verb_number};
+use crate::numbers::{REASONS, VERBS, reason_number, verb_number};
 
 /// What stands before a change.
 mod tag {
@@ -145,7 +145,7 @@ fn put_rare(out: &mut Vec<u8>, change: &EventChange) {
     }
 }
 
-fn put_meta(out: &mut Vec<u8>, meta: &EventMeta) {
+pub(super) fn put_meta(out: &mut Vec<u8>, meta: &EventMeta) {
     let EventMeta { seq, topic, size, ord, total, at, key } = *meta;
     u64(out, seq);
     u32(out, topic.0);
@@ -156,7 +156,7 @@ fn put_meta(out: &mut Vec<u8>, meta: &EventMeta) {
     u64(out, key);
 }
 
-fn put_event(out: &mut Vec<u8>, event: &Event) {
+pub(super) fn put_event(out: &mut Vec<u8>, event: &Event) {
     for attribute in [&event.id, &event.source, &event.kind] {
         text(out, attribute);
     }
@@ -284,13 +284,13 @@ impl Bytes<'_> {
         }
     }
 
-    fn meta(&mut self) -> Result<EventMeta> {
+    pub(super) fn meta(&mut self) -> Result<EventMeta> {
         let (seq, topic, size) = (self.u64()?, TopicId(self.u32()?), self.u32()?);
         let (ord, total, at, key) = (self.u64()?, self.u64()?, self.time()?, self.u64()?);
         Ok(EventMeta { seq, topic, size, ord, total, at, key })
     }
 
-    fn an_event(&mut self) -> Result<Event> {
+    pub(super) fn an_event(&mut self) -> Result<Event> {
         let (id, source, kind) = (self.shared()?, self.shared()?, self.shared()?);
         let (subject, time) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
         let (partition_key, content_type) = (self.opt(Self::shared)?, self.opt(Self::shared)?);

@@ -11,8 +11,7 @@ use std::{
 
 use mainstay_core::StoreTime;
 
-use super::Message;
-use crate::{clock::StoreClock, inbox::Inbox};
+use crate::{clock::StoreClock, inbox::Inbox, message::Message};
 
 /// A sleep on the store's clock that rings the inbox at its end.
 pub(super) struct Alarm {

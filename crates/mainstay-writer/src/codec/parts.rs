@@ -1,0 +1,44 @@
+//! Parts of changes that tables keep in columns of their own.
+
+use mainstay_core::{engine::change::EventMeta, event::Event, job::JobBody};
+
+use super::{
+    after,
+    decode::{Bytes, Result, whole},
+    encode, events,
+};
+
+/// A job's body, with what it was enqueued to wait for.
+pub fn body(body: &JobBody) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::put_body(&mut out, body);
+    encode::opt(&mut out, body.after.as_ref(), after::put_list);
+    out
+}
+
+pub fn body_of(bytes: &[u8]) -> Result<JobBody> {
+    whole(bytes, |bytes| {
+        let body = bytes.body()?;
+        Ok(JobBody { after: bytes.opt(Bytes::after_list)?, ..body })
+    })
+}
+
+pub fn meta(meta: &EventMeta) -> Vec<u8> {
+    let mut out = Vec::with_capacity(48);
+    events::put_meta(&mut out, meta);
+    out
+}
+
+pub fn meta_of(bytes: &[u8]) -> Result<EventMeta> {
+    whole(bytes, Bytes::meta)
+}
+
+pub fn event(event: &Event) -> Vec<u8> {
+    let mut out = Vec::with_capacity(event.size() + 48);
+    events::put_event(&mut out, event);
+    out
+}
+
+pub fn event_of(bytes: &[u8]) -> Result<Event> {
+    whole(bytes, Bytes::an_event)
+}
