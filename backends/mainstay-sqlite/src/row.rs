@@ -39,7 +39,8 @@ pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
 pub(crate) const POLICY: &str =
     "id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, timeout_ms, retain_ms";
 /// The columns that [`Cells::body`] reads.
-pub(crate) const BODY: &str = "kind, tags, traceparent, meta, payload, waits_for, after_failure";
+pub(crate) const BODY: &str =
+    "kind, tags, traceparent, meta, payload, waits_for, after_failure, unique_for_ms";
 /// The columns that [`Cells::failure`] reads.
 pub(crate) const FAILURE: &str = "attempt, at, type, message, backtrace";
 
@@ -282,6 +283,7 @@ impl Cells<'_> {
             meta: text(3)?,
             payload: self.text(4)?.into(),
             after: self.waits_for(5)?,
+            unique_for_ms: self.int_opt(7)?.map(|ms| ms as u64),
         })
     }
 

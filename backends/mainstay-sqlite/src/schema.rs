@@ -22,6 +22,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0005.sql"),
     include_str!("schema/0006.sql"),
     include_str!("schema/0007.sql"),
+    include_str!("schema/0008.sql"),
 ];
 
 /// Makes the tables of a new file, brings an older file forward, and refuses what is not ours or too new.

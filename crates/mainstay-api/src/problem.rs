@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -75,6 +76,10 @@ pub struct ProblemBody {
     /// `history-gone`: the oldest sequence number that can still be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_seq: Option<u64>,
+    /// Whole seconds for the header `Retry-After`, where the server knows better than the code's usual one. Not in the
+    /// body.
+    #[serde(skip)]
+    pub retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -95,6 +100,7 @@ impl Problem {
             expires_at: None,
             waiters: None,
             first_seq: None,
+            retry_after: None,
         }))
     }
 
@@ -116,6 +122,13 @@ impl Problem {
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// Says when to come back.
+    #[must_use]
+    pub fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(u64::try_from(after.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).max(1));
         self
     }
 

@@ -220,6 +220,9 @@ pub struct JobBody {
     pub traceparent: Option<Arc<str>>,
     /// What it waited for. Made by the store from [`NewJob::after`]; whatever a caller puts here is left out.
     pub after: Option<WaitsFor>,
+    /// How long its unique key is held, if not until it has finished: [`Unique::for_ms`]. Made by the store as well.
+    #[serde(default)]
+    pub unique_for_ms: Option<u64>,
 }
 
 impl JobBody {
@@ -232,6 +235,7 @@ impl JobBody {
             tags: vec![],
             traceparent: None,
             after: None,
+            unique_for_ms: None,
         }
     }
 

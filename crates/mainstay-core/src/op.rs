@@ -150,6 +150,9 @@ pub enum Op {
     },
     /// Writes a line of the audit trail. → [`Reply::Done`]
     Audit(AuditRecord),
+    /// Changes nothing. → [`Reply::Note`]: the same text, and that of the first commit where this one repeats it under
+    /// an idempotency key. For what a repeat has to know and nobody else is to keep. Up to [`MAX_NOTE_BYTES`].
+    Note(Arc<str>),
     /// Changes a lock. → [`Reply::Lock`]
     Lock(LockOp),
     /// Topics, events and groups. → [`Reply::Event`], [`Reply::Count`] or [`Reply::Done`]
@@ -157,6 +160,9 @@ pub enum Op {
     /// Changes a schedule, or fires one. → [`Reply::Schedule`] or [`Reply::Done`]
     Schedule(ScheduleOp),
 }
+
+/// The longest [`Op::Note`].
+pub const MAX_NOTE_BYTES: usize = 1_024;
 
 /// How jobs are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +246,8 @@ pub enum Reply {
     Schedule(ScheduleReply),
     /// To [`Op::Purge`]: how many were forgotten, fewer than there are and than was asked for.
     CountSoFar(u64),
+    /// To [`Op::Note`].
+    Note(Arc<str>),
 }
 
 /// The answer to an enqueue.
@@ -354,6 +362,9 @@ pub enum Reason {
         queue: QueueName,
         /// Its bound.
         max_depth: u64,
+        /// How long it may take until there is room for the commit, in milliseconds: 1 s to 60 s. An estimate by how
+        /// fast the queue's jobs have ended lately; without anything to go by, the shortest.
+        retry_ms: u64,
     },
     /// The queue's workers are too far behind.
     #[error(
@@ -366,6 +377,8 @@ pub enum Reason {
         age_ms: u64,
         /// Its bound.
         max_age_ms: u64,
+        /// How long it may take until the queue has caught up, estimated likewise.
+        retry_ms: u64,
     },
     /// Entries of `after` that name nothing their job could wait for: all there are in the commit, by ops.
     #[error("after: {}", .0.first().map_or("", |wrong| wrong.detail))]

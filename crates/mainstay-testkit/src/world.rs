@@ -344,6 +344,14 @@ pub fn claimed(reply: Reply) -> Vec<Grant> {
     }
 }
 
+/// A refusal without the estimate of when to come back, which depends on what a store has seen.
+pub fn timeless(mut reason: Reason) -> Reason {
+    if let Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. } = &mut reason {
+        *retry_ms = 0;
+    }
+    reason
+}
+
 /// The answer of an enqueue.
 pub fn enqueued(reply: Reply) -> Enqueued {
     match reply {

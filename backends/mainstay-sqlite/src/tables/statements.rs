@@ -22,7 +22,7 @@ pub(super) struct Statements<'c> {
     pub(super) finished_put: Statement<'c>,
     pub(super) finished_deleted: Statement<'c>,
     pub(super) body_put: Statement<'c>,
-    pub(super) body_put_after: Statement<'c>,
+    pub(super) body_put_more: Statement<'c>,
     pub(super) forget: [Statement<'c>; 4],
     pub(super) finished_count: Statement<'c>,
     pub(super) finished_range: Statement<'c>,
@@ -100,9 +100,9 @@ impl<'c> Statements<'c> {
             body_put: p(
                 "INSERT INTO body (n, kind, payload, meta, tags, traceparent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?,
-            body_put_after: p(
-                "INSERT INTO body (n, kind, payload, meta, tags, traceparent, waits_for, after_failure) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            body_put_more: p(
+                "INSERT INTO body (n, kind, payload, meta, tags, traceparent, waits_for, after_failure, unique_for_ms) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?,
             forget: [
                 p("DELETE FROM body WHERE n BETWEEN ?1 AND ?2")?,

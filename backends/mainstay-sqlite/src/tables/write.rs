@@ -266,14 +266,16 @@ impl Statements<'_> {
             let (tags, meta, trace) =
                 (tags_text(&body.tags), body.meta.as_deref(), body.traceparent.as_deref());
             let (kind, payload) = (&*body.kind, &*body.payload);
-            match &body.after {
-                None => self.body_put.execute(params![bits(*n), kind, payload, meta, tags, trace])?,
-                Some(WaitsFor { jobs, failure }) => {
-                    let jobs = jobs.iter().flat_map(JobId::as_bytes).copied().collect::<Vec<_>>();
-                    let row = params![bits(*n), kind, payload, meta, tags, trace, jobs, *failure as u8];
-                    self.body_put_after.execute(row)?
-                }
-            };
+            let (after, unique_for_ms) = (body.after.as_ref(), body.unique_for_ms.map(bits));
+            if after.is_none() && unique_for_ms.is_none() {
+                self.body_put.execute(params![bits(*n), kind, payload, meta, tags, trace])?;
+                continue;
+            }
+            let ids =
+                |after: &WaitsFor| after.jobs.iter().flat_map(JobId::as_bytes).copied().collect::<Vec<_>>();
+            let (jobs, failure) = (after.map(ids), after.map(|after| after.failure as u8));
+            let row = params![bits(*n), kind, payload, meta, tags, trace, jobs, failure, unique_for_ms];
+            self.body_put_more.execute(row)?;
         }
         for (n, Notes { result, progress, failures }) in &batch.notes {
             if let Some(result) = result {

@@ -54,7 +54,7 @@ impl Engine {
         {
             found = Some(self.look_up(before.len(), after, archive)?);
         }
-        let body = with_after(&new.body, &after);
+        let body = as_kept(new, &after);
         let waits = matches!(&found, Some(Found::Waits(on)) if !on.is_empty());
 
         let wall = self.now.wall;
@@ -180,7 +180,8 @@ impl Engine {
             let queue = self.queue_ref(id);
             let age = queue.oldest_available_age_ms(self.now.wall);
             if let Some(age_ms) = age.filter(|age| *age > max_age_ms) {
-                return Err(Reason::QueueBehind { queue: queue.name.clone(), age_ms, max_age_ms }.into());
+                let queue = queue.name.clone();
+                return Err(Reason::QueueBehind { queue, age_ms, max_age_ms, retry_ms: 0 }.into());
             }
         }
         let Some(max_depth) = max_depth else { return Ok(false) };
@@ -194,7 +195,7 @@ impl Engine {
                 Some(oldest) => self.finish(oldest, JobState::Cancelled, None, None, archive)?,
                 None => {
                     let queue = self.queue_ref(id).name.clone();
-                    return Err(Reason::QueueFull { queue, max_depth }.into());
+                    return Err(Reason::QueueFull { queue, max_depth, retry_ms: 0 }.into());
                 }
             }
             // It may take others along.
@@ -230,12 +231,13 @@ impl Engine {
     }
 }
 
-/// The body as it is kept: with what the job is to wait for, by ids.
-fn with_after(body: &Arc<JobBody>, after: &Option<WaitsFor>) -> Arc<JobBody> {
-    if body.after == *after {
-        return body.clone();
+/// The body as it is kept: with what the job is to wait for, by ids, and how long it holds its unique key.
+fn as_kept(new: &NewJob, after: &Option<WaitsFor>) -> Arc<JobBody> {
+    let unique_for_ms = new.unique.as_ref().and_then(|unique| unique.for_ms);
+    if (&new.body.after, new.body.unique_for_ms) == (after, unique_for_ms) {
+        return new.body.clone();
     }
-    Arc::new(JobBody { after: after.clone(), ..(**body).clone() })
+    Arc::new(JobBody { after: after.clone(), unique_for_ms, ..(*new.body).clone() })
 }
 
 /// The time in a UUIDv7.

@@ -17,6 +17,7 @@ pub mod change;
 mod admin;
 mod after;
 mod claim;
+mod drain;
 mod enqueue;
 mod events;
 mod finished;
@@ -26,6 +27,8 @@ mod limits;
 mod load;
 pub mod locks;
 mod maintain;
+#[cfg(test)]
+mod nothing;
 mod policies;
 mod queues;
 mod schedules;
@@ -64,7 +67,7 @@ use crate::{
     job::JobPolicy,
     lease::LeaseId,
     name::{Name, QueueName},
-    op::{Commit, Committed, Op, Place, Reason, Rejection, Reply, Require},
+    op::{Commit, Committed, MAX_NOTE_BYTES, Op, Place, Reason, Rejection, Reply, Require},
     queue::{QueueConfig, QueueRecord},
     rules,
     time::{Now, StoreTime, Timestamp},
@@ -217,7 +220,10 @@ impl Engine {
             // What waits for a job that ended here goes with it.
             match reply.and_then(|reply| self.tell_fresh(archive).map(|()| reply).map_err(Refusal::Error)) {
                 Ok(reply) => replies.push(reply),
-                Err(Refusal::Reason(reason)) => return reject(self, Rejection { at: Place::Op(i), reason }),
+                Err(Refusal::Reason(reason)) => {
+                    let reason = self.with_time(reason, &commit.ops[i..]);
+                    return reject(self, Rejection { at: Place::Op(i), reason });
+                }
                 Err(Refusal::Error(error)) => {
                     self.undo_to(mark.0);
                     self.changes.truncate(mark.1);
@@ -256,6 +262,11 @@ impl Engine {
             Op::PutAccessToken(token) => Ok(self.put_access_token(token)?),
             Op::RevokeAccessToken { name } => Ok(self.revoke_access_token(name)?),
             Op::Audit(record) => Ok(self.audit(record)),
+            Op::Note(text) if text.len() > MAX_NOTE_BYTES => {
+                let detail = format!("has at most {MAX_NOTE_BYTES} bytes");
+                Err(Reason::Invalid { field: "note", detail }.into())
+            }
+            Op::Note(text) => Ok(Reply::Note(text.clone())),
             Op::Lock(op) => Ok(Reply::Lock(self.lock_op(op, entropy)?)),
             Op::Event(op) => self.event(op, entropy, archive),
             Op::Schedule(op) => self.schedule_op(op, archive),
@@ -283,7 +294,7 @@ impl Engine {
     pub fn commit_group(&mut self) {
         self.undo.clear();
         self.changes.clear();
-        self.tally.commit();
+        self.tally.commit(self.now.store);
     }
 
     /// The group could not be written: the state is as it was after the last [`Engine::commit_group`].

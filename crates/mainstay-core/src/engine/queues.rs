@@ -282,6 +282,11 @@ impl Queue {
         job.run_at <= self.due_until
     }
 
+    /// How many are counted as due.
+    pub(super) fn due(&self) -> u64 {
+        self.due
+    }
+
     /// Due jobs without keys.
     fn plain_due(&self) -> u64 {
         self.due - self.lines.due()

@@ -4,15 +4,21 @@
 use super::{
     Engine,
     change::{Change, QueueId},
+    drain::Drain,
 };
-use crate::{job::JobState, queue::Totals};
+use crate::{job::JobState, queue::Totals, time::StoreTime};
 
 #[derive(Default)]
 pub(super) struct Tally {
     /// By `QueueId`.
-    queues: Vec<Totals>,
+    queues: Vec<Option<Counted>>,
     /// Of the group that is not durable yet.
     pending: Vec<(QueueId, Event)>,
+}
+
+struct Counted {
+    totals: Totals,
+    drain: Drain,
 }
 
 #[derive(Clone, Copy)]
@@ -44,13 +50,17 @@ impl Engine {
 
 impl Tally {
     /// What was handed out is durable.
-    pub(super) fn commit(&mut self) {
+    pub(super) fn commit(&mut self, now: StoreTime) {
         for (QueueId(at), event) in self.pending.drain(..) {
             let at = at as usize;
             if self.queues.len() <= at {
-                self.queues.resize(at + 1, Totals::default());
+                self.queues.resize_with(at + 1, || None);
             }
-            let totals = &mut self.queues[at];
+            let new = || Counted { totals: Totals::default(), drain: Drain::new(now) };
+            let Counted { totals, drain } = self.queues[at].get_or_insert_with(new);
+            if !matches!(event, Event::Enqueued) {
+                drain.ended(now);
+            }
             *match event {
                 Event::Enqueued => &mut totals.enqueued,
                 Event::Completed => &mut totals.completed,
@@ -65,7 +75,16 @@ impl Tally {
         self.pending.clear();
     }
 
-    pub(super) fn of(&self, QueueId(at): QueueId) -> Totals {
-        self.queues.get(at as usize).copied().unwrap_or_default()
+    pub(super) fn of(&self, id: QueueId) -> Totals {
+        self.counted(id).map_or_else(Totals::default, |counted| counted.totals)
+    }
+
+    /// How fast a queue's jobs have ended lately; `None`: nothing has come or gone yet.
+    pub(super) fn drain(&self, id: QueueId) -> Option<&Drain> {
+        self.counted(id).map(|counted| &counted.drain)
+    }
+
+    fn counted(&self, QueueId(at): QueueId) -> Option<&Counted> {
+        self.queues.get(at as usize)?.as_ref()
     }
 }

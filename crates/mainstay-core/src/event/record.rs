@@ -174,6 +174,6 @@ pub struct LogSlice {
     /// asked for is gone, and whoever begins at one more than this misses nothing. 0: nothing is gone.
     pub removed_up_to: u64,
     /// The same for each topic of which something at or behind `from` is gone, in no order: how a reader of several
-    /// topics notices that one more has lost something. Empty when the store is a server elsewhere: it does not tell.
+    /// topics notices that one more has lost something.
     pub removed: Vec<(TopicName, u64)>,
 }

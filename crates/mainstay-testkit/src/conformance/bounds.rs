@@ -7,14 +7,18 @@ use mainstay_core::{
 };
 
 use super::after::after;
-use crate::world::{World, fail, name};
+use crate::world::{World, fail, name, timeless};
 
 async fn bounded(w: &World, max_depth: u64, overflow: Overflow) {
     w.configure("q", QueueConfig { max_depth: Some(max_depth), overflow, ..QueueConfig::default() }).await;
 }
 
 fn full(max_depth: u64) -> Reason {
-    Reason::QueueFull { queue: name("q"), max_depth }
+    Reason::QueueFull { queue: name("q"), max_depth, retry_ms: 0 }
+}
+
+async fn refused(w: &World, op: Op) -> Reason {
+    timeless(w.refused(op).await)
 }
 
 fn add(job: NewJob) -> Op {
@@ -27,7 +31,7 @@ pub(super) async fn a_full_queue_refuses(w: &mut World) {
     w.enqueue(w.job("q")).await;
     let job = w.job("q");
     let id = job.id;
-    assert_eq!(w.refused(add(job)).await, full(2));
+    assert_eq!(refused(w, add(job)).await, full(2));
     assert_eq!(w.try_get(id).await, None);
     w.enqueue(w.job("other")).await;
 }
@@ -43,9 +47,9 @@ pub(super) async fn the_bound_counts_what_is_neither_running_nor_finished(w: &mu
     w.enqueue(NewJob { run_at: Some(When::In(1_000)), ..w.job("q") }).await;
     let expected = Depth { dead: 1, running: 1, retryable: 1, scheduled: 1, ..Depth::default() };
     assert_eq!(w.queue("q").await.depth, expected);
-    assert_eq!(w.refused(add(w.job("q"))).await, full(2));
+    assert_eq!(refused(w, add(w.job("q"))).await, full(2));
     w.complete(&running).await;
-    assert_eq!(w.refused(add(w.job("q"))).await, full(2), "a running job took no room");
+    assert_eq!(refused(w, add(w.job("q"))).await, full(2), "a running job took no room");
     w.op(Op::Cancel { id: retryable.id }).await;
     w.enqueue(w.job("q")).await;
 }
@@ -78,7 +82,7 @@ pub(super) async fn a_commit_that_does_not_fit_leaves_nothing(w: &mut World) {
     let jobs: Vec<_> = (0..4).map(|_| w.job("q")).collect();
     let commit = w.ops(jobs.iter().cloned().map(add));
     let refused = w.commit(commit).await.expect_err("four do not fit beside one in three");
-    assert_eq!((refused.at, refused.reason), (Place::Op(2), full(3)));
+    assert_eq!((refused.at, timeless(refused.reason)), (Place::Op(2), full(3)));
     for job in jobs {
         assert_eq!(w.try_get(job.id).await, None);
     }
@@ -108,7 +112,7 @@ pub(super) async fn jobs_that_wait_for_others_count_and_may_be_dropped(w: &mut W
     bounded(w, 2, Overflow::Reject).await;
     let oldest = w.enqueue(after(w, "q", &[first])).await;
     w.enqueue(w.job("q")).await;
-    assert_eq!(w.refused(add(w.job("q"))).await, full(2));
+    assert_eq!(refused(w, add(w.job("q"))).await, full(2));
     bounded(w, 1, Overflow::DropOldest).await;
     // Those that could run go first, then those that wait; what waits for one that goes, goes too.
     let behind = w.enqueued(after(w, "q", &[oldest])).await;
@@ -123,12 +127,12 @@ pub(super) async fn a_queue_that_is_too_far_behind_refuses(w: &mut World) {
     w.advance(1_000);
     w.enqueue(w.job("q")).await;
     w.advance(1);
-    let behind = Reason::QueueBehind { queue: name("q"), age_ms: 1_001, max_age_ms: 1_000 };
-    assert_eq!(w.refused(add(w.job("q"))).await, behind);
+    let behind = Reason::QueueBehind { queue: name("q"), age_ms: 1_001, max_age_ms: 1_000, retry_ms: 0 };
+    assert_eq!(refused(w, add(w.job("q"))).await, behind);
     let grant = w.claim("q").await;
     w.enqueue(w.job("q")).await; // the oldest that is left is a millisecond old
     w.release(&grant, 0).await;
-    assert_eq!(w.refused(add(w.job("q"))).await, behind, "a released job has its old age");
+    assert_eq!(refused(w, add(w.job("q"))).await, behind, "a released job has its old age");
 }
 
 pub(super) async fn an_answer_tells_how_close_the_queue_is_to_refusing(w: &mut World) {
@@ -143,4 +147,47 @@ pub(super) async fn an_answer_tells_how_close_the_queue_is_to_refusing(w: &mut W
     let job = NewJob { caller_id: true, ..w.job("q") };
     assert_eq!(w.enqueued(job.clone()).await.pressure, Some(1_000));
     assert_eq!(w.enqueued(job).await.pressure, Some(1_000), "a duplicate is told too");
+}
+
+/// When whoever finds the queue full is to come back, in milliseconds.
+async fn told_when(w: &World, jobs: usize) -> u64 {
+    let refused = w.commit(w.ops((0..jobs).map(|_| add(w.job("q"))))).await.expect_err("the queue is full");
+    match refused.reason {
+        Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. } => retry_ms,
+        other => panic!("{other}"),
+    }
+}
+
+pub(super) async fn who_is_refused_is_told_when_there_may_be_room(w: &mut World) {
+    bounded(w, 10, Overflow::Reject).await;
+    for _ in 0..10 {
+        w.enqueue(w.job("q")).await;
+    }
+    assert_eq!(told_when(w, 1).await, 1_000, "nothing is known yet");
+    for _ in 0..4 {
+        w.advance(2_000);
+        let grant = w.claim("q").await;
+        w.complete(&grant).await;
+        w.enqueue(w.job("q")).await;
+    }
+    assert_eq!(told_when(w, 1).await, 2_000, "a job ends every two seconds");
+    assert_eq!(told_when(w, 5).await, 10_000, "and there has to be room for all of them");
+    w.advance(30_000);
+    assert_eq!(told_when(w, 1).await, 30_000, "nothing has ended since");
+    w.advance(3_600_000);
+    assert_eq!(told_when(w, 1).await, 60_000, "but nobody stays away for longer than a minute");
+}
+
+pub(super) async fn who_finds_a_queue_behind_is_told_when_it_may_have_caught_up(w: &mut World) {
+    w.configure("q", QueueConfig { max_age_ms: Some(1_000), ..QueueConfig::default() }).await;
+    for _ in 0..6 {
+        w.enqueue(w.job("q")).await;
+    }
+    w.advance(3_000);
+    for _ in 0..3 {
+        let grant = w.claim("q").await;
+        w.complete(&grant).await;
+    }
+    // A second for each, and they are as old as it takes to be through with them.
+    assert_eq!(told_when(w, 1).await, 3_000);
 }

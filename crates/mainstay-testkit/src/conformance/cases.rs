@@ -133,6 +133,8 @@ macro_rules! __seam_cases {
                 jobs_that_wait_for_others_count_and_may_be_dropped
                 a_queue_that_is_too_far_behind_refuses
                 an_answer_tells_how_close_the_queue_is_to_refusing
+                who_is_refused_is_told_when_there_may_be_room
+                who_finds_a_queue_behind_is_told_when_it_may_have_caught_up
             }
             unique {
                 a_key_is_held_until_the_job_has_finished
@@ -186,6 +188,7 @@ macro_rules! __seam_cases {
                 the_same_key_with_another_body_is_a_mistake
                 keys_of_other_scopes_are_other_keys
                 a_refusal_is_not_kept_under_a_key
+                a_note_is_kept_with_the_answer_and_no_longer_than_it_may_be
                 a_repeat_is_answered_although_the_queue_is_full_by_now
                 a_repeated_settle_is_answered_from_its_key
                 a_repeated_claim_returns_the_grants_that_live

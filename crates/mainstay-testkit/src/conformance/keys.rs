@@ -2,7 +2,7 @@
 
 use mainstay_core::{
     job::{JobState, NewJob, Unique},
-    op::{Commit, IdempotencyKey, Op, Place, Reason},
+    op::{Commit, Committed, IdempotencyKey, MAX_NOTE_BYTES, Op, Place, Reason, Reply},
     queue::QueueConfig,
 };
 
@@ -141,4 +141,17 @@ pub(super) async fn a_repeat_in_the_same_batch_is_recognised(w: &mut World) {
     assert_eq!(second.replies, first.replies);
     assert_eq!(w.state(id).await, JobState::Available);
     assert_eq!(w.drain("q").await, [id]);
+}
+
+pub(super) async fn a_note_is_kept_with_the_answer_and_no_longer_than_it_may_be(w: &mut World) {
+    let noted =
+        |w: &World, text: &str| Commit { ops: vec![add(w), Op::Note(text.into())], ..under(w, 1, add(w)) };
+    let note = |done: Committed| match done.replies.into_iter().nth(1) {
+        Some(Reply::Note(text)) => (text, done.repeated),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(note(w.commit(noted(w, "one")).await.expect("new")), ("one".into(), false));
+    assert_eq!(note(w.commit(noted(w, "two")).await.expect("again")), ("one".into(), true));
+    let long = Op::Note("x".repeat(MAX_NOTE_BYTES + 1).into());
+    assert!(matches!(w.refused(long).await, Reason::Invalid { field: "note", .. }));
 }

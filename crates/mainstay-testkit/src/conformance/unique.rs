@@ -69,8 +69,11 @@ pub(super) async fn a_key_is_the_business_of_its_queue(w: &mut World) {
 
 pub(super) async fn a_key_with_a_time_is_held_for_that_time(w: &mut World) {
     let id = w.enqueue(keyed(w, "q", "k", Some(1_000))).await;
+    assert_eq!(w.get(id).await.body.unique_for_ms, Some(1_000));
     let grant = w.claim("q").await;
     w.complete(&grant).await;
+    let done = w.get(id).await;
+    assert_eq!((done.unique_key.as_deref(), done.body.unique_for_ms), (Some("k"), Some(1_000)));
     w.advance(999);
     let duplicate = w.enqueued(keyed(w, "q", "k", Some(1_000))).await;
     assert_eq!((duplicate.id, duplicate.deduplicated), (id, true), "longer than its job");

@@ -20,7 +20,11 @@ use super::{
     locks::{self, DoLock, LOCKS, TICKETS, release_was_right},
     step::{Asked, Do, Look, Step, alone},
 };
-use crate::{clock::ManualClock, harness::Harness, world::World};
+use crate::{
+    clock::ManualClock,
+    harness::Harness,
+    world::{World, timeless},
+};
 
 /// What is said when a sequence fails.
 pub(super) type Outcomes = Result<(), String>;
@@ -166,7 +170,8 @@ impl Play {
                 if let (true, Ok(done)) = (self.restarted, &mut answer) {
                     done.replies.iter_mut().for_each(forget_numbers);
                 }
-                answer
+                // An estimate, by what a store has seen.
+                answer.map_err(|refused| Rejection { reason: timeless(refused.reason), ..refused })
             };
             same(&format!("the answer to commit {n}"), &plain(answer), &plain(expected))?;
         }

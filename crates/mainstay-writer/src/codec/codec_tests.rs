@@ -159,6 +159,7 @@ impl Chance {
             tags: (0..self.below(4)).map(|_| self.text()).collect(),
             traceparent: self.opt(Self::text),
             after: self.opt(Self::after),
+            unique_for_ms: self.opt(Self::number),
         })
     }
 
@@ -356,7 +357,7 @@ fn every_kind_of_change_is_tried() {
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
     let of_events = 50..50 + events_tests::KINDS as u8;
     let kinds_there_are =
-        (1..=20).chain(40..=44).chain(of_events).chain(70..=72).chain(80..=84).chain(90..=92);
+        (1..=21).chain(40..=44).chain(of_events).chain(70..=72).chain(80..=84).chain(90..=92);
     assert_eq!(kinds, kinds_there_are.collect());
 }
 

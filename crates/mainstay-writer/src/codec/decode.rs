@@ -56,12 +56,18 @@ impl<'b> Bytes<'b> {
 
     fn change(&mut self) -> Result<Change> {
         Ok(match self.u8()? {
-            put @ (tag::JOB_PUT | after::tag::JOB_PUT_AFTER) => {
+            put @ (tag::JOB_PUT | after::tag::JOB_PUT_AFTER | tag::JOB_PUT_MORE) => {
                 let (job, extras) = self.job_with_extras()?;
                 let settled = self.opt(Self::settled)?;
                 let mut body = self.opt(Self::body)?;
-                if put == after::tag::JOB_PUT_AFTER {
-                    body.as_mut().ok_or("a list without its job")?.after = Some(self.after_list()?);
+                if put != tag::JOB_PUT {
+                    let body = body.as_mut().ok_or("what belongs to a job, without it")?;
+                    if put == tag::JOB_PUT_MORE {
+                        body.after = self.opt(Self::after_list)?;
+                        body.unique_for_ms = self.opt(Self::u64)?;
+                    } else {
+                        body.after = Some(self.after_list()?);
+                    }
                 }
                 Change::JobPut { job, extras, settled, body: body.map(Arc::new) }
             }
@@ -205,7 +211,8 @@ impl<'b> Bytes<'b> {
     pub(super) fn body(&mut self) -> Result<JobBody> {
         let (kind, payload, meta) = (self.shared()?, self.shared()?, self.opt(Self::shared)?);
         let tags = (0..self.u32()?).map(|_| self.shared()).collect::<Result<_>>()?;
-        Ok(JobBody { kind, payload, meta, tags, traceparent: self.opt(Self::shared)?, after: None })
+        let traceparent = self.opt(Self::shared)?;
+        Ok(JobBody { kind, payload, meta, tags, traceparent, after: None, unique_for_ms: None })
     }
 
     fn policy(&mut self) -> Result<JobPolicy> {

@@ -40,6 +40,8 @@ pub(super) mod tag {
     pub(in super::super) const ACCESS_TOKEN_REMOVED: u8 = 18;
     pub(in super::super) const AUDIT: u8 = 19;
     pub(in super::super) const AUDIT_FORGOTTEN: u8 = 20;
+    /// A job that was put with what few have behind it: a list of what it waits for, a time for its unique key.
+    pub(in super::super) const JOB_PUT_MORE: u8 = 21;
     pub(in super::super) const LIMIT_HANDED: u8 = 90;
     pub(in super::super) const LIMIT_TURN: u8 = 91;
     pub(in super::super) const LIMIT_NOW: u8 = 92;
@@ -68,12 +70,23 @@ pub fn change(out: &mut Vec<u8>, change: &Change) {
     match change {
         Change::JobPut { job, extras, settled, body } => {
             let after = body.as_ref().and_then(|body| body.after.as_ref());
-            out.push(if after.is_some() { after::tag::JOB_PUT_AFTER } else { tag::JOB_PUT });
+            let unique_for_ms = body.as_ref().and_then(|body| body.unique_for_ms);
+            let tag = match (after, unique_for_ms) {
+                (None, None) => tag::JOB_PUT,
+                (Some(_), None) => after::tag::JOB_PUT_AFTER,
+                (_, Some(_)) => tag::JOB_PUT_MORE,
+            };
+            out.push(tag);
             job_with_extras(out, job, extras);
             opt(out, settled.as_ref(), put_settled);
             opt(out, body.as_deref(), put_body);
-            if let Some(after) = after {
-                after::put_list(out, after);
+            match (tag, after) {
+                (tag::JOB_PUT_MORE, after) => {
+                    opt(out, after, after::put_list);
+                    number_opt(out, unique_for_ms);
+                }
+                (_, Some(after)) => after::put_list(out, after),
+                _ => {}
             }
         }
         Change::JobUpdated { job, lease, settled } => {
@@ -285,7 +298,7 @@ fn put_settled(out: &mut Vec<u8>, settled: &SettledLease) {
     time_opt(out, *run_at);
 }
 
-/// All but what it waits for, which few have.
+/// All but what it waits for and how long its unique key is held, which few have.
 pub(super) fn put_body(out: &mut Vec<u8>, body: &JobBody) {
     text(out, &body.kind);
     text(out, &body.payload);

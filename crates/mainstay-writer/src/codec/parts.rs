@@ -13,13 +13,15 @@ pub fn body(body: &JobBody) -> Vec<u8> {
     let mut out = Vec::new();
     encode::put_body(&mut out, body);
     encode::opt(&mut out, body.after.as_ref(), after::put_list);
+    encode::number_opt(&mut out, body.unique_for_ms);
     out
 }
 
 pub fn body_of(bytes: &[u8]) -> Result<JobBody> {
     whole(bytes, |bytes| {
         let body = bytes.body()?;
-        Ok(JobBody { after: bytes.opt(Bytes::after_list)?, ..body })
+        let (after, unique_for_ms) = (bytes.opt(Bytes::after_list)?, bytes.opt(Bytes::u64)?);
+        Ok(JobBody { after, unique_for_ms, ..body })
     })
 }
 

@@ -1,6 +1,7 @@
 //! Why a call to a store gave nothing.
 
 use std::fmt;
+use std::time::Duration;
 
 use mainstay_core::{
     error::{Applied, ErrorKind as StoreErrorKind},
@@ -57,6 +58,17 @@ impl StoreError {
     /// Whether a queue takes no more jobs now.
     pub fn is_full(&self) -> bool {
         matches!(self.reason(), Some(Reason::QueueFull { .. } | Reason::QueueBehind { .. }))
+    }
+
+    /// When to come back to a queue that takes no more jobs now: an estimate by how fast its jobs have ended lately,
+    /// from a second to a minute. `None`: that is not why.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.reason()? {
+            Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. } => {
+                Some(Duration::from_millis(*retry_ms))
+            }
+            _ => None,
+        }
     }
 
     /// A rejection that the client itself finds, before the store is asked.

@@ -89,8 +89,8 @@ fn of_store(error: &StoreError) -> ApiError {
         ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the store cannot take this now; try again")
     };
     match (error.reason(), error.failure().map(mainstay_core::Error::kind)) {
-        (Some(Reason::QueueFull { .. } | Reason::QueueBehind { .. }), _) => ApiError {
-            retry_after: Some(1),
+        (Some(Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. }), _) => ApiError {
+            retry_after: Some(u32::try_from(retry_ms.div_ceil(1_000)).unwrap_or(u32::MAX)),
             ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too much is waiting already; try again later")
         },
         (Some(Reason::NotFound(_)), _) => ApiError::new(StatusCode::NOT_FOUND, error.to_string()),

@@ -3,13 +3,14 @@
 use http::StatusCode;
 use mainstay::core::access::{AccessToken, Scope, ScopeKind};
 use mainstay::core::name::Name;
-use mainstay::core::op::Op;
+use mainstay::core::op::{Commit, Op, Reply};
 use mainstay::core::store::{Query, Record};
 use mainstay_api::query::PageQuery;
 use mainstay_api::types::{Grant, NewToken, Page, Scope as WireScope, TokenCreated, TokenView};
 use mainstay_api::{Code, Problem, Timestamp};
 
-use crate::api::{Answer, Call, audit, empty, error, json, page};
+use crate::api::error::Shape;
+use crate::api::{Answer, Call, Keyed, audit, empty, error, json, page};
 use crate::auth;
 
 /// Names, scopes and ages; those of the configuration on the first page.
@@ -37,12 +38,12 @@ pub(super) async fn list(call: Call) -> Answer {
     json(StatusCode::OK, &Page { items: configured.chain(stored).collect(), next_cursor: slice.next })
 }
 
-/// The token itself is in this answer and nowhere else; so a repeat under an `Idempotency-Key` cannot give it again,
-/// and is told that the name is taken.
+/// The token itself is in this answer and nowhere else, but veiled by the `Idempotency-Key` that a repeat comes with.
 pub(super) async fn create(call: Call) -> Answer {
     let mut input = call.input();
+    input.keyed();
     let new = input.body::<NewToken>()?;
-    let (new, _) = input.finish(new)?;
+    let (new, keyed) = input.finish(new)?;
     call.caller.must_always(ScopeKind::Admin)?;
     let name = Name::new(&new.name).map_err(|_| error::internal("a name that was read is none"))?;
     if call.api.tokens.configured().iter().any(|known| known.name == name) {
@@ -56,12 +57,53 @@ pub(super) async fn create(call: Call) -> Answer {
         scopes: new.scopes.iter().map(scope).collect(),
         created_at: call.api.store.now().wall,
     };
-    let created_at = Timestamp(token.created_at.0);
-    let ops = vec![Op::PutAccessToken(token), audit(&call, "token.create", name.as_str())];
-    call.apply(ops, None).await?;
-    refresh(&call).await;
+    let mut made = Made { secret, created_at: token.created_at.0 };
+    let mut ops = vec![Op::PutAccessToken(token), audit(&call, "token.create", name.as_str())];
+    if let Some(keyed) = &keyed {
+        let nonce = u128::from(call.api.store.entropy()) << 64 | u128::from(call.api.store.entropy());
+        ops.push(Op::Note(made.note(keyed, nonce).into()));
+    }
+    let (key, entropy) = (keyed.map(|keyed| keyed.whole()), call.api.store.entropy());
+    let committed = call.commit(Commit { key, ops, entropy, ..Commit::default() }, Shape::Single).await?;
+    if let (true, Some(keyed)) = (committed.repeated, &keyed) {
+        let first = committed.replies.iter().find_map(|reply| match reply {
+            Reply::Note(note) => Made::read(note, keyed),
+            _ => None,
+        });
+        made = first.ok_or_else(|| error::internal("what was kept of a token cannot be read"))?;
+    } else {
+        refresh(&call).await;
+    }
+    let Made { secret, created_at } = made;
+    let created_at = Timestamp(created_at);
     let created = TokenCreated { name: name.to_string(), token: secret, scopes: new.scopes, created_at };
     json(StatusCode::CREATED, &created)
+}
+
+/// What the request does not say of the token that it made.
+#[derive(Debug, PartialEq)]
+struct Made {
+    secret: String,
+    created_at: i64,
+}
+
+impl Made {
+    /// For the answer that is kept under the key.
+    fn note(&self, keyed: &Keyed, nonce: u128) -> String {
+        let veiled = keyed.veil(nonce.to_be_bytes(), self.secret.as_bytes());
+        let hex: String = veiled.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{} {nonce:x} {hex}", self.created_at)
+    }
+
+    fn read(note: &str, keyed: &Keyed) -> Option<Made> {
+        let mut words = note.split(' ');
+        let created_at = words.next()?.parse().ok()?;
+        let nonce = u128::from_str_radix(words.next()?, 16).ok()?;
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let veiled = words.next()?.as_bytes().chunks(2).map(byte).collect::<Option<Vec<_>>>()?;
+        let secret = String::from_utf8(keyed.veil(nonce.to_be_bytes(), &veiled)).ok()?;
+        Some(Made { secret, created_at })
+    }
 }
 
 pub(super) async fn revoke(call: Call) -> Answer {

@@ -83,7 +83,7 @@ impl Call {
         if let Some(rate) = &api.rate {
             ask(rate, asker(&caller, &parts)).await.map_err(|wait| {
                 let detail = format!("too many requests: try again in {} ms", wait.as_millis().max(1));
-                Problem::new(Code::RateLimited, detail)
+                Problem::new(Code::RateLimited, detail).with_retry_after(wait)
             })?;
         }
         let body = read(body).await?;

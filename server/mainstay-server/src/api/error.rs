@@ -1,5 +1,7 @@
 //! What goes wrong, in the words of the wire: the only place that knows which code stands for which reason.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -75,13 +77,19 @@ pub(crate) fn rejected(rejection: &Rejection, shape: Shape) -> Problem {
         return lock_held(held);
     }
     let code = code(reason);
-    match field {
+    let problem = match field {
         Some((field, detail)) => Problem::invalid(vec![FieldError::new(format!("{at}/{field}"), detail)]),
         None if at.is_empty() => Problem::new(code, reason.to_string()),
         None => {
             let error = FieldError::new(at, reason.to_string()).with_code(code);
             Problem::new(code, reason.to_string()).with_errors(vec![error])
         }
+    };
+    match reason {
+        Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. } => {
+            problem.with_retry_after(Duration::from_millis(*retry_ms))
+        }
+        _ => problem,
     }
 }
 
@@ -182,7 +190,7 @@ pub(crate) fn answer(mut problem: Problem, path: &str, request_id: &str) -> Resp
         | Code::Overloaded
         | Code::Draining
         | Code::StorageUnavailable => {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(problem.retry_after.unwrap_or(1)));
         }
         _ => {}
     }
@@ -223,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_an_op_keeps_its_code_and_gets_its_pointer() {
-        let full = || Reason::QueueFull { queue: "q".parse().unwrap(), max_depth: 1 };
+        let full = || Reason::QueueFull { queue: "q".parse().unwrap(), max_depth: 1, retry_ms: 1_000 };
         let rows = [
             (At::Op(0), Reason::LeaseLost, Shape::Single, (409, Code::LeaseLost, "")),
             (At::Op(3), Reason::LeaseLost, Shape::Ops, (409, Code::LeaseLost, "/ops/3")),

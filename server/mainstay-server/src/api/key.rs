@@ -36,6 +36,24 @@ impl Keyed {
         [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
     }
 
+    /// Hides a secret that has to be kept with an answer, and shows it again: it is its own inverse. A store sees half of
+    /// `scope`, and never the key: who only reads the store learns nothing, if the key is one that cannot be guessed.
+    /// (A stream cipher of SHA-256 in counter mode; no `nonce` is used twice.)
+    pub fn veil(&self, nonce: [u8; 16], secret: &[u8]) -> Vec<u8> {
+        let block = |number: usize| {
+            let mut hash = Sha256::new();
+            text(&mut hash, "mainstay: a secret under a key");
+            hash.update(self.scope);
+            hash.update(nonce);
+            hash.update((number as u64).to_be_bytes());
+            hash.finalize()
+        };
+        let blocks = secret.chunks(32).enumerate();
+        blocks
+            .flat_map(|(n, part)| part.iter().zip(block(n)).map(|(a, b)| a ^ b).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// For one of the commits that a request is made of.
     pub fn part(&self, what: &str, index: usize) -> IdempotencyKey {
         let mut scope = Sha256::new();
@@ -178,6 +196,18 @@ mod tests {
         ];
         assert!(other.iter().all(|body| fingerprint(body) != fingerprint(same[0])));
         assert_eq!(fingerprint(r#"{"claim":{"wait_ms":1}}"#), fingerprint(r#"{"claim":{}}"#));
+    }
+
+    #[test]
+    fn a_veiled_secret_is_shown_under_its_key_alone() {
+        let key = |key| Keyed::new("a", "POST", "/p", key, [0; 32]);
+        let secret = b"mst_0123456789abcdef0123456789abcdef0123456789abcdef";
+        let veiled = key("k").veil([1; 16], secret);
+        assert_eq!(key("k").veil([1; 16], &veiled), secret);
+        for other in [key("l").veil([1; 16], &veiled), key("k").veil([2; 16], &veiled)] {
+            assert!(other.iter().zip(secret).filter(|(a, b)| a == b).count() < 10);
+        }
+        assert!(veiled[..20].iter().zip(&veiled[32..]).any(|(a, b)| a ^ b != secret[0] ^ secret[32]));
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) use self::call::{Answer, Call, with};
 pub use self::events::Schemas;
 pub(crate) use self::input::Input;
 pub(crate) use self::jobs::read::page;
+pub(crate) use self::key::Keyed;
 pub use self::routes::routes;
 use crate::auth::{Origins, Tokens};
 

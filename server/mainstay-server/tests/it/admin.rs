@@ -6,6 +6,40 @@ use tokio::io::AsyncWriteExt;
 use crate::server::{Setup, TestServer};
 
 #[tokio::test]
+async fn a_token_that_is_made_again_under_its_key_is_shown_again() {
+    let server = TestServer::start().await;
+    let root = server.on_admin("POST", "/admin/tokens").json(json!({ "name": "root", "scopes": ["admin"] }));
+    let auth = format!("Bearer {}", root.send().await.is(201)["token"].as_str().unwrap());
+    let create = |key: &str, body: serde_json::Value| {
+        let request = server.on_admin("POST", "/admin/tokens").header("authorization", &auth);
+        request.header("idempotency-key", key).json(body)
+    };
+    let body = json!({ "name": "ci", "scopes": ["read"] });
+    let first = create("k1", body.clone()).send().await.is(201);
+    let again = create("k1", json!({ "scopes": ["read"], "name": "ci" })).send().await.is(201);
+    assert_eq!(first, again);
+    let bearer = format!("Bearer {}", first["token"].as_str().unwrap());
+    server.request("GET", "/v1/store").header("authorization", &bearer).send().await.is(200);
+    create("k1", json!({ "name": "ci", "scopes": ["admin"] }))
+        .send()
+        .await
+        .problem(422, "idempotency-mismatch");
+    create("k2", body.clone()).send().await.problem(409, "state-conflict");
+    // What was made is told, whatever became of it since.
+    let revoke = server.on_admin("DELETE", "/admin/tokens/ci").header("authorization", &auth);
+    assert_eq!(revoke.send().await.status, 204);
+    assert_eq!(create("k1", body.clone()).send().await.is(201), first);
+    server
+        .request("GET", "/v1/store")
+        .header("authorization", &bearer)
+        .send()
+        .await
+        .problem(401, "unauthenticated");
+    let new = create("k3", body).send().await.is(201);
+    assert_ne!(new["token"], first["token"]);
+}
+
+#[tokio::test]
 async fn tokens_are_made_listed_and_revoked() {
     let server = TestServer::start().await;
     let create = |name: &str| {

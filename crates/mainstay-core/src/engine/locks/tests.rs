@@ -4,15 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Entry, Lock, Locks};
 use crate::{
-    engine::{
-        Engine,
-        change::{
-            Archive, DeadRef, EventMeta, FinishedJob, FinishedKey, FinishedRef, GroupId, Lane, QueueId,
-            TopicId,
-        },
-    },
-    error::Error,
-    id::{JobId, JobIds},
+    engine::{Engine, nothing::Nothing},
+    id::JobIds,
     lease::{LeaseId, Token},
     lock::{Acquire, LockMode, LockOp, LockReply, Owner, Ticket},
     name::Name,
@@ -21,29 +14,6 @@ use crate::{
     store::Budget,
     time::{Now, StoreTime, Timestamp},
 };
-
-struct NoJobs;
-
-impl Archive for NoJobs {
-    fn finished(&mut self, _: JobId) -> Result<Option<FinishedJob>, Error> {
-        Ok(None)
-    }
-    fn is_taken(&mut self, _: FinishedKey) -> Result<bool, Error> {
-        Ok(false)
-    }
-    fn oldest(&mut self, _: QueueId, _: Lane, _: usize) -> Result<Vec<FinishedRef>, Error> {
-        Ok(vec![])
-    }
-    fn events(&mut self, _: Option<TopicId>, _: u64, _: usize) -> Result<Vec<EventMeta>, Error> {
-        Ok(vec![])
-    }
-    fn dead_event(&mut self, _: u64) -> Result<Option<DeadRef>, Error> {
-        Ok(None)
-    }
-    fn dead_events(&mut self, _: GroupId, _: usize) -> Result<Vec<DeadRef>, Error> {
-        Ok(vec![])
-    }
-}
 
 struct Chance(u64);
 
@@ -135,7 +105,7 @@ fn indexes_agree_and_what_did_not_happen_leaves_no_trace() {
         for _ in 0..400 {
             now.store = now.store.plus_ms(chance.below(4) * chance.below(2_000));
             if chance.below(3) > 0 {
-                while engine.maintain(Budget { rows: 3 }, now, &mut NoJobs).unwrap().more {}
+                while engine.maintain(Budget { rows: 3 }, now, &mut Nothing).unwrap().more {}
                 engine.commit_group();
                 is_sound(&engine.locks, now.store);
             }
@@ -147,7 +117,7 @@ fn indexes_agree_and_what_did_not_happen_leaves_no_trace() {
                 ops.push(Op::Delete { id: unknown });
             }
             let commit = Commit { ops, entropy, ..Commit::default() };
-            match engine.apply(&commit, now, &mut NoJobs).unwrap() {
+            match engine.apply(&commit, now, &mut Nothing).unwrap() {
                 Err(_) => assert_eq!(picture(&engine.locks), before, "seed {seed}"),
                 Ok(_) if chance.below(6) == 0 => {
                     engine.rollback_group();
@@ -189,11 +159,11 @@ fn nothing_is_left_of_a_lock_that_nobody_wants() {
         })))
     };
     for ticket in 0..3 {
-        engine.apply(&Commit::of(acquire(ticket), 1), now(0), &mut NoJobs).unwrap().unwrap();
+        engine.apply(&Commit::of(acquire(ticket), 1), now(0), &mut Nothing).unwrap().unwrap();
     }
     engine.commit_group();
     while let Some(at) = engine.next_lease_end() {
-        engine.maintain(Budget::default(), now(at.0), &mut NoJobs).unwrap();
+        engine.maintain(Budget::default(), now(at.0), &mut Nothing).unwrap();
         engine.commit_group();
     }
     assert_eq!(picture(&engine.locks), picture(&Locks::default()));

@@ -240,6 +240,7 @@ fn body(kind: &str, payload: &RawJson, meta: &RawJson, tags: &[String], trace: O
         tags: tags.iter().map(|tag| tag.as_str().into()).collect(),
         traceparent: trace.map(Into::into),
         after: None,
+        unique_for_ms: None,
     }
 }
 
@@ -254,11 +255,12 @@ pub(super) fn record(view: &wire::JobView) -> Read<JobRecord> {
         },
     };
     let body = body(&view.kind, &view.payload, &view.meta, &view.tags, view.traceparent.as_deref());
+    let unique_for_ms = view.unique.as_ref().and_then(|unique| unique.for_ms);
     Ok(JobRecord {
         id: job_id(view.id)?,
         queue: name(&view.queue)?,
         state: state(view.state),
-        body: Arc::new(JobBody { after: waits_for(view)?, ..body }),
+        body: Arc::new(JobBody { after: waits_for(view)?, unique_for_ms, ..body }),
         priority: view.priority,
         run_at: time(view.run_at),
         attempt: view.attempt,

@@ -12,6 +12,10 @@ use mainstay_core::{
 };
 
 use super::locks;
+use crate::job::ms;
+
+/// When to come back to a full queue, if a server does not say.
+const RETRY_MS: u64 = 1_000;
 
 /// Why a call that was this op, in a commit of its own, has no answer.
 pub(super) fn of_op(error: &ApiError, op: &Op) -> Failure {
@@ -21,19 +25,25 @@ pub(super) fn of_op(error: &ApiError, op: &Op) -> Failure {
     {
         return Rejection { at: Place::Op(0), reason: Reason::LockHeld(Box::new(held)) }.into();
     }
-    match error.problem().and_then(|problem| rejection(problem, &[], std::slice::from_ref(op), Place::Op(0)))
+    let ops = std::slice::from_ref(op);
+    let rejection = error.problem().and_then(|problem| rejection(problem, &[], ops, Place::Op(0)));
+    rejected(rejection, error)
+}
+
+fn rejected(rejection: Option<Rejection>, error: &ApiError) -> Failure {
+    let Some(mut rejection) = rejection else { return trouble(error).into() };
+    // When to come back is beside the problem.
+    if let Reason::QueueFull { retry_ms, .. } = &mut rejection.reason
+        && let Some(after) = error.retry_after()
     {
-        Some(rejection) => rejection.into(),
-        None => trouble(error).into(),
+        *retry_ms = ms(after);
     }
+    rejection.into()
 }
 
 /// Why a commit of these ops has no answer.
 pub(super) fn of_commit(error: &ApiError, require: &[Require], ops: &[Op]) -> Failure {
-    match error.problem().and_then(|problem| rejection(problem, require, ops, Place::Commit)) {
-        Some(rejection) => rejection.into(),
-        None => trouble(error).into(),
-    }
+    rejected(error.problem().and_then(|problem| rejection(problem, require, ops, Place::Commit)), error)
 }
 
 /// Why one item of many has no answer.
@@ -101,7 +111,7 @@ fn reason(code: Code, detail: &str, op: &Op) -> Option<Reason> {
                 what: if detail.contains("grants") { "grants" } else { "waiters" },
                 limit: depth_in(detail),
             },
-            op => Reason::QueueFull { queue: queue_of(op)?, max_depth: depth_in(detail) },
+            op => Reason::QueueFull { queue: queue_of(op)?, max_depth: depth_in(detail), retry_ms: RETRY_MS },
         },
         _ => return None,
     })

@@ -186,6 +186,7 @@ mod tests {
             tags: vec!["x".into(), "y\"".into()],
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             after: None,
+            unique_for_ms: None,
         };
         let mut json = Json::with_capacity(0);
         json.raw("{").jobs(&[grant(full, Some(5)), grant(JobBody::new("k", "null"), None)]);

@@ -19,9 +19,10 @@ pub(super) async fn with_patience<T>(
         };
         let pause = error.retry_after().unwrap_or(Duration::from_secs(1));
         let left = Duration::from_millis(ms).saturating_sub(began.elapsed());
-        if error.code() != Some(Code::QueueFull) || left < pause {
+        if error.code() != Some(Code::QueueFull) || left.is_zero() {
             return Err(error);
         }
-        sleep(pause).await;
+        // When the server says is a guess: the end of our patience is worth a last look.
+        sleep(pause.min(left)).await;
     }
 }

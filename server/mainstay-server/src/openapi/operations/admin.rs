@@ -66,8 +66,13 @@ fn tokens() -> Vec<Operation> {
             .paged()
             .answer(200, "Names and scopes; never the tokens.", page::<TokenView>),
         Operation::post("/admin/tokens", "createToken", "Make an access token")
-            .detail("The only answer that shows it. From the first one on every request needs a token.")
+            .detail(
+                "The only answer that shows it; sent again under its `Idempotency-Key`, it is shown again (it is kept so \
+                 that only the key shows it: use one that nobody guesses). From the first one on every request needs a \
+                 token.",
+            )
             .needs(Scope::Admin)
+            .keyed()
             .body(one::<NewToken>)
             .answer(201, "The token.", one::<TokenCreated>)
             .codes(&[Code::StateConflict]),
