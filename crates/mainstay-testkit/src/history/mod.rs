@@ -45,6 +45,8 @@ pub enum Asked {
         mode: LockMode,
         /// For so many milliseconds.
         ttl_ms: u64,
+        /// Waiting for it so many milliseconds at most.
+        wait_ms: u64,
     },
     /// To have it longer.
     Renew {

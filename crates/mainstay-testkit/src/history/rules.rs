@@ -36,7 +36,7 @@ impl Lock {
         let until = |ttl_ms: u64| next.time.saturating_add(ttl_ms.saturating_mul(1_000));
         let at = |token: u64| self.holders.iter().position(|holder| holder.token == token);
         match (call.asked, call.got) {
-            (Asked::Acquire { mode, ttl_ms }, Got::Granted(token)) => {
+            (Asked::Acquire { mode, ttl_ms, .. }, Got::Granted(token)) => {
                 let is_next = known.tokens.get(self.granted) == Some(&token)
                     && (self.granted == 0 || known.tokens[self.granted - 1] < token);
                 if !self.has_room(mode) || !is_next {
@@ -45,12 +45,11 @@ impl Lock {
                 next.granted += 1;
                 next.holders.push(Holder { token, mode, deadline: until(ttl_ms) });
             }
-            (Asked::Acquire { .. }, Got::Held)
-                if self.holders.is_empty() && !known.may_be_held_unseen(next.time) =>
-            {
-                return None;
+            (Asked::Acquire { .. }, Got::Held) => {
+                if self.holders.is_empty() {
+                    next.time = known.held_unseen(next.time, call.to)?;
+                }
             }
-            (Asked::Acquire { .. }, Got::Held) => {}
             (Asked::Renew { token, ttl_ms }, Got::Done) => {
                 let holder = &mut next.holders[at(token)?];
                 holder.deadline = holder.deadline.max(until(ttl_ms));
@@ -67,8 +66,15 @@ impl Lock {
                 }
             }
             (Asked::Check { token }, Got::Checked { valid, current }) => {
-                if valid != at(token).is_some() || !self.shows(current, known, next.time) {
+                if valid != at(token).is_some() {
                     return None;
+                }
+                let highest = self.holders.iter().map(|holder| holder.token).max();
+                if current != highest {
+                    let is_unseen = current.is_some_and(|current| {
+                        known.tokens.binary_search(&current).is_err() && Some(current) > highest
+                    });
+                    next.time = known.held_unseen(next.time, call.to).filter(|_| is_unseen)?;
                 }
             }
             // A renewal that nobody saw, or a check, has no part in what others see.
@@ -88,29 +94,26 @@ impl Lock {
     fn has_room(&self, mode: LockMode) -> bool {
         self.holders.first().is_none_or(|holder| mode.fits(holder.mode, self.holders.len()))
     }
-
-    fn shows(&self, current: Option<u64>, known: &Known, time: u64) -> bool {
-        let highest = self.holders.iter().map(|holder| holder.token).max();
-        let unseen = |current: u64| {
-            known.tokens.binary_search(&current).is_err() && highest.is_none_or(|highest| current > highest)
-        };
-        highest == current || known.may_be_held_unseen(time) && current.is_some_and(unseen)
-    }
 }
 
 /// What is known of the whole history of a lock.
 pub(super) struct Known {
     /// The tokens that were seen, in order.
     pub(super) tokens: Vec<u64>,
-    /// When the first acquire was sent whose answer nobody saw.
-    pub(super) unseen_from: Option<u64>,
+    /// From when to when somebody may have had the lock without having heard so: from the sending of an acquire to the
+    /// end of its wait, its time, and what the service may take on top.
+    pub(super) unseen: Vec<(u64, u64)>,
 }
 
 impl Known {
-    /// Somebody may have the lock without having heard so, and may give it back unseen. Who tries to place each of
-    /// these acquires has a choice for each at every moment; as one of them keeps out nobody who got the lock, it is
-    /// enough that they explain why somebody did not.
-    fn may_be_held_unseen(&self, time: u64) -> bool {
-        self.unseen_from.is_some_and(|from| from <= time)
+    /// The first moment from `from` to `to` at which somebody may have the lock without having heard so, and may give
+    /// it back unseen. Who tries to place each of these acquires has a choice for each at every moment; as one of them
+    /// keeps out nobody who got the lock, it is enough that they explain why somebody did not.
+    fn held_unseen(&self, from: u64, to: Option<u64>) -> Option<u64> {
+        let first = |(begin, end): &(u64, u64)| {
+            let at = from.max(*begin);
+            (at <= *end && to.is_none_or(|to| at <= to)).then_some(at)
+        };
+        self.unseen.iter().filter_map(first).min()
     }
 }

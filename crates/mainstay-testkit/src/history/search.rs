@@ -8,7 +8,7 @@
 //! Time is part of it: a call happens not before it was sent, and a grant expires not before its deadline. As the rules
 //! only say how long a grant lives at least, letting everything happen as early as it can loses no explanation.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use mainstay_core::rules::mix;
 
@@ -19,10 +19,14 @@ use super::{
 
 /// Whether a lock service that keeps the rules can have answered so.
 ///
+/// An acquire that nobody heard of may keep others out for its wait, its time, and `slack` on top: for how long the
+/// service was away or stood still, and for how long it keeps a grant for a ticket that has lost its connection. What
+/// explains a refusal has to have an end, or a lock that is never free again could not be told from it.
+///
 /// # Errors
 /// The first lock for which there is no explanation, with the longest part of one that was found.
-pub fn check(calls: &[Call]) -> Result<(), Violation> {
-    by_lock(calls).into_iter().try_for_each(|(lock, calls)| check_one(lock, calls))
+pub fn check(calls: &[Call], slack: Duration) -> Result<(), Violation> {
+    by_lock(calls).into_iter().try_for_each(|(lock, calls)| check_one(lock, calls, slack))
 }
 
 /// After so many states the search gives up: somebody waits for it.
@@ -45,14 +49,20 @@ struct Frame {
     left: Vec<Step>,
 }
 
-fn check_one(lock: &str, mut calls: Vec<&Call>) -> Result<(), Violation> {
-    let unseen =
-        calls.iter().filter(|call| call.got == Got::Nothing && matches!(call.asked, Asked::Acquire { .. }));
-    let unseen_from = unseen.map(|call| call.from).min();
+fn check_one(lock: &str, mut calls: Vec<&Call>, slack: Duration) -> Result<(), Violation> {
+    let slack = u64::try_from(slack.as_micros()).unwrap_or(u64::MAX);
+    let unseen = calls.iter().filter_map(|call| match call.asked {
+        Asked::Acquire { ttl_ms, wait_ms, .. } if call.got == Got::Nothing => {
+            let longest = ttl_ms.saturating_add(wait_ms).saturating_mul(1_000).saturating_add(slack);
+            Some((call.from, call.from.saturating_add(longest)))
+        }
+        _ => None,
+    });
+    let unseen = unseen.collect();
     // Of the others without an answer, only a release can change what somebody else sees.
     calls.retain(|call| call.got != Got::Nothing || matches!(call.asked, Asked::Release { .. }));
     calls.sort_by_key(|call| call.from);
-    let mut search = Search::new(calls, unseen_from);
+    let mut search = Search::new(calls, unseen);
     if search.run() { Ok(()) } else { Err(search.violation(lock)) }
 }
 
@@ -73,7 +83,7 @@ struct Search<'c> {
 }
 
 impl<'c> Search<'c> {
-    fn new(calls: Vec<&'c Call>, unseen_from: Option<u64>) -> Search<'c> {
+    fn new(calls: Vec<&'c Call>, unseen: Vec<(u64, u64)>) -> Search<'c> {
         let granted = calls.iter().filter_map(|call| match call.got {
             Got::Granted(token) => Some(token),
             _ => None,
@@ -83,7 +93,7 @@ impl<'c> Search<'c> {
         let (answered, unanswered): (Vec<_>, Vec<_>) =
             (0..calls.len()).partition(|at| calls[*at].to.is_some());
         Search {
-            known: Known { tokens, unseen_from },
+            known: Known { tokens, unseen },
             open: answered.len(),
             answered,
             unanswered,

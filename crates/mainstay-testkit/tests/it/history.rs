@@ -1,5 +1,7 @@
 //! The judge of histories is judged: what is right is found to be right, and each kind of wrong is noticed.
 
+use std::time::Duration;
+
 use mainstay_core::lock::LockMode;
 use mainstay_testkit::history::{Asked, Call, Got, Register, check, line};
 
@@ -10,15 +12,15 @@ fn call(asked: Asked, got: Got, from: u64, to: u64) -> Call {
 }
 
 fn acquire(token: u64, from: u64, to: u64) -> Call {
-    call(Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL }, Got::Granted(token), from, to)
+    call(Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL, wait_ms: 0 }, Got::Granted(token), from, to)
 }
 
 fn read(token: u64, from: u64, to: u64) -> Call {
-    call(Asked::Acquire { mode: LockMode::Shared, ttl_ms: TTL }, Got::Granted(token), from, to)
+    call(Asked::Acquire { mode: LockMode::Shared, ttl_ms: TTL, wait_ms: 0 }, Got::Granted(token), from, to)
 }
 
 fn held(from: u64, to: u64) -> Call {
-    call(Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL }, Got::Held, from, to)
+    call(Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL, wait_ms: 0 }, Got::Held, from, to)
 }
 
 fn renew(token: u64, got: Got, from: u64, to: u64) -> Call {
@@ -39,11 +41,11 @@ fn unanswered(call: Call) -> Call {
 }
 
 fn right(calls: &[Call]) {
-    check(calls).unwrap_or_else(|violation| panic!("{violation}"));
+    check(calls, Duration::ZERO).unwrap_or_else(|violation| panic!("{violation}"));
 }
 
 fn wrong(calls: &[Call]) {
-    check(calls).expect_err("somebody was lied to");
+    check(calls, Duration::ZERO).expect_err("somebody was lied to");
 }
 
 #[test]
@@ -78,7 +80,7 @@ fn readers_may_share_and_permits_may_be_used_up() {
     ]);
     let two = |token, from| {
         let mode = LockMode::Semaphore { permits: 2 };
-        call(Asked::Acquire { mode, ttl_ms: TTL }, Got::Granted(token), from, from + 1)
+        call(Asked::Acquire { mode, ttl_ms: TTL, wait_ms: 0 }, Got::Granted(token), from, from + 1)
     };
     right(&[two(1, 0), two(2, 2), held(4, 5), release(1, Got::Done, 6, 7), two(3, 8)]);
     wrong(&[two(1, 0), two(2, 2), two(3, 4)]);
@@ -132,6 +134,27 @@ fn a_free_lock_that_is_refused_is_noticed() {
     wrong(&[acquire(1, 0, 1), release(1, Got::Done, 2, 3), held(4, 5)]);
     // Unless somebody may have it who never heard so.
     right(&[acquire(1, 0, 1), release(1, Got::Done, 2, 3), unanswered(acquire(9, 3, 0)), held(4, 5)]);
+    right(&[unanswered(acquire(9, 4, 0)), held(3, 5)]);
+}
+
+#[test]
+fn one_who_never_heard_of_its_grant_does_not_explain_everything_that_comes_after() {
+    let unseen = |wait_ms| {
+        let asked = Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL, wait_ms };
+        unanswered(call(asked, Got::Nothing, 1_000, 0))
+    };
+    right(&[unseen(0), held(11_000, 11_001)]);
+    wrong(&[unseen(0), held(11_001, 11_002)]);
+    right(&[unseen(5), held(16_000, 16_001)]);
+    wrong(&[unseen(5), held(16_001, 16_002)]);
+    let late = [unseen(5), held(18_000, 18_001)];
+    check(&late, Duration::from_millis(2)).expect("there was a little more");
+    wrong(&late);
+    // Nor what came before.
+    wrong(&[unseen(0), held(998, 999)]);
+    // A token that nobody was told of is seen as long.
+    right(&[unseen(0), checked(1, Some(7), 2_000, 2_001)]);
+    wrong(&[unseen(0), checked(1, Some(7), 11_001, 11_002)]);
 }
 
 #[test]
@@ -145,7 +168,7 @@ fn tokens_that_go_back_are_noticed() {
 #[test]
 fn a_violation_says_what_did_not_fit() {
     let lie = acquire(2, 2, 3);
-    let violation = check(&[acquire(1, 0, 1), lie.clone()]).expect_err("two holders");
+    let violation = check(&[acquire(1, 0, 1), lie.clone()], Duration::ZERO).expect_err("two holders");
     assert_eq!((violation.explained, violation.stuck), (vec![acquire(1, 0, 1)], vec![lie]));
 }
 

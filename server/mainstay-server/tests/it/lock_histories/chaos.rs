@@ -57,6 +57,7 @@ impl Chaos {
                     server.kill().expect("kill");
                     server.wait().expect("it ended");
                     server = self.server();
+                    self.lock().restarts += 1;
                 }
                 2 => {
                     clients[victim].kill().expect("kill");

@@ -120,7 +120,7 @@ impl Process {
         let path = format!("/v1/locks/{lock}/acquire");
         let mut first = None;
         for _ in 0..3 {
-            let mut call = self.begin(client, lock, Asked::Acquire { mode, ttl_ms: TTL_MS });
+            let mut call = self.begin(client, lock, Asked::Acquire { mode, ttl_ms: TTL_MS, wait_ms });
             let first = *first.get_or_insert(call.1.from);
             // Now and then its connection breaks, before or after the server has done it.
             let cut = (self.below(6) == 0).then(|| Duration::from_millis(self.below(30)));
@@ -215,8 +215,9 @@ impl Process {
         while micros() < self.end {
             round += 1;
             let owner = format!("l{client}-{round}");
-            let body = json!({ "owner": owner, "ttl_ms": TTL_MS, "wait_ms": 20_000 });
-            let asked = Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL_MS };
+            let wait_ms = 20_000;
+            let body = json!({ "owner": owner, "ttl_ms": TTL_MS, "wait_ms": wait_ms });
+            let asked = Asked::Acquire { mode: LockMode::Exclusive, ttl_ms: TTL_MS, wait_ms };
             let call = self.begin(client, LINE, asked);
             let from = call.1.from;
             let acquire = ask(self.api, "POST", "/v1/locks/line/acquire", None, &body, None);

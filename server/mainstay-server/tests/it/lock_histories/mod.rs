@@ -30,7 +30,7 @@ fn histories_of_locks_can_be_explained_whatever_happens_to_clients_and_server() 
     let again = format!("; again with MAINSTAY_HISTORY_SECONDS={seconds} MAINSTAY_HISTORY_SEED={seed}");
     let folder = tempfile::tempdir().expect("a folder for the test");
     let notes = Chaos::new(folder.path(), seed).run(Duration::from_secs(seconds));
-    if let Err(violation) = check(&notes.calls()) {
+    if let Err(violation) = check(&notes.calls(), notes.slack()) {
         panic!("{violation}{again}");
     }
     let out_of_turn = overtaken(&notes.waited);

@@ -1,9 +1,12 @@
 //! What the clients noted.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use mainstay::core::lock::COLLECT_MS;
 use mainstay_testkit::history::{Asked, Call, Got, line::Waited};
 use serde::{Deserialize, Serialize};
+
+use super::TTL_MS;
 
 /// A line of a child.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,7 +32,12 @@ pub(super) struct Notes {
     refused: Vec<(u64, u64)>,
     /// When somebody was stopped or killed, and when it went on.
     pub(super) disturbed: Vec<(u64, u64)>,
+    /// How often the server was killed.
+    pub(super) restarts: u64,
 }
+
+/// A busy machine answers late.
+const LATE: Duration = Duration::from_secs(2);
 
 /// The lock of those who wait in line.
 pub(super) const LINE: &str = "line";
@@ -45,6 +53,15 @@ impl Notes {
 
     pub(super) fn calls(&self) -> Vec<Call> {
         self.calls.values().cloned().collect()
+    }
+
+    /// How much longer than its wait and its time an acquire may keep others out that nobody heard of.
+    pub(super) fn slack(&self) -> Duration {
+        // No time passes for a lock while its server is away or stands still, and a restart gives a grant its full time
+        // again. One whose connection broke before it was told is kept for its ticket.
+        let away: u64 = self.disturbed.iter().map(|(begin, end)| end - begin).sum();
+        let again = self.restarts * TTL_MS;
+        Duration::from_micros(away) + Duration::from_millis(again + COLLECT_MS) + LATE
     }
 
     pub(super) fn granted(&self) -> usize {
