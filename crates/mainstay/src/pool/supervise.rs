@@ -227,3 +227,7 @@ impl<J: Send + 'static, R: Send + 'static> Supervisor<J, R> {
         self.crew.iter().map(|member| member.slot.clone()).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "supervise_tests.rs"]
+mod tests;
