@@ -3,6 +3,7 @@
 //! A passed socket stays open while the service is restarted: clients that come in between wait in its backlog for the
 //! next instance, and none is refused.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -23,12 +24,25 @@ pub(crate) struct Bound {
 /// The address cannot be had; no such socket was passed, or it has been taken.
 pub(crate) async fn bind(listen: &str) -> Result<Bound> {
     match listen.strip_prefix("fd:") {
-        None => Ok(Bound { listener: TcpListener::bind(listen).await?, passed: false }),
+        None => {
+            let listener = TcpListener::bind(listen).await.map_err(no_such_address)?;
+            Ok(Bound { listener, passed: false })
+        }
         Some(which) => {
             let listener = take(which)?;
             listener.set_nonblocking(true)?;
             Ok(Bound { listener: TcpListener::from_std(listener)?, passed: true })
         }
+    }
+}
+
+/// Where somebody has to change something, the address or who else uses it, the configuration is wrong: trying again does
+/// not help. A name that cannot be resolved just now is another matter.
+fn no_such_address(error: io::Error) -> Error {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidInput, PermissionDenied};
+    match error.kind() {
+        AddrInUse | AddrNotAvailable | InvalidInput | PermissionDenied => Error::config(error.to_string()),
+        _ => error.into(),
     }
 }
 

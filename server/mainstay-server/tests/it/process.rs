@@ -103,6 +103,31 @@ async fn what_cannot_be_served_is_refused_with_its_code_and_a_way_out() {
 }
 
 #[tokio::test]
+async fn an_address_that_cannot_be_had_is_a_wrong_configuration_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let elsewhere = "192.0.2.1:6246"; // nobody's: RFC 5737
+    let token = "tokens = [{ name = \"t\", hash = \"";
+    std::fs::write(
+        dir.path().join("m.toml"),
+        format!("{token}{}\", scopes = [\"admin\"] }}]\n", "0".repeat(64)),
+    )
+    .unwrap();
+    let free = "127.0.0.1:0";
+    for (listen, admin, on) in
+        [(&*address, free, &*address), (free, &address, &address), (elsewhere, free, elsewhere)]
+    {
+        let args = ["--config", "m.toml", "--store", "memory:", "--listen", listen, "--admin-listen", admin];
+        let (exit, text) = refused(dir.path(), &args).await;
+        assert_eq!(exit, Some(78), "{args:?}: {text}");
+        for part in [on, "stop it or choose another address"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_file_with_three_mistakes_reports_three() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("m.toml"), "grace_ms = \"x\"\nlissten = \"a:1\"\nstore = \"mysql:\"\n")
