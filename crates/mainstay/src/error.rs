@@ -169,7 +169,7 @@ macro_rules! from_errors {
 }
 
 from_errors! {
-    crate::tasks::TaskError,
+    crate::tasks::TaskError, crate::lock::fence::NotAlone,
     std::io::Error, std::net::AddrParseError, std::num::ParseIntError, std::num::ParseFloatError,
     std::str::Utf8Error, std::string::FromUtf8Error, std::env::VarError, std::fmt::Error,
     serde_json::Error, tokio::time::error::Elapsed, String, &'static str, BoxError,

@@ -2,7 +2,7 @@ use super::{ApiError, HttpClient};
 use crate::query::{LocksQuery, percent_encode, reason_query};
 use crate::types::{
     Acquire, Acquired, CheckLock, LockChecked, LockView, Page, ReleaseLock, Released, Renew, RenewMany,
-    Renewed, RenewedMany,
+    Renewed, RenewedMany, Withdrawn,
 };
 
 /// Locks.
@@ -17,6 +17,15 @@ impl HttpClient {
     /// `lock-held` when it was not free in time, with who holds it; `state-conflict` for a semaphore of another size.
     pub async fn acquire(&self, lock: &str, acquire: &Acquire) -> Result<Acquired, ApiError> {
         self.post(lock_path(lock, "/acquire"), acquire, acquire.wait_ms).await
+    }
+
+    /// Withdraws what was asked for with this very acquire under this key ([`with_key`](Self::with_key)): its place in
+    /// the line, or its grant, whether it was answered or not. Repeating it changes nothing more.
+    ///
+    /// # Errors
+    /// `validation-failed` without a key.
+    pub async fn withdraw(&self, lock: &str, acquire: &Acquire) -> Result<Withdrawn, ApiError> {
+        self.post(lock_path(lock, "/withdraw"), acquire, 0).await
     }
 
     /// Keeps a lock.

@@ -36,24 +36,37 @@ pub struct Acquire {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 10_000))]
     pub permits: Option<u32>,
+    /// How long others are kept out after the grant has expired (not after a release), in milliseconds, up to 60 s: for what cannot be fenced. Defaults to not at all.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "openapi", schema(required = false, maximum = 60_000, default = 0))]
+    pub delay_ms: u64,
+}
+
+/// The longest delay after an expiry, in milliseconds.
+const MAX_DELAY_MS: u64 = 60_000;
+
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 impl Acquire {
     /// An exclusive lock for 30 s, without waiting.
     pub fn by(owner: impl Into<String>) -> Self {
-        Self { owner: owner.into(), ttl_ms: DEFAULT_TTL_MS, wait_ms: 0, mode: None, permits: None }
+        let owner = owner.into();
+        Self { owner, ttl_ms: DEFAULT_TTL_MS, wait_ms: 0, mode: None, permits: None, delay_ms: 0 }
     }
 }
 
 impl Strict for Acquire {
     fn read(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<Self> {
-        let f = Fields::open(cx, at, value, &["owner", "ttl_ms", "wait_ms", "mode", "permits"])?;
+        let f = Fields::open(cx, at, value, &["owner", "ttl_ms", "wait_ms", "mode", "permits", "delay_ms"])?;
         let wait_max_ms = cx.limits.wait_max_ms;
         let owner = f.required(cx, at, "owner", text_line);
         let ttl_ms = f.optional(cx, at, "ttl_ms", lease_span);
         let wait_ms = f.optional(cx, at, "wait_ms", int(0..=wait_max_ms));
         let mode = f.optional(cx, at, "mode", one_of(AcquireMode::WORDS));
         let permits = f.optional(cx, at, "permits", int(1..=u64::from(MAX_PERMITS)));
+        let delay_ms = f.optional(cx, at, "delay_ms", int(0..=MAX_DELAY_MS));
         if mode.is_some() && permits.is_some() {
             cx.conflict(at, "mode", "permits");
         }
@@ -63,6 +76,7 @@ impl Strict for Acquire {
             wait_ms: wait_ms.unwrap_or(0),
             mode,
             permits,
+            delay_ms: delay_ms.unwrap_or(0),
         })
     }
 }
@@ -95,6 +109,14 @@ pub struct Acquired {
     pub token: u64,
     /// When the lock is free again unless it is renewed.
     pub expires_at: Timestamp,
+}
+
+/// The answer to the withdrawal of a ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Withdrawn {
+    /// Always: nothing is left of the ticket.
+    pub withdrawn: bool,
 }
 
 /// Keeps a lock: `POST /v1/locks/{name}/renew`.

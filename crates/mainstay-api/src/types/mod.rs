@@ -47,7 +47,7 @@ pub use job::{AttemptError, CancelAnswer, DeadReason, JobResult, JobState, JobVi
 pub use list::Page;
 pub use lock::{
     Acquire, AcquireMode, Acquired, CheckLock, LockChecked, LockHolder, LockMode, LockView, LockWaiter,
-    ReleaseLock, Released, Renew, RenewItem, RenewMany, RenewResult, Renewed, RenewedMany,
+    ReleaseLock, Released, Renew, RenewItem, RenewMany, RenewResult, Renewed, RenewedMany, Withdrawn,
 };
 pub use queue::{
     DeadChanged, DeadSelect, Depth, Fairness, FairnessBy, Overflow, Purged, QueueConfig, QueueView, Rate,

@@ -112,6 +112,7 @@ fn requests_come_back() {
     comes_back(&Acquire::by("me"));
     let shared = Acquire { mode: Some(AcquireMode::Shared), wait_ms: 60_000, ..Acquire::by("o") };
     comes_back(&shared);
+    comes_back(&Acquire { delay_ms: 60_000, ..Acquire::by("o") });
     comes_back(&Acquire { permits: Some(3), ttl_ms: 86_400_000, ..Acquire::by("o") });
     comes_back(&Renew { lease: "l".into(), ttl_ms: Some(1_000) });
     let leases = vec![RenewItem { name: "n".into(), lease: "l".into(), ttl_ms: None }];

@@ -100,7 +100,7 @@ impl CommitBuilder {
 
     /// Only if the lock is held under this guard's token: what a holder writes that has lost it meanwhile does not happen.
     pub fn require_lock(self, guard: &LockGuard) -> Self {
-        self.require_token(&guard.fence())
+        self.require_token(&Fence::new(guard.name().clone(), guard.token()))
     }
 
     /// Only if the lock is held under this token, which may have come from elsewhere.

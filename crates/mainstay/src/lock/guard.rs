@@ -4,12 +4,17 @@ use std::{fmt, sync::Arc};
 
 use mainstay_core::{
     lease::{LeaseId, Token},
-    lock::LockOp,
+    lock::{LockMode, LockOp},
     name::Name,
     op::{Op, Reason},
 };
 
-use super::{LockLost, Loss, Term, fence::Fence, hold::Hold, keeper::Kept};
+use super::{
+    LockLost, Loss, Term,
+    fence::{Fence, NotAlone},
+    hold::Hold,
+    keeper::Kept,
+};
 use crate::client::{Client, StoreError};
 
 /// A lock that is held, and renewed at a third of its TTL until it is given back.
@@ -45,9 +50,17 @@ impl LockGuard {
         self.hold.lease
     }
 
-    /// Name and token, for what is written outside of the store.
-    pub fn fence(&self) -> Fence {
-        Fence::new(self.hold.name.clone(), self.token())
+    /// Name and token, for what is written outside of the store and compares tokens.
+    ///
+    /// # Errors
+    /// The lock is shared, or a permit of several: whoever compares would refuse others who hold it as well.
+    pub fn fence(&self) -> Result<Fence, NotAlone> {
+        match self.hold.mode {
+            LockMode::Exclusive | LockMode::Semaphore { permits: 1 } => {
+                Ok(Fence::new(self.hold.name.clone(), self.token()))
+            }
+            mode => Err(NotAlone::new(self.hold.name.clone(), mode)),
+        }
     }
 
     /// Whether the lock is held, by this process's clock. It may be lost a moment later: for what must not be written

@@ -12,7 +12,7 @@ use std::{
 use mainstay_core::{
     clock::Clock,
     lease::{LeaseId, Token},
-    lock::LockGrant,
+    lock::{LockGrant, LockMode},
     name::Name,
     time::StoreTime,
 };
@@ -29,6 +29,7 @@ pub(super) struct Hold {
     pub name: Name,
     pub lease: LeaseId,
     pub ttl: Duration,
+    pub mode: LockMode,
     clock: Arc<dyn Clock>,
     lost_at: AtomicU64,
     ended: OnceLock<Loss>,
@@ -43,6 +44,7 @@ impl Hold {
             name: grant.name.clone(),
             lease: grant.lease,
             ttl: term.ttl(),
+            mode: grant.mode,
             clock,
             lost_at: AtomicU64::new(term.lost_at().0),
             ended: OnceLock::new(),

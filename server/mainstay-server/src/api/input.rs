@@ -20,6 +20,8 @@ pub(crate) struct Input<'c> {
     key: Option<String>,
     fingerprint: Option<[u8; 32]>,
     query_was_read: bool,
+    /// The path of the call that the key was made for, if that is another one.
+    path: Option<Box<str>>,
 }
 
 /// The job a path names. One that cannot exist is only told as not found when all else is right.
@@ -41,6 +43,7 @@ impl<'c> Input<'c> {
             key: None,
             fingerprint: None,
             query_was_read: false,
+            path: None,
         }
     }
 
@@ -121,6 +124,17 @@ impl<'c> Input<'c> {
             Ok(key) => self.key = Some(key.to_owned()),
             Err(error) => self.wrong.push(error),
         }
+    }
+
+    /// The key of another call, which differs from this one in the end of its path alone. Has to be there.
+    pub fn keyed_like(&mut self, end: &'static str, other: &'static str) {
+        self.keyed();
+        if self.key.is_none() && self.call.headers().get("idempotency-key").is_none() {
+            let detail = format!("is missing: say under which key `{other}` was called");
+            self.wrong.push(FieldError::outside(Place::Header, "Idempotency-Key", detail));
+        }
+        let path = self.call.parts.uri.path();
+        self.path = path.strip_suffix(end).map(|start| format!("{start}{other}").into());
     }
 
     /// The body, as JSON.
@@ -205,7 +219,7 @@ impl<'c> Input<'c> {
         };
         let value = Parsed { value, unsupported: self.unsupported }.supported()?;
         let keyed = self.key.map(|key| {
-            let path = self.call.parts.uri.path();
+            let path = self.path.as_deref().unwrap_or_else(|| self.call.parts.uri.path());
             let method = self.call.parts.method.as_str();
             Keyed::new(
                 self.call.caller.name().map_or("", Name::as_str),

@@ -47,6 +47,7 @@ pub fn routes(api: Api) -> Router {
         .route("/v1/locks", get(with(locks::read::list)))
         .route("/v1/locks/{name}", get(with(locks::read::one)).delete(with(locks::force::force)))
         .route("/v1/locks/{name}/acquire", post(with(locks::acquire::acquire)))
+        .route("/v1/locks/{name}/withdraw", post(with(locks::acquire::withdraw)))
         .route("/v1/locks/{name}/renew", post(with(locks::hold::renew)))
         .route("/v1/locks/{name}/release", post(with(locks::hold::release)))
         .route("/v1/locks/{name}/check", post(with(locks::read::check)))

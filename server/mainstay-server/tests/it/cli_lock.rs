@@ -81,6 +81,7 @@ async fn a_lock_that_is_held_is_75_and_the_command_does_not_run() {
         let ran = locked(&server, more, "echo ran").await;
         assert_eq!((ran.code, ran.out.as_str()), (Some(75), ""), "{ran:?}");
         assert!(ran.err.contains("held by somebody"), "{ran:?}");
+        assert_eq!(server.get("/v1/locks/nightly").await.is(200)["waiters"], json!([]), "{more:?}");
     }
 }
 
@@ -280,6 +281,7 @@ async fn who_is_interrupted_while_waiting_leaves_the_line_and_takes_nothing() {
     signal(&child, Signal::INT);
     let ran = ended(child).await;
     assert_eq!((ran.code, ran.out.as_str()), (Some(130), ""), "{ran:?}");
+    assert_eq!(server.get("/v1/locks/nightly").await.is(200)["waiters"], json!([]));
     server.post("/v1/locks/nightly/release", json!({ "lease": lease })).await.is(200);
     // Passed over: the next one has the lock at once.
     let next = server.post("/v1/locks/nightly/acquire", json!({ "owner": "next", "wait_ms": 60000 })).await;

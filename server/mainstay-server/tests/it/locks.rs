@@ -236,6 +236,57 @@ async fn a_ticket_keeps_its_place_for_ten_seconds() {
 }
 
 #[tokio::test]
+async fn a_ticket_that_is_withdrawn_leaves_neither_a_place_nor_a_grant() {
+    let server = manual().await;
+    let first = take(&server, "a").await;
+    let keyed = |key: &str, verb: &str, more: Value| {
+        let mut body = json!({ "owner": "ticket" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let path = format!("/v1/locks/l/{verb}");
+        server.request("POST", &path).header("idempotency-key", key).json(body).send()
+    };
+    // One that waits. How long is no part of what it asked.
+    keyed("t", "acquire", json!({})).await.problem(409, "lock-held");
+    waiting(&server, 1).await;
+    for _ in 0..2 {
+        assert_eq!(
+            keyed("t", "withdraw", json!({ "wait_ms": 5 })).await.is(200),
+            json!({ "withdrawn": true })
+        );
+        waiting(&server, 0).await;
+    }
+    // One that was granted the lock, whoever has heard of it.
+    on_lease(&server, "release", &first).await.is(200);
+    let grant = keyed("t", "acquire", json!({})).await.is(200);
+    keyed("t", "withdraw", json!({})).await.is(200);
+    server.get("/v1/locks/l").await.problem(404, "not-found");
+    on_lease(&server, "renew", &grant).await.problem(409, "lock-lost");
+    // What others asked, under another key or with another body, is not this caller's.
+    let other = keyed("u", "acquire", json!({})).await.is(200);
+    keyed("t", "withdraw", json!({})).await.is(200);
+    keyed("u", "withdraw", json!({ "ttl_ms": 5000 })).await.is(200);
+    assert_eq!(server.get("/v1/locks/l").await.is(200)["holders"][0]["token"], other["token"]);
+    let keyless = server.post("/v1/locks/l/withdraw", json!({ "owner": "ticket", "ttl_ms": 1 })).await;
+    assert_eq!(pointers(&keyless.problem(422, "validation-failed")), ["/Idempotency-Key", "/ttl_ms"]);
+}
+
+#[tokio::test]
+async fn a_delay_after_an_expiry_keeps_others_out() {
+    let server = manual().await;
+    acquire(&server, "a", json!({ "ttl_ms": 1000, "delay_ms": 5000 })).send().await.is(200);
+    server.advance(millis(1_001));
+    let held = acquire(&server, "b", json!({})).send().await.problem(409, "lock-held");
+    assert_eq!(held["holder"], "a");
+    server.advance(millis(5_000));
+    let grant = acquire(&server, "b", json!({ "delay_ms": 5000 })).send().await.is(200);
+    on_lease(&server, "release", &grant).await.is(200);
+    acquire(&server, "c", json!({})).send().await.is(200);
+    let wrong =
+        acquire(&server, "d", json!({ "delay_ms": 60001 })).send().await.problem(422, "validation-failed");
+    assert_eq!(pointers(&wrong), ["/delay_ms"]);
+}
+
+#[tokio::test]
 async fn many_locks_are_renewed_at_once_each_on_its_own() {
     let server = manual().await;
     let held = server.post("/v1/locks/one/acquire", json!({ "owner": "a" })).await.is(200);

@@ -9,6 +9,7 @@ mod auth;
 mod bad_input;
 mod cli;
 mod cli_lock;
+mod cli_lock_terminal;
 mod cli_worker;
 mod codes;
 mod commit;

@@ -1,5 +1,7 @@
 //! Events as they are answered.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{RawJson, Timestamp};
@@ -68,4 +70,7 @@ pub struct LogPage {
     pub head: u64,
     /// The highest number at or behind `from` that retention has removed of a topic that matches; 0: nothing is gone.
     pub removed_up_to: u64,
+    /// The same for each topic of which something at or behind `from` is gone.
+    #[serde(default)]
+    pub removed: BTreeMap<String, u64>,
 }

@@ -20,7 +20,7 @@ pub mod sql;
 
 use std::fmt;
 
-use mainstay_core::{lease::Token, name::Name};
+use mainstay_core::{lease::Token, lock::LockMode, name::Name};
 
 /// What a write carries along to prove that it is not late: the lock, and the token of the grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,8 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// The fence of this grant of a lock. [`LockGuard::fence`](super::LockGuard::fence) makes it from a guard.
+    /// The fence of this grant of a lock. [`LockGuard::fence`](super::LockGuard::fence) makes it from a guard, if that
+    /// has the lock alone.
     pub fn new(lock: Name, token: Token) -> Fence {
         Fence { lock, token }
     }
@@ -50,6 +51,39 @@ impl Fence {
         self.token.0.cast_signed()
     }
 }
+
+/// The fence of a lock that may be held together with others: their tokens stand side by side, and tell nothing of who is
+/// late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotAlone {
+    lock: Name,
+    mode: LockMode,
+}
+
+impl NotAlone {
+    pub(super) fn new(lock: Name, mode: LockMode) -> NotAlone {
+        NotAlone { lock, mode }
+    }
+
+    /// The lock.
+    pub fn lock(&self) -> &Name {
+        &self.lock
+    }
+}
+
+impl fmt::Display for NotAlone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NotAlone { lock, mode } = self;
+        write!(
+            f,
+            "lock `{lock}` ({}) may be held together with others, so its tokens cannot be compared: require it in the \
+             commit, ask whether its token is live, or take an exclusive lock for what is written",
+            mode.as_str()
+        )
+    }
+}
+
+impl std::error::Error for NotAlone {}
 
 /// A write that came too late: one under a later grant has been seen.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! let fence = FenceColumn::new("fence", Placeholders::Dollar)?;
 //! let update = format!("update report set body = $1, {} where id = $2 and {}", fence.set(3), fence.condition(3));
 //! assert_eq!(update, "update report set body = $1, fence = $3 where id = $2 and (fence is null or fence <= $3)");
-//! // db.execute(&update, &[&body, &id, &guard.fence().value()]); no row: somebody else has the lock
+//! // db.execute(&update, &[&body, &id, &guard.fence()?.value()]); no row: somebody else has the lock
 //! # Ok::<_, mainstay::lock::fence::sql::InvalidColumn>(())
 //! ```
 //!

@@ -247,7 +247,8 @@ pub(super) async fn log(
         next = events[cut + 1].seq;
         events.truncate(cut + 1);
     }
-    let wire::LogPage { from, head, removed_up_to, .. } = page;
-    // Which topic has lost what is not on the wire.
-    Ok(LogSlice { from, events, next, head, removed_up_to, removed: Vec::new() })
+    let wire::LogPage { from, head, removed_up_to, removed, .. } = page;
+    let removed = removed.iter().map(|(name, up_to)| Ok((envelope::topic(name)?, *up_to)));
+    let removed = removed.collect::<Result<_, Error>>()?;
+    Ok(LogSlice { from, events, next, head, removed_up_to, removed })
 }

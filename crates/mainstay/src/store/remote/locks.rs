@@ -16,8 +16,8 @@ use mainstay_core::{
     Error, Timestamp,
     lease::{LeaseId, Token},
     lock::{
-        Acquire, LockGrant, LockHolder, LockMode, LockOp, LockRecord, LockReply, LockWaiter, LockWaiting,
-        Owner, Ticket, WAIT_MS,
+        Acquire, DELAY_MS, LockGrant, LockHolder, LockMode, LockOp, LockRecord, LockReply, LockWaiter,
+        LockWaiting, Owner, Ticket, WAIT_MS,
     },
     name::Name,
     op::{Committed, Failure, Op, Place, Reason, Rejection, Reply},
@@ -59,7 +59,7 @@ pub(super) async fn one(client: &HttpClient, tickets: &Tickets, now: StoreTime, 
             LockReply::Broken(had)
         }
         LockOp::Withdraw { name: _, ticket, may_return, visit: _ } => {
-            // Its connection is gone already: the server passes it over, and keeps its place for a while.
+            // One that may return has lost its connection: the server has seen that.
             if !may_return {
                 withdraw(client, tickets, *ticket).await?;
             }
@@ -99,16 +99,22 @@ async fn acquire(
     if *wait_ms > WAIT_MS {
         return Err(invalid("wait_ms", format!("is {wait_ms}, and {WAIT_MS} at most")));
     }
-    if *delay_ms > 0 {
-        return Err(unsupported("a delay after the expiry of a lock").into());
+    if *delay_ms > DELAY_MS {
+        return Err(invalid("delay_ms", format!("is {delay_ms}, and {DELAY_MS} at most")));
     }
     let (mode_word, permits) = match mode {
         LockMode::Exclusive => (Some(wire::AcquireMode::Exclusive), None),
         LockMode::Shared => (Some(wire::AcquireMode::Shared), None),
         LockMode::Semaphore { permits } => (None, Some(*permits)),
     };
-    let wanted =
-        wire::Acquire { owner: owner.to_string(), ttl_ms: *ttl_ms, wait_ms: 0, mode: mode_word, permits };
+    let wanted = wire::Acquire {
+        owner: owner.to_string(),
+        ttl_ms: *ttl_ms,
+        wait_ms: 0,
+        mode: mode_word,
+        permits,
+        delay_ms: *delay_ms,
+    };
     let granted = |lease: LeaseId, expires_at: mainstay_api::Timestamp| {
         let grant = LockGrant {
             name: name.clone(),
@@ -176,26 +182,14 @@ pub(super) fn held(error: &ApiError, name: &Name) -> Result<Option<LockWaiting>,
     }))
 }
 
-/// Nobody wants what the ticket may have been granted. There is no call for that: it is collected, and given back. If
-/// it still waits, nobody is there for it, so that it is granted nothing, and leaves the line a few seconds from now.
+/// Nobody wants what the ticket may have been granted, or its place in the line.
 async fn withdraw(client: &HttpClient, tickets: &Tickets, ticket: Ticket) -> Result<(), Failure> {
     let Some(asked) = tickets.get(ticket.scope) else { return Ok(()) };
-    let name = asked.name.as_str();
-    let lease = match asked.lease {
-        Some(lease) => Some(lease),
-        None => match keyed(client, ticket)?.acquire(name, &asked.acquire).await {
-            Ok(acquired) => Some(lease(&acquired)?),
-            Err(error) if error.code() == Some(Code::LockHeld) => None,
-            Err(error) if error.problem().is_some() && !error.is_retryable() => None,
-            Err(error) => return Err(fault::trouble(&error).into()),
-        },
-    };
-    if let Some(lease) = lease {
-        match client.release_lock(name, &release(lease)).await {
-            Ok(_) => {}
-            Err(error) if error.code() == Some(Code::LockLost) => {}
-            Err(error) => return Err(fault::trouble(&error).into()),
-        }
+    match keyed(client, ticket)?.withdraw(asked.name.as_str(), &asked.acquire).await {
+        Ok(_) => {}
+        // What cannot be asked for was granted to nobody.
+        Err(error) if error.problem().is_some() && !error.is_retryable() => {}
+        Err(error) => return Err(fault::trouble(&error).into()),
     }
     tickets.forget(ticket.scope);
     Ok(())

@@ -15,10 +15,10 @@ fn two_grants() -> (Fence, Fence) {
     block_on_virtual(async {
         let store = Client::memory();
         let first = store.lock("report").unwrap().acquire().await.unwrap();
-        let earlier = first.fence();
+        let earlier = first.fence().unwrap();
         first.release().await.unwrap();
         let second = store.lock("report").unwrap().acquire().await.unwrap();
-        (earlier, second.fence())
+        (earlier, second.fence().unwrap())
     })
 }
 

@@ -166,6 +166,28 @@ fn readers_share_and_a_semaphore_counts() {
 }
 
 #[test]
+fn only_who_has_a_lock_alone_has_a_token_to_compare() {
+    block_on_virtual(async {
+        let store = Client::memory();
+        let lock = |name: &str| store.lock(name).unwrap();
+        let alone = [lock("a").acquire().await.unwrap(), lock("b").semaphore(1).acquire().await.unwrap()];
+        for guard in &alone {
+            assert_eq!(guard.fence().unwrap().token(), guard.token());
+        }
+        let together =
+            [lock("c").shared().acquire().await.unwrap(), lock("d").semaphore(2).acquire().await.unwrap()];
+        for guard in together {
+            let error = guard.fence().unwrap_err();
+            assert_eq!(error.lock(), guard.name());
+            assert!(error.to_string().contains("require it in the commit"), "{error}");
+            // That is judged by who lives, not by who is the newest.
+            let commit = store.commit().require_lock(&guard).await;
+            assert!(commit.is_ok(), "{commit:?}");
+        }
+    });
+}
+
+#[test]
 fn what_cannot_be_asked_for_is_named() {
     block_on_virtual(async {
         let store = Client::memory();

@@ -86,7 +86,7 @@ pub(crate) async fn log(call: Call) -> Answer {
     }
     let budget = LogBudget { events: limit, bytes: PAGE_BYTES };
     let from = convert::position(from.unwrap_or(Start::Earliest));
-    let LogSlice { from, events, next, head, removed_up_to, removed: _ } =
+    let LogSlice { from, events, next, head, removed_up_to, removed } =
         read(&call, &convert::filters(&topics)?, from, budget).await?;
     let mut body = b"{\"items\":[".to_vec();
     for (index, logged) in events.iter().enumerate() {
@@ -95,8 +95,12 @@ pub(crate) async fn log(call: Call) -> Answer {
         }
         write::logged(&mut body, logged);
     }
-    let end =
-        format!("],\"from\":{from},\"next\":{next},\"head\":{head},\"removed_up_to\":{removed_up_to}}}");
+    // Names of topics need no escape.
+    let removed: Vec<_> = removed.iter().map(|(topic, up_to)| format!("\"{topic}\":{up_to}")).collect();
+    let end = format!(
+        "],\"from\":{from},\"next\":{next},\"head\":{head},\"removed_up_to\":{removed_up_to},\"removed\":{{{}}}}}",
+        removed.join(",")
+    );
     body.extend_from_slice(end.as_bytes());
     Ok(answer::raw(StatusCode::OK, body))
 }

@@ -1,11 +1,12 @@
-//! Taking a lock: `POST /v1/locks/{name}/acquire`.
+//! Taking a lock, or not wanting it any more: `POST /v1/locks/{name}/acquire`, `…/withdraw`.
 
 use http::StatusCode;
 use mainstay::client::Acquisition;
 use mainstay::core::access::ScopeKind;
-use mainstay::core::lock::{Acquire, LockMode, Owner};
+use mainstay::core::lock::{Acquire, LockMode, LockOp, Owner};
 use mainstay::core::name::Name;
-use mainstay_api::types::{self as wire, AcquireMode, Acquired};
+use mainstay::core::op::Op;
+use mainstay_api::types::{self as wire, AcquireMode, Acquired, Withdrawn};
 use mainstay_api::{Code, Problem};
 
 use super::waiter::Waiter;
@@ -54,6 +55,21 @@ pub(crate) async fn acquire(call: Call) -> Answer {
     }
 }
 
+/// Nobody wants what was asked for under this key any more: the place is left, or the grant given back, collected or
+/// not. What was asked is named by the key and the body of its acquire. (Without a key, leaving the connection is it.)
+pub(crate) async fn withdraw(call: Call) -> Answer {
+    let mut input = call.input();
+    let lock = super::named(&call, &mut input);
+    input.keyed_like("/withdraw", "/acquire");
+    let asked = input.body::<wire::Acquire>()?;
+    let ((lock, _), keyed) = input.finish(lock.zip(asked))?;
+    call.caller.must(ScopeKind::LocksUse, lock.as_str())?;
+    let keyed = keyed.ok_or_else(|| error::internal("a key that was read is none"))?;
+    let withdraw = LockOp::Withdraw { name: lock, ticket: keyed.whole(), visit: 0, may_return: false };
+    call.apply(vec![Op::Lock(withdraw)], None).await?;
+    json(StatusCode::OK, &Withdrawn { withdrawn: true })
+}
+
 fn wanted(lock: &Name, asked: &wire::Acquire, waiter: &Waiter, keep_place: bool) -> Result<Acquire, Problem> {
     let owner = Owner::new(&asked.owner).map_err(|_| error::internal("an owner that was read is none"))?;
     let mode = match (asked.permits, asked.mode) {
@@ -66,7 +82,7 @@ fn wanted(lock: &Name, asked: &wire::Acquire, waiter: &Waiter, keep_place: bool)
         owner,
         mode,
         ttl_ms: asked.ttl_ms,
-        delay_ms: 0,
+        delay_ms: asked.delay_ms,
         ticket: Some(waiter.ticket()),
         wait_ms: 0,
         visit: waiter.visit(),

@@ -78,7 +78,7 @@ pub(super) struct Ended {
 pub(super) struct Running {
     child: Child,
     target: Option<Target>,
-    /// It shares the terminal's foreground with us: what is typed there reaches it by itself.
+    /// It shares our group at a terminal: what is typed there reaches it by itself, while the group is in front.
     foreground: bool,
 }
 
@@ -163,7 +163,8 @@ impl Running {
     }
 
     fn pass_on(&self, Heard(signal): Heard) {
-        if !(self.foreground && matches!(signal, Signal::INT | Signal::QUIT)) {
+        let typed = matches!(signal, Signal::INT | Signal::QUIT) && is_in_front();
+        if !(self.foreground && typed) {
             self.signal(signal);
         }
     }
@@ -173,6 +174,11 @@ impl Running {
             target.signal(signal);
         }
     }
+}
+
+/// Whether our group is the one that the terminal sends its signals to: not so in a shell's background.
+fn is_in_front() -> bool {
+    rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|front| front == rustix::process::getpgrp())
 }
 
 fn code(status: ExitStatus) -> u8 {

@@ -69,6 +69,10 @@ pub(crate) struct Run {
     /// Take one of so many permits
     #[arg(long, value_name = "N", conflicts_with = "shared", value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_PERMITS)))]
     permits: Option<u32>,
+    /// Keep others out for so long after the lock was lost (not after it was given back), up to 60s: time for what is
+    /// under way, where the command's writes are not fenced
+    #[arg(long, value_name = "SPAN", default_value = "0s")]
+    delay: Span,
     /// Who asks, for whoever looks [default: HOST-PID]
     #[arg(long)]
     owner: Option<String>,
@@ -108,6 +112,7 @@ impl Run {
             wait: if self.skip { Some(Duration::ZERO) } else { self.wait.limit() },
             mode: self.shared.then_some(AcquireMode::Shared),
             permits: self.permits,
+            delay: self.delay.within(Duration::ZERO..=Duration::from_secs(60), "--delay")?,
         };
         let api = session.api()?;
         let held = match take::take(&api, &asked, &mut signals).await? {

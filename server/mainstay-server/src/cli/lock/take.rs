@@ -7,7 +7,7 @@ use mainstay::core::clock::Clock;
 use mainstay::core::time::StoreTime;
 use mainstay_api::Code;
 use mainstay_api::client::{ApiError, HttpClient};
-use mainstay_api::types::{Acquire, AcquireMode, Acquired, ReleaseLock};
+use mainstay_api::types::{Acquire, AcquireMode, Acquired};
 use tokio::time::Instant;
 
 use super::command::Signals;
@@ -20,8 +20,8 @@ use crate::cli::worker::{Away, is_passing};
 const TURN: Duration = Duration::from_secs(20);
 /// How long a call may take beside its waiting.
 const CALL: Duration = Duration::from_secs(10);
-/// How long to look for a grant that may be under way to somebody who does not want it any more.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How long a server may take to hear that nothing is wanted any more.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// What is asked for.
 pub(super) struct Asked {
@@ -32,6 +32,8 @@ pub(super) struct Asked {
     pub wait: Option<Duration>,
     pub mode: Option<AcquireMode>,
     pub permits: Option<u32>,
+    /// How long others are kept out after an expiry.
+    pub delay: Duration,
 }
 
 /// A lock that is held.
@@ -62,16 +64,13 @@ pub(super) async fn take(api: &HttpClient, asked: &Asked, signals: &mut Signals)
     let api = api.with_key(&ticket).map_err(failed)?.with_timeout(CALL);
     let line = in_line(&api, asked);
     let taken = tokio::select! {
-        taken = line => Ok(taken),
-        heard = signals.next() => Err(heard),
+        taken = line => taken,
+        heard = signals.next() => Ok(Taken::Signalled(heard.number())),
     };
-    match taken {
-        Ok(taken) => taken,
-        Err(heard) => {
-            give_up(&api, asked).await;
-            Ok(Taken::Signalled(heard.number()))
-        }
+    if !matches!(taken, Ok(Taken::Held(_))) {
+        give_up(&api, asked).await;
     }
+    taken
 }
 
 async fn in_line(api: &HttpClient, asked: &Asked) -> Result<Taken, Failure> {
@@ -115,15 +114,11 @@ async fn in_line(api: &HttpClient, asked: &Asked) -> Result<Taken, Failure> {
     }
 }
 
-/// Whoever leaves the line takes nothing along: a grant that was under way goes to the next. (The place itself is passed
-/// over at once, and forgotten after ten seconds.)
+/// Whoever leaves the line leaves no ticket in it, and takes nothing along: a grant that was under way goes to the next.
+/// If no server hears of it, the place is passed over at once, and forgotten after ten seconds.
 async fn give_up(api: &HttpClient, asked: &Asked) {
-    let look = async {
-        if let Ok(grant) = api.acquire(&asked.lock, &acquire(asked, Duration::ZERO)).await {
-            let _ = api.release_lock(&asked.lock, &ReleaseLock { lease: grant.lease }).await;
-        }
-    };
-    let _ = tokio::time::timeout(LAST_LOOK, look).await;
+    let wanted = acquire(asked, Duration::ZERO);
+    let _ = tokio::time::timeout(LAST_WORD, api.with_retry(false).withdraw(&asked.lock, &wanted)).await;
 }
 
 fn acquire(asked: &Asked, wait: Duration) -> Acquire {
@@ -133,6 +128,7 @@ fn acquire(asked: &Asked, wait: Duration) -> Acquire {
         wait_ms: wait.as_millis() as u64,
         mode: asked.mode,
         permits: asked.permits,
+        delay_ms: asked.delay.as_millis() as u64,
     }
 }
 

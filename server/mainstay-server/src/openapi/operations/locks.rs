@@ -3,7 +3,7 @@
 use mainstay_api::Code;
 use mainstay_api::types::{
     Acquire, Acquired, CheckLock, LockChecked, LockView, ReleaseLock, Released, Renew, RenewMany, Renewed,
-    RenewedMany, Scope,
+    RenewedMany, Scope, Withdrawn,
 };
 use serde_json::json;
 
@@ -34,6 +34,15 @@ fn holding() -> Vec<Operation> {
             .body(one::<Acquire>)
             .answer(200, "It is held.", one::<Acquired>)
             .codes(&[Code::LockHeld, Code::StateConflict, Code::QueueFull, Code::Draining]),
+        Operation::post("/v1/locks/{name}/withdraw", "withdrawLock", "Want a lock no more")
+            .detail(
+                "With the `Idempotency-Key` and the body of its acquire, whatever came of that: the place in the line is \
+                 left, a grant is given back, collected or not. Repeated, it changes nothing more.",
+            )
+            .needs(Scope::LocksUse)
+            .keyed()
+            .body(one::<Acquire>)
+            .answer(200, "Nothing is left of it.", one::<Withdrawn>),
         Operation::post("/v1/locks/{name}/renew", "renewLock", "Keep a lock")
             .needs(Scope::LocksUse)
             .keyed()
