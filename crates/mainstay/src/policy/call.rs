@@ -1,6 +1,6 @@
 //! One call: attempts until it has worked or there is a reason to stop.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -141,14 +141,13 @@ impl<'t, C> Call<'t, C> {
             // The attempt that begins now and its hedge are two of those that there may be.
             let room = made.load(Ordering::Relaxed) + 1 < terms.max_attempts;
             let hedge = terms.hedge.filter(|_| may_repeat && self.upstream == 0 && room);
-            let ended = match hedge {
-                None => {
-                    let (attempt, limit) = trial.attempt(&terms, now);
-                    // Before `op` is called, which may panic.
-                    let ticket = Ticket { shared, pass: terms.pass };
-                    trial.single(&terms, ticket, attempt, limit, now, op(attempt)).await
-                }
-                Some(after) => trial.hedged(&terms, after, now, &mut op).await,
+            let (attempt, limit) = trial.attempt(&terms, now);
+            // Before `op` is called, which may panic.
+            let ticket = Ticket { shared, pass: terms.pass };
+            let mut first = pin!(trial.single(&terms, ticket, attempt, limit, now, op(attempt)));
+            let ended = match Within::new(first.as_mut(), hedge.map(|after| now + after)).await {
+                Some(ended) => ended,
+                None => trial.hedge(first, attempt, &mut op).await,
             };
             let failure = match ended {
                 Ended::With(Ok(value), Verdict::Ok) => return Ok(value),
@@ -361,12 +360,11 @@ impl<C> Trial<'_, C> {
         }
     }
 
-    /// The same, with a second attempt beside it if it is slow and the budget has one.
-    async fn hedged<T, E, F, Fut>(
+    /// The first attempt is slow: a second one beside it, if the budget has one.
+    async fn hedge<T, E, F, Fut>(
         &self,
-        terms: &Terms,
-        after: Duration,
-        now: Instant,
+        first: Pin<&mut impl Future<Output = Ended<T, E>>>,
+        attempt: Attempt,
         op: &mut F,
     ) -> Ended<T, E>
     where
@@ -374,12 +372,6 @@ impl<C> Trial<'_, C> {
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let (attempt, limit) = self.attempt(terms, now);
-        let ticket = Ticket { shared: self.shared, pass: terms.pass };
-        let mut first = pin!(self.single(terms, ticket, attempt, limit, now, op(attempt)));
-        if let Some(ended) = Within::new(first.as_mut(), Some(now + after)).await {
-            return ended;
-        }
         let now = Instant::now();
         // Waiting in the bulkhead is no slowness of the target; a second place would make it worse.
         let begun = self.made.load(Ordering::Relaxed) >= attempt.number;
