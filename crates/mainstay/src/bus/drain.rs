@@ -73,7 +73,7 @@ pub(super) async fn idle(bus: &Inner) {
         quiet.as_mut().enable();
         let begun = bus.begun.load(Ordering::SeqCst);
         let publishing = bus.ended.load(Ordering::SeqCst) != begun;
-        let outlets = handled(bus);
+        let outlets = bus.routes.outlets();
         let busy = outlets.iter().any(|outlet| outlet.queue.idle().now_or_never().is_none());
         // A handler may have published behind our backs and be idle by now: then there was a publish.
         if !publishing && !busy && bus.begun.load(Ordering::SeqCst) == begun {
@@ -91,7 +91,7 @@ pub(super) async fn drain(bus: &Inner, deadline: Instant) -> Drained {
     // While it is open, so that what handlers publish on the way is handled as well.
     let _ = timeout_at(deadline, idle(bus)).await;
     bus.closed.store(true, Ordering::SeqCst);
-    let outlets = handled(bus);
+    let outlets = bus.routes.outlets();
     bus.routes.close();
     let subscribers = join_all(outlets.iter().map(|outlet| finish(outlet, deadline))).await;
     Drained { subscribers }
@@ -101,11 +101,6 @@ pub(super) async fn drain(bus: &Inner, deadline: Instant) -> Drained {
 pub(super) async fn finish(outlet: &Outlet, deadline: Instant) -> SubscriberDrained {
     let drained = outlet.queue.drain_by(deadline).await;
     SubscriberDrained { name: outlet.name.clone(), left: drained.left.len(), unfinished: drained.unfinished }
-}
-
-/// The subscriptions that have handlers.
-fn handled(bus: &Inner) -> Vec<Arc<Outlet>> {
-    bus.routes.outlets().into_iter().filter(|outlet| outlet.is_handled()).collect()
 }
 
 struct Waiting<'b>(&'b AtomicUsize);

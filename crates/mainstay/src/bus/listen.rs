@@ -1,34 +1,22 @@
 //! A subscription without a handler: a stream of events.
 
-use std::{
-    marker::PhantomData,
-    sync::{Arc, Weak, atomic::Ordering},
-};
+use std::{marker::PhantomData, sync::Weak};
 
-use super::{
-    Bus, Inner, ListenError, Overflow, PublishError,
-    outlet::{Item, Outlet},
-};
-use crate::{event::Payload, queue::Receiver};
+use super::{Bus, Inner, ListenError, PublishError, ring::Reader};
+use crate::event::Payload;
 
 /// A stream of events; made by [`Bus::listen`]. For whoever shows what happens now, as an event stream of HTTP does:
 /// publishers never wait for it, and nothing is tried again. Dropped, it unsubscribes.
 pub struct Listener<P> {
     bus: Weak<Inner>,
-    outlet: Arc<Outlet>,
-    queue: Receiver<Item>,
-    /// Taken out, and not given yet because there was a gap before it.
-    next: Option<Item>,
+    reader: Option<Reader>,
     _payload: PhantomData<fn() -> P>,
 }
 
 impl<P: Payload> Listener<P> {
     pub(super) fn open(bus: &Bus, filter: &str, capacity: usize) -> Result<Self, PublishError> {
-        let filter = Bus::filter(filter)?;
-        let name: Arc<str> = format!("listener {filter}").into();
-        let open = |id| Outlet::open(id, name, filter.clone(), capacity, Overflow::DropOldest, 0);
-        let (outlet, queue) = bus.0.routes.add(&filter, open)?;
-        Ok(Self { bus: Arc::downgrade(&bus.0), outlet, queue, next: None, _payload: PhantomData })
+        let reader = bus.0.routes.listen(&Bus::filter(filter)?, capacity)?;
+        Ok(Self { bus: std::sync::Arc::downgrade(&bus.0), reader: Some(reader), _payload: PhantomData })
     }
 
     /// The next event.
@@ -39,33 +27,30 @@ impl<P: Payload> Listener<P> {
     /// # Cancel safety
     /// Dropped before it is done, it has taken nothing.
     pub async fn recv(&mut self) -> Result<P, ListenError> {
-        if self.next.is_none() {
-            self.next = self.queue.recv().await;
-            let missed = self.outlet.missed.swap(0, Ordering::Relaxed);
-            if missed > 0 {
-                return Err(ListenError::Lagged(missed));
-            }
-        }
-        let Some(item) = self.next.take() else { return Err(ListenError::Closed) };
-        P::of(&item.envelope).map_err(|error| ListenError::Unreadable(error.to_message()))
+        let Some(reader) = &mut self.reader else { return Err(ListenError::Closed) };
+        reader.recv(P::of).await?.map_err(|error| ListenError::Unreadable(error.to_message()))
     }
 
     /// How many events wait.
     pub fn depth(&self) -> usize {
-        self.outlet.queue.depth()
+        self.reader.as_ref().map_or(0, Reader::depth)
     }
 }
 
 impl<P> Drop for Listener<P> {
     fn drop(&mut self) {
+        let Some(reader) = self.reader.take() else { return };
+        let ring = reader.ring().clone();
+        drop(reader);
         if let Some(bus) = self.bus.upgrade() {
-            bus.routes.remove(self.outlet.id);
+            bus.routes.unlisten(&ring);
         }
     }
 }
 
 impl<P> std::fmt::Debug for Listener<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listener").field("filter", &self.outlet.filter).finish_non_exhaustive()
+        let filter = self.reader.as_ref().map(|reader| &reader.ring().filter);
+        f.debug_struct("Listener").field("filter", &filter).finish_non_exhaustive()
     }
 }

@@ -46,8 +46,8 @@
 //!   deadline.
 //!
 //! # Metrics
-//! `mainstay.bus.published` by `topic`; `mainstay.bus.dropped` and `mainstay.bus.dead` by `subscriber`;
-//! `mainstay.event.duration` by `subscriber` and `outcome`. Depth and waiting time are those of the subscription's
+//! `mainstay.bus.published` by `topic`; `mainstay.bus.dropped` (of a listener: when it reads on, or leaves)
+//! and `mainstay.bus.dead` by `subscriber`; `mainstay.event.duration` by `subscriber` and `outcome`. Depth and waiting time are those of the subscription's
 //! [queue](crate::queue#metrics), called `bus.NAME`.
 
 mod announce;
@@ -59,6 +59,7 @@ mod lane;
 mod listen;
 mod outlet;
 mod part;
+mod ring;
 mod routes;
 mod subscribe;
 mod subscription;
@@ -153,9 +154,9 @@ impl Drop for Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// How many subscriptions have it in their queues.
+    /// How many subscriptions have it in their queues, listeners included.
     pub subscribers: usize,
-    /// How many older events were dropped for it, by [`Overflow::DropOldest`].
+    /// How many older events were dropped for it, by [`Overflow::DropOldest`]. Listeners find out by themselves.
     pub dropped: u64,
 }
 
@@ -325,12 +326,11 @@ impl Bus {
         receipt: Option<&Arc<Receipt>>,
     ) -> (Published, Vec<(Arc<Outlet>, Item)>) {
         route.published.increment(1);
-        let mut published = Published { subscribers: 0, dropped: 0 };
+        let listeners = route.rings.iter().map(|ring| ring.publish(envelope)).sum();
+        let mut published = Published { subscribers: listeners, dropped: 0 };
         let mut full = Vec::new();
         for outlet in route.outlets.iter() {
-            // Who only listens is not asked.
-            let asked = receipt.filter(|_| outlet.is_handled());
-            let ticket = asked.map(|receipt| receipt.ticket(&outlet.name));
+            let ticket = receipt.map(|receipt| receipt.ticket(&outlet.name));
             match outlet.offer(Item { envelope: envelope.clone(), ticket }) {
                 Offer::Taken { dropped } => {
                     published.subscribers += 1;

@@ -135,11 +135,6 @@ impl Outlet {
         }
     }
 
-    /// Whether it has handlers, and is no listener.
-    pub fn is_handled(&self) -> bool {
-        !self.hands.is_empty()
-    }
-
     /// What is being handled.
     pub fn in_hand(&self) -> Vec<InHand> {
         let look = |hand: &Mutex<Option<InHand>>| hand.lock().unwrap_or_else(PoisonError::into_inner).clone();

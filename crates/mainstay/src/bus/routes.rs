@@ -1,14 +1,16 @@
 //! Who gets what.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use hashbrown::HashMap;
 use mainstay_core::topic::{FilterSet, TopicFilter, TopicName};
 use metrics::Counter;
 
-use super::{PublishError, outlet::Outlet};
+use super::{
+    PublishError,
+    outlet::Outlet,
+    ring::{Reader, Ring},
+};
 
 /// So many topics have their subscriptions at hand; with more than that they are looked up anew from time to time.
 const CACHED: usize = 10_000;
@@ -22,6 +24,9 @@ struct Table {
     closed: bool,
     filters: FilterSet<u64>,
     outlets: HashMap<u64, Arc<Outlet>>,
+    /// What listeners read, one for each of their filters.
+    rings: HashMap<u64, Arc<Ring>>,
+    ring_of: HashMap<TopicFilter, Arc<Ring>>,
     /// What the filters say, by topic.
     cache: HashMap<TopicName, Arc<Route>>,
 }
@@ -30,6 +35,7 @@ struct Table {
 pub(super) struct Route {
     pub topic: TopicName,
     pub outlets: Vec<Arc<Outlet>>,
+    pub rings: Vec<Arc<Ring>>,
     pub published: Counter,
 }
 
@@ -47,8 +53,9 @@ impl Routes {
         table.filters.matches(&name, |id| ids.push(*id));
         ids.sort_unstable();
         let outlets = ids.iter().filter_map(|id| table.outlets.get(id).cloned()).collect();
+        let rings = ids.iter().filter_map(|id| table.rings.get(id).cloned()).collect();
         let published = metrics::counter!("mainstay.bus.published", "topic" => topic.to_owned());
-        let route = Arc::new(Route { topic: name.clone(), outlets, published });
+        let route = Arc::new(Route { topic: name.clone(), outlets, rings, published });
         if table.cache.len() >= CACHED {
             table.cache.clear();
         }
@@ -76,6 +83,40 @@ impl Routes {
         Ok((outlet, other))
     }
 
+    /// A reader of what comes by this filter from now on.
+    ///
+    /// # Errors
+    /// A bus that is closed.
+    pub fn listen(&self, filter: &TopicFilter, capacity: usize) -> Result<Reader, PublishError> {
+        let mut table = self.write();
+        if table.closed {
+            return Err(PublishError::Closed);
+        }
+        if let Some(ring) = table.ring_of.get(filter) {
+            return Ok(ring.reader(capacity));
+        }
+        let id = table.next;
+        table.next += 1;
+        let ring = Ring::new(id, filter.clone());
+        let reader = ring.reader(capacity);
+        table.filters.insert(filter, id);
+        table.rings.insert(id, ring.clone());
+        table.ring_of.insert(filter.clone(), ring);
+        table.cache.retain(|topic, _| !filter.matches(topic));
+        Ok(reader)
+    }
+
+    /// A reader has left: with the last one its ring goes.
+    pub fn unlisten(&self, ring: &Arc<Ring>) {
+        let mut table = self.write();
+        // Another reader may have come since, and a last one may have gone before.
+        if ring.readers() == 0 && table.rings.remove(&ring.id).is_some() {
+            table.ring_of.remove(&ring.filter);
+            table.filters.remove(&ring.filter, &ring.id);
+            table.cache.retain(|topic, _| !ring.filter.matches(topic));
+        }
+    }
+
     /// Ends a subscription: nothing new comes into its queue. Whether there was one.
     pub fn remove(&self, id: u64) -> bool {
         let mut table = self.write();
@@ -95,7 +136,10 @@ impl Routes {
         table.filters = FilterSet::default();
         table.cache.clear();
         let outlets = std::mem::take(&mut table.outlets);
+        let rings = std::mem::take(&mut table.rings);
+        table.ring_of.clear();
         drop(table);
+        rings.values().for_each(|ring| ring.close());
         outlets.values().for_each(|outlet| outlet.queue.close());
     }
 
@@ -111,7 +155,8 @@ impl Routes {
     }
 
     pub fn len(&self) -> usize {
-        self.read().outlets.len()
+        let table = self.read();
+        table.outlets.len() + table.rings.values().map(|ring| ring.readers()).sum::<usize>()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {

@@ -1,0 +1,233 @@
+//! The newest events of a filter, once for all who listen to it.
+//!
+//! Publishing costs the same however many listen, and reading an event costs one look at the head: events lie in blocks,
+//! a reader holds the block that it reads, and asks the ring (which has a lock) for the next one only. What is too old
+//! for every reader goes with its block; a reader that sleeps keeps one block, not the chain.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use mainstay_core::topic::TopicFilter;
+use metrics::Counter;
+use tokio::{sync::Notify, task::coop};
+
+use super::ListenError;
+use crate::event::Envelope;
+
+const BLOCK: u64 = 64;
+
+pub(super) struct Ring {
+    pub id: u64,
+    pub filter: TopicFilter,
+    dropped: Counter,
+    state: Mutex<State>,
+    /// The number of the event that comes next, from 0: all before it can be read.
+    head: AtomicU64,
+    closed: AtomicBool,
+    /// Readers that sleep, or are about to. Set before they look a last time, read after the head has moved: one of the
+    /// two sees the other.
+    asleep: AtomicUsize,
+    news: Notify,
+}
+
+struct State {
+    /// In their order, the last one with room.
+    blocks: VecDeque<Arc<Block>>,
+    /// How far back each reader may be.
+    capacities: Vec<u64>,
+}
+
+struct Block {
+    first: u64,
+    events: [OnceLock<Envelope>; BLOCK as usize],
+}
+
+impl Block {
+    fn new(first: u64) -> Arc<Self> {
+        Arc::new(Self { first, events: [const { OnceLock::new() }; BLOCK as usize] })
+    }
+
+    fn at(&self, number: u64) -> Option<&OnceLock<Envelope>> {
+        self.events.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+}
+
+impl Ring {
+    pub fn new(id: u64, filter: TopicFilter) -> Arc<Self> {
+        let name = format!("listener {filter}");
+        Arc::new(Self {
+            id,
+            filter,
+            dropped: metrics::counter!("mainstay.bus.dropped", "subscriber" => name),
+            state: Mutex::new(State { blocks: VecDeque::from([Block::new(0)]), capacities: Vec::new() }),
+            head: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            asleep: AtomicUsize::new(0),
+            news: Notify::new(),
+        })
+    }
+
+    /// Puts an event in; answers how many may read it.
+    pub fn publish(&self, event: &Envelope) -> usize {
+        let mut state = self.lock();
+        let readers = state.capacities.len();
+        let number = self.head.load(SeqCst);
+        if let Some(place) = state.blocks.back().and_then(|block| block.at(number)) {
+            let _ = place.set(event.clone());
+        }
+        let next = number + 1;
+        let mut old = Vec::new();
+        if next.is_multiple_of(BLOCK) {
+            let oldest = next.saturating_sub(state.capacities.iter().copied().max().unwrap_or(0));
+            let too_old = state.blocks.partition_point(|block| block.first + BLOCK <= oldest);
+            old.extend(state.blocks.drain(..too_old));
+            state.blocks.push_back(Block::new(next));
+        }
+        self.head.store(next, SeqCst);
+        drop(state);
+        // Events are dropped outside of the lock.
+        drop(old);
+        if self.asleep.load(SeqCst) > 0 {
+            self.news.notify_waiters();
+        }
+        readers
+    }
+
+    /// Somebody who reads what comes from now on, and may be this far back: at least 1.
+    pub fn reader(self: &Arc<Self>, capacity: usize) -> Reader {
+        let capacity = u64::try_from(capacity.max(1)).unwrap_or(u64::MAX);
+        let mut state = self.lock();
+        state.capacities.push(capacity);
+        // Under the lock: nothing comes in meanwhile.
+        let next = self.head.load(SeqCst);
+        drop(state);
+        Reader { ring: self.clone(), capacity, next, block: None }
+    }
+
+    /// Nothing comes after what is in it.
+    pub fn close(&self) {
+        self.closed.store(true, SeqCst);
+        self.news.notify_waiters();
+    }
+
+    /// How many read it.
+    pub fn readers(&self) -> usize {
+        self.lock().capacities.len()
+    }
+
+    fn block(&self, number: u64) -> Option<Arc<Block>> {
+        let state = self.lock();
+        let blocks_on = number.checked_sub(state.blocks.front()?.first)? / BLOCK;
+        state.blocks.get(usize::try_from(blocks_on).ok()?).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who reads a ring.
+pub(super) struct Reader {
+    ring: Arc<Ring>,
+    capacity: u64,
+    /// The number of the event that it gets next.
+    next: u64,
+    block: Option<Arc<Block>>,
+}
+
+impl Reader {
+    /// Waits for the next event and passes it to `read`. Dropped before it is done, it has taken nothing.
+    pub async fn recv<P>(&mut self, read: impl FnOnce(&Envelope) -> P) -> Result<P, ListenError> {
+        // Whoever reads in a loop gives others their turn.
+        coop::consume_budget().await;
+        loop {
+            if self.ring.head.load(SeqCst) == self.next {
+                self.wait().await?;
+            }
+            let missed = self.missed();
+            if missed > 0 {
+                self.next += missed;
+                self.ring.dropped.increment(missed);
+                return Err(ListenError::Lagged(missed));
+            }
+            let held = self.block.as_ref().is_some_and(|block| block.at(self.next).is_some());
+            if !held {
+                self.block = self.ring.block(self.next);
+            }
+            let place = self.block.as_ref().and_then(|block| block.at(self.next));
+            // Gone between the two looks: then it is missed.
+            let Some(event) = place.and_then(OnceLock::get) else { continue };
+            self.next += 1;
+            return Ok(read(event));
+        }
+    }
+
+    /// Until there is something to read.
+    async fn wait(&self) -> Result<(), ListenError> {
+        let _asleep = Asleep::begin(&self.ring.asleep);
+        loop {
+            let mut news = std::pin::pin!(self.ring.news.notified());
+            // Before looking: what comes from now on is heard.
+            news.as_mut().enable();
+            let closed = self.ring.closed.load(SeqCst);
+            if self.ring.head.load(SeqCst) != self.next {
+                return Ok(());
+            } else if closed {
+                return Err(ListenError::Closed);
+            }
+            news.await;
+        }
+    }
+
+    /// How many events wait for it.
+    pub fn depth(&self) -> usize {
+        let depth = (self.ring.head.load(SeqCst) - self.next).min(self.capacity);
+        usize::try_from(depth).unwrap_or(usize::MAX)
+    }
+
+    pub fn ring(&self) -> &Arc<Ring> {
+        &self.ring
+    }
+
+    /// So many events were too many for it.
+    fn missed(&self) -> u64 {
+        (self.ring.head.load(SeqCst) - self.next).saturating_sub(self.capacity)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let missed = self.missed();
+        if missed > 0 {
+            self.ring.dropped.increment(missed);
+        }
+        let mut state = self.ring.lock();
+        if let Some(own) = state.capacities.iter().position(|capacity| *capacity == self.capacity) {
+            state.capacities.swap_remove(own);
+        }
+    }
+}
+
+struct Asleep<'r>(&'r AtomicUsize);
+
+impl<'r> Asleep<'r> {
+    fn begin(asleep: &'r AtomicUsize) -> Self {
+        asleep.fetch_add(1, SeqCst);
+        Self(asleep)
+    }
+}
+
+impl Drop for Asleep<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+#[path = "ring_tests.rs"]
+mod tests;
