@@ -2,14 +2,17 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{sleep, timeout};
+use futures_util::future::{Either, select};
+use tokio::time::{Instant, sleep};
 
 use super::slot::Current;
 use super::{Plan, PoolContext, PoolError};
 use crate::job::{Ending, JobError};
+use crate::policy::Within;
 use crate::tasks::panic_message;
 
 /// How a run ended.
@@ -32,33 +35,33 @@ where
     F: Fn(J, PoolContext) -> Fut,
     Fut: Future<Output = Result<R, JobError>>,
 {
-    let Terms { ticket, limit, context } = current;
+    let Terms { ticket, limit, began, context } = current;
     let work = async {
         let Some(target) = &plan.policy else { return handler(job, cx).await };
         let attempt = move |attempt: crate::policy::Attempt| {
             handler(job.clone(), PoolContext { attempt: attempt.number(), ..cx.clone() })
         };
-        target.call().run(attempt).await.map_err(JobError::of_policy)
+        // In a box: its future is long, and would be moved with every job that has no policy.
+        Box::pin(target.call().run(attempt)).await.map_err(JobError::of_policy)
     };
     let context = match limit {
         Some(limit) => context.clone().with_time_limit(*limit),
         None => context.clone(),
     };
-    let work = AssertUnwindSafe(context.scope(work)).catch_unwind();
-    let limited = async {
-        match limit {
-            Some(limit) => timeout(*limit, work).await.map_err(|_| PoolError::TimedOut(*limit)),
-            None => Ok(work.await),
+    let until = limit.and_then(|limit| began.checked_add(limit));
+    let ended = {
+        // Pinned here, so that what is around it moves a pointer only.
+        let work = pin!(context.scope(AssertUnwindSafe(work).catch_unwind()));
+        let cut = pin!(async {
+            ticket.stopped().await;
+            sleep(plan.grace).await;
+        });
+        // The work first: a value that is there counts.
+        match select(pin!(Within::new(work, until)), cut).await {
+            Either::Left((Some(ended), _)) => Ok(ended),
+            Either::Left((None, _)) => Err(PoolError::TimedOut(limit.unwrap_or_default())),
+            Either::Right(((), _)) => Err(PoolError::Cancelled),
         }
-    };
-    let cut = async {
-        ticket.stopped().await;
-        sleep(plan.grace).await;
-    };
-    let ended = tokio::select! {
-        biased;
-        ended = limited => ended,
-        () = cut => Err(PoolError::Cancelled),
     };
     let error = match ended {
         Ok(Ok(Ok(value))) => return Ran::Ended(Ok(value)),
@@ -86,11 +89,13 @@ pub(super) fn panicked(plan: &Plan, job: u64, panic: &(dyn Any + Send)) -> PoolE
 pub(super) struct Terms<R> {
     ticket: std::sync::Arc<super::ticket::Ticket<R>>,
     limit: Option<Duration>,
+    began: Instant,
     context: crate::Context,
 }
 
 impl<R> Terms<R> {
     pub fn of<J>(current: &Current<J, R>) -> Self {
-        Self { ticket: current.ticket.clone(), limit: current.limit, context: current.context.clone() }
+        let Current { ticket, limit, began, context, .. } = current;
+        Self { ticket: ticket.clone(), limit: *limit, began: *began, context: context.clone() }
     }
 }

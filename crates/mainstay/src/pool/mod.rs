@@ -117,7 +117,8 @@ struct Item<J, R> {
     priority: u8,
     limit: Option<Duration>,
     context: crate::Context,
-    since: Instant,
+    /// Since when it waits, where somebody wants to know: reading the clock is a tenth of what a job costs.
+    since: Option<Instant>,
 }
 
 /// What a pool goes by.

@@ -168,11 +168,12 @@ impl<J, R> Shared<J, R> {
         gone.is_ok()
     }
 
-    /// A worker has taken a job that waited so long.
-    pub fn began(&self, waited: Duration) {
+    /// A worker takes a job that waits since then.
+    pub fn began(&self, since: Option<Instant>, now: Instant) {
         if !self.scales {
             return;
         }
+        let waited = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let waited = waited.as_micros() as u64;
         if waited > self.waited_us.load(Ordering::Relaxed) {
             self.waited_us.store(waited, Ordering::Relaxed);
@@ -197,8 +198,8 @@ impl<J, R> Shared<J, R> {
         (most, Duration::from_micros(self.waited_us.swap(0, Ordering::Relaxed)))
     }
 
-    /// Ends a job that was taken out of its slot.
-    pub fn ended(&self, current: Current<J, R>, result: Result<R, PoolError>, stuck: bool) {
+    /// Ends a job that was taken out of its slot; answers when that was.
+    pub fn ended(&self, current: Current<J, R>, result: Result<R, PoolError>, stuck: bool) -> Instant {
         let Current { job, ticket, priority, limit, began, .. } = current;
         let now = Instant::now();
         let ran = now.saturating_duration_since(began);
@@ -224,6 +225,7 @@ impl<J, R> Shared<J, R> {
         self.meter.ran(ticket.id, ran);
         ticket.end(result);
         self.left();
+        now
     }
 
     /// A slot is lost to this job.

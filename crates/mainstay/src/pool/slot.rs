@@ -43,7 +43,7 @@ impl<J, R> Current<J, R> {
     /// To be run again.
     pub fn into_item(self, now: Instant) -> Item<J, R> {
         let Self { job, ticket, priority, limit, context, .. } = self;
-        Item { job, ticket, priority, limit, context, since: now }
+        Item { job, ticket, priority, limit, context, since: Some(now) }
     }
 
     /// When it should have been cut: its worker does that, unless the job holds its thread.

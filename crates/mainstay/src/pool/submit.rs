@@ -79,7 +79,8 @@ impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
         let shared = &*pool.shared;
         let ticket = Arc::new(Ticket::new(shared.next_id()));
         let context = Context::current();
-        let item = Item { job, ticket: ticket.clone(), priority, limit, context, since: Instant::now() };
+        let since = shared.scales.then(Instant::now);
+        let item = Item { job, ticket: ticket.clone(), priority, limit, context, since };
         // Counted before it is in the queue: nobody may find the pool idle in between.
         shared.entered();
         (item, ticket, Entry { shared, taken: false })

@@ -41,6 +41,8 @@ struct Worker<J, R, F> {
 /// What comes after a job.
 enum Next<J, R> {
     Another,
+    /// Another, and it is so late now.
+    AnotherAt(Instant),
     /// The same again: this worker has waited with it, since too many were put off.
     Again(Item<J, R>),
     /// The slot was given to somebody else.
@@ -55,10 +57,16 @@ where
     Fut: Future<Output = Result<R, JobError>> + Send + 'static,
 {
     async fn run(mut self) {
-        while let Some(mut item) = self.next().await {
+        // When the last job ended, if the next one begins right after it: the clock is read once a job.
+        let mut now = None;
+        while let Some(mut item) = self.next(&mut now).await {
             loop {
-                match self.one(item).await {
+                match self.one(item, now.take().unwrap_or_else(Instant::now)).await {
                     Next::Another => break,
+                    Next::AnotherAt(ended) => {
+                        now = Some(ended);
+                        break;
+                    }
                     Next::Again(same) => item = same,
                     Next::Lost => return,
                 }
@@ -66,9 +74,12 @@ where
         }
     }
 
-    /// The next job; `None` when this worker is to go.
-    async fn next(&mut self) -> Option<Item<J, R>> {
+    /// The next job; `None` when this worker is to go. `now` is forgotten if it had to wait.
+    async fn next(&mut self, now: &mut Option<Instant>) -> Option<Item<J, R>> {
         // Whoever works in a loop gives others their turn.
+        if !coop::has_budget_remaining() {
+            *now = None;
+        }
         coop::consume_budget().await;
         let shared = &*self.shared;
         loop {
@@ -81,9 +92,13 @@ where
                 shared.wake.notify_one();
                 return Some(item);
             }
-            match self.receiver.try_recv() {
+            let none = match self.receiver.try_recv() {
                 Ok(item) => return Some(item),
-                Err(TryRecvError::Empty) => tokio::select! {
+                Err(empty) => empty,
+            };
+            *now = None;
+            match none {
+                TryRecvError::Empty => tokio::select! {
                     biased;
                     item = self.receiver.recv() => {
                         if let Some(item) = item {
@@ -92,7 +107,7 @@ where
                     }
                     () = shared.wake.notified() => {}
                 },
-                Err(TryRecvError::Closed) => tokio::select! {
+                TryRecvError::Closed => tokio::select! {
                     biased;
                     () = shared.idle() => return None,
                     () = shared.wake.notified() => {}
@@ -101,16 +116,15 @@ where
         }
     }
 
-    async fn one(&self, item: Item<J, R>) -> Next<J, R> {
+    async fn one(&self, item: Item<J, R>, began: Instant) -> Next<J, R> {
         let shared = &*self.shared;
-        let began = Instant::now();
         if !item.ticket.begin() {
             // Cancelled while it waited.
             shared.meter.ended(PoolError::Cancelled.as_str());
             shared.left();
             return Next::Another;
         }
-        shared.began(began.saturating_duration_since(item.since));
+        shared.began(item.since, began);
         // Users' code, which may panic.
         let copy = catch_unwind(AssertUnwindSafe(|| item.job.clone()));
         let current = Current::of(item, began);
@@ -145,11 +159,12 @@ where
         shared.over();
         match ran {
             Ran::Ended(result) => {
+                let began = current.began;
+                let ended = shared.ended(current, result, false);
                 if shared.scales {
-                    self.slot.count(current.began.elapsed());
+                    self.slot.count(ended.saturating_duration_since(began));
                 }
-                shared.ended(current, result, false);
-                Next::Another
+                Next::AnotherAt(ended)
             }
             Ran::PutOff(delay) => {
                 let now = Instant::now();
