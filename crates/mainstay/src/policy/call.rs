@@ -141,13 +141,15 @@ impl<'t, C> Call<'t, C> {
             // The attempt that begins now and its hedge are two of those that there may be.
             let room = made.load(Ordering::Relaxed) + 1 < terms.max_attempts;
             let hedge = terms.hedge.filter(|_| may_repeat && self.upstream == 0 && room);
-            let (attempt, limit) = trial.attempt(&terms, now);
-            // Before `op` is called, which may panic.
-            let ticket = Ticket { shared, pass: terms.pass };
-            let mut first = pin!(trial.single(&terms, ticket, attempt, limit, now, op(attempt)));
-            let ended = match Within::new(first.as_mut(), hedge.map(|after| now + after)).await {
-                Some(ended) => ended,
-                None => trial.hedge(first, attempt, &mut op).await,
+            let ended = {
+                let (attempt, limit) = trial.attempt(&terms, now);
+                // Before `op` is called, which may panic.
+                let ticket = Ticket { shared, pass: terms.pass };
+                let mut first = pin!(trial.single(&terms, ticket, attempt, limit, now, op(attempt)));
+                match Within::new(first.as_mut(), hedge.map(|after| now + after)).await {
+                    Some(ended) => ended,
+                    None => trial.hedge(first, attempt, &mut op).await,
+                }
             };
             let failure = match ended {
                 Ended::With(Ok(value), Verdict::Ok) => return Ok(value),
