@@ -146,9 +146,12 @@ impl<'t, C> Call<'t, C> {
                 // Before `op` is called, which may panic.
                 let ticket = Ticket { shared, pass: terms.pass };
                 let mut first = pin!(trial.single(&terms, ticket, attempt, limit, now, op(attempt)));
-                match Within::new(first.as_mut(), hedge.map(|after| now + after)).await {
-                    Some(ended) => ended,
-                    None => trial.hedge(first, attempt, &mut op).await,
+                match hedge {
+                    None => first.await,
+                    Some(after) => match Within::new(first.as_mut(), Some(now + after)).await {
+                        Some(ended) => ended,
+                        None => trial.hedge(first, attempt, &mut op).await,
+                    },
                 }
             };
             let failure = match ended {

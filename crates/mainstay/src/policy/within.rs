@@ -29,6 +29,7 @@ impl<F> Within<F> {
 impl<F: Future> Future for Within<F> {
     type Output = Option<F::Output>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         // First the future: an outcome that is there is never thrown away for the time.
