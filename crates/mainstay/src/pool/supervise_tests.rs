@@ -38,10 +38,8 @@ fn holding(workers: usize, limit: Option<Duration>) -> (WorkerPool<bool, ()>, Ar
                     if holds {
                         held.acquire().await.unwrap().forget();
                     }
-                    match slot.end() {
-                        Some(current) => shared.ended(current, Ok(()), false),
-                        None => break,
-                    }
+                    let Some(current) = slot.end() else { break };
+                    shared.ended(current, Ok(()), false);
                 }
                 slot.leave();
             })
