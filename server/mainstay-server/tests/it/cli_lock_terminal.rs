@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -43,7 +43,7 @@ impl Terminal {
         let child = command.spawn().unwrap();
         let keyboard = File::from(master);
         let mut output = keyboard.try_clone().unwrap();
-        let (shows, screen) = channel();
+        let (shows, screen) = sync_channel(1_024);
         std::thread::spawn(move || {
             let mut piece = [0; 1_024];
             // An error when nobody has the terminal open any more.
