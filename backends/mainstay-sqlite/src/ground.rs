@@ -132,7 +132,7 @@ impl Ground for Disk<'_> {
     }
 
     /// The tables may not be able to take the rest.
-    fn end(&mut self) -> Result<()> {
+    fn end(&mut self, _counters: &Counters, _last_seq: u64) -> Result<()> {
         self.journal.sync()
     }
 }

@@ -70,28 +70,20 @@ impl Shared {
     }
 
     pub(crate) fn stats(&self) -> Vec<(&'static str, f64)> {
-        let (w, s) = (&self.desk.figures, &self.stats);
+        let s = &self.stats;
         let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed) as f64;
-        vec![
-            ("groups_total", read(&w.groups)),
-            ("commits_total", read(&w.commits)),
+        let mut all = self.desk.stats();
+        all.extend([
             ("syncs_total", read(&s.syncs)),
-            ("group_write_seconds_total", read(&w.write_micros) / 1e6),
-            ("group_write_seconds_max", w.write_micros_max.swap(0, Ordering::Relaxed) as f64 / 1e6),
-            ("failed_groups_total", read(&w.failed_groups)),
             ("table_batches_total", read(&s.batches)),
             ("failed_table_batches_total", read(&s.failed_batches)),
             ("behind_bytes", self.behind.bytes() as f64),
             ("checkpoints_total", read(&s.checkpoints)),
             ("failed_checkpoints_total", read(&s.failed_checkpoints)),
             ("wal_bytes", read(&s.wal_frames) * f64::from(crate::connection::PAGE_BYTES + 24)),
-            ("queue_bytes", self.inbox.weight() as f64),
             ("waiting_reads", self.reads.weight() as f64),
             ("bodies_read_total", read(&s.bodies_read)),
-            ("given_back_total", read(&w.given_back)),
-            ("body_cache_bytes", read(&w.cache_bytes)),
-            ("unfinished_jobs", read(&w.unfinished)),
-            ("waiting_callers", self.hub.waiting() as f64),
-        ]
+        ]);
+        all
     }
 }

@@ -38,6 +38,8 @@
 //! ```
 
 pub mod clock;
+#[cfg(unix)]
+pub mod cluster;
 pub mod conformance;
 #[cfg(feature = "sqlite-faults")]
 pub mod faults;

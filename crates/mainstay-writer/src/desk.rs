@@ -264,6 +264,24 @@ impl Desk {
         .await
     }
 
+    /// The figures of a store, as far as they are the writer's.
+    pub fn stats(&self) -> Vec<(&'static str, f64)> {
+        let f = &self.figures;
+        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed) as f64;
+        vec![
+            ("groups_total", read(&f.groups)),
+            ("commits_total", read(&f.commits)),
+            ("group_write_seconds_total", read(&f.write_micros) / 1e6),
+            ("group_write_seconds_max", f.write_micros_max.swap(0, Ordering::Relaxed) as f64 / 1e6),
+            ("failed_groups_total", read(&f.failed_groups)),
+            ("queue_bytes", self.inbox.weight() as f64),
+            ("given_back_total", read(&f.given_back)),
+            ("body_cache_bytes", read(&f.cache_bytes)),
+            ("unfinished_jobs", read(&f.unfinished)),
+            ("waiting_callers", self.hub.waiting() as f64),
+        ]
+    }
+
     /// The rest is refused; what [`Desk::close`] says when it took too long.
     pub fn abandon(&self) -> Error {
         self.abandon.store(true, Ordering::Relaxed);

@@ -39,6 +39,17 @@ pub fn open_with_token(url: &str, token: impl Into<Secret<String>>) -> Result<Cl
     open_with(url, Some(token.into()), clock::current(), Arc::new(|_| ()))
 }
 
+/// Brings the tables of a `postgres:` store up to date, as opening it does. Answers how many steps that took. Blocks.
+///
+/// # Errors
+/// A URL of another form; the store's own trouble.
+pub fn migrate(url: &str) -> Result<usize> {
+    match url.split_once(':') {
+        Some(("postgres" | "postgresql", _)) => database::migrate(url),
+        _ => Err(Error::config("only the tables of a postgres: store are migrated apart from opening it")),
+    }
+}
+
 fn open_with(
     url: &str,
     token: Option<Secret<String>>,
@@ -49,6 +60,7 @@ fn open_with(
     let store: Arc<dyn Store> = match url.split_once(':') {
         Some(("sqlite", path)) => sqlite(path, &clock, on_fatal)?,
         Some(("http", _)) => remote(url, token.as_ref(), &clock)?,
+        Some(("postgres" | "postgresql", _)) => postgres(url, &clock, on_fatal)?,
         _ => Arc::new(MemoryStore::new(clock.clone())),
     };
     Ok(Client::on(store, clock))
@@ -71,8 +83,10 @@ pub fn check_url(url: &str) -> Result<(), String> {
         Some(("https", _)) => {
             Err("a server is reached by http:// alone; put a TLS proxy beside this program".to_owned())
         }
-        Some((scheme @ ("postgres" | "postgresql" | "redis" | "rediss" | "nats"), _)) => Err(format!(
-            "store `{scheme}:` cannot be opened by this version yet; use memory:, sqlite:PATH or http://HOST:PORT"
+        Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(()),
+        Some((scheme @ ("redis" | "rediss" | "nats"), _)) => Err(format!(
+            "store `{scheme}:` cannot be opened by this version yet; use memory:, sqlite:PATH, postgres://… or \
+             http://HOST:PORT"
         )),
         _ => Err(format!("`{url}` is not a store URL; the forms are {FORMS}")),
     }
@@ -85,6 +99,14 @@ mod file;
 #[path = "store/missing.rs"]
 mod file;
 use file::open as sqlite;
+
+#[cfg(feature = "postgres")]
+#[path = "store/database.rs"]
+mod database;
+#[cfg(not(feature = "postgres"))]
+#[path = "store/no_database.rs"]
+mod database;
+use database::open as postgres;
 
 #[cfg(feature = "client")]
 #[path = "store/remote/mod.rs"]

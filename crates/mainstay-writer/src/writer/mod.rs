@@ -66,13 +66,11 @@ pub trait Ground {
         None
     }
 
-    /// The last group was written.
+    /// The last group was written, and the store closes in good order; the counters now.
     ///
     /// # Errors
     /// What was answered may not be durable.
-    fn end(&mut self) -> Result<()> {
-        Ok(())
-    }
+    fn end(&mut self, counters: &Counters, last_seq: u64) -> Result<()>;
 }
 
 /// A group takes in no more ops than this, unless the first batch alone has more.
@@ -149,7 +147,8 @@ impl<G: Ground> Writer<G> {
             self.waiting.extend(taken.drain(..));
             if over == Taken::Over && (self.waiting.is_empty() || self.only_gives_back_in_vain()) {
                 // The tables may not be able to take the rest.
-                return self.ground.end().map_err(|fault| fault.error);
+                let (counters, last_seq) = (self.engine.counters(), self.engine.last_seq());
+                return self.ground.end(&counters, last_seq).map_err(|fault| fault.error);
             }
             if self.desk.abandon.load(Ordering::Relaxed) {
                 self.refuse(&Error::new(ErrorKind::Closed, "the store closed before this could begin"));

@@ -9,7 +9,7 @@ fn a_store_url_that_cannot_be_opened_says_why_and_what_can() {
         ("memory:x", "is not a store URL"),
         ("sqlite:", "is not a store URL"),
         ("", "is not a store URL"),
-        ("postgres://localhost/x", "`postgres:` cannot be opened by this version yet"),
+        ("postgres:localhost", "is not a store URL"),
         ("redis://localhost", "`redis:` cannot be opened by this version yet"),
         ("nats://localhost", "`nats:` cannot be opened by this version yet"),
         ("https://localhost:6246", "put a TLS proxy beside this program"),

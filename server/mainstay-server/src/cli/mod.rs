@@ -21,6 +21,7 @@ mod healthcheck;
 mod jobs;
 mod lock;
 mod locks;
+mod migrate;
 mod queues;
 mod schedules;
 mod token;
@@ -100,6 +101,8 @@ enum Command {
     Config(Box<serve::ServeArgs>),
     /// Ask a server whether it is ready; exit code 0 means yes, 1 means no
     Healthcheck(healthcheck::Healthcheck),
+    /// Bring the tables of a postgres: store up to date; safe to run from many places at once
+    Migrate(migrate::Migrate),
     /// Start the orderly end of a server, as SIGTERM does
     Drain,
     /// Measure what this machine can do
@@ -134,6 +137,7 @@ fn run(command: Command, session: &Session) -> Outcome {
         Command::Config(args) => config::run(&args, session),
         Command::Completions(args) => args.run(),
         Command::Version => version::run(session),
+        Command::Migrate(command) => command.run(session),
         Command::Jobs(command) => session::block_on(command.run(session)),
         Command::Queues(command) => session::block_on(command.run(session)),
         Command::Locks(command) => session::block_on(command.run(session)),

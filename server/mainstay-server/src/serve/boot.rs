@@ -125,7 +125,7 @@ async fn own_pages_only(State(api): State<Api>, request: Request, next: Next) ->
 /// Both listeners are up: says so where it is wanted.
 fn when_bound(b: &Boot<Config>, http: &Http, store: &Client) {
     let (http, admin, file) = (http.clone(), b.admin_address(), b.config.addr_file.clone());
-    let url = b.config.store.clone();
+    let url = shown(&b.config.store);
     let durable = store.capabilities().durable;
     b.on_ready(async move {
         let api = http.bound().await;
@@ -145,6 +145,14 @@ fn checks(b: &Boot<Config>) {
     }
     b.check("memory", Weight::Degraded, health::memory());
     b.check("runtime lag", Weight::Degraded, b.health().runtime_lag(LAG_LIMIT));
+}
+
+/// A store's URL without what is secret in it: the name and password before the host, the parameters behind it.
+fn shown(store: &str) -> String {
+    let Some((scheme, rest)) = store.split_once("://") else { return store.to_owned() };
+    let rest = rest.split('?').next().unwrap_or_default();
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    format!("{scheme}://{host}")
 }
 
 /// The folder of a store that is a file.

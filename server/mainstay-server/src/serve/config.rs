@@ -206,7 +206,7 @@ mod tests {
     fn an_unusable_store_url_says_which_forms_exist() {
         let text = problems(&[("MAINSTAY_STORE", "mysql://x")]);
         assert!(text.contains("memory:") && text.contains("sqlite:PATH"), "{text}");
-        let text = problems(&[("MAINSTAY_STORE", "postgres://localhost/x")]);
+        let text = problems(&[("MAINSTAY_STORE", "redis://localhost/x")]);
         assert!(text.contains("postgres"), "{text}");
     }
 }

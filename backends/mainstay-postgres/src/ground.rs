@@ -1,0 +1,201 @@
+//! What the writer stands on: a group is durable when its transaction has been committed. The transaction proves first
+//! that this process still leads.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use mainstay_core::{
+    Error, ErrorKind,
+    engine::change::{Archive, Change, Counters},
+};
+use mainstay_writer::{
+    answer::Sealed,
+    batch::{Batch, Handed},
+    cache::BodyCache,
+    desk::Desk,
+    fault::{Fault, Result, Severity},
+    stopwatch::Stopwatch,
+    writer::{Ground, Group},
+};
+
+use crate::{
+    archive::Past,
+    fault::Trouble,
+    fill::fill,
+    link::{Param, Target},
+    write,
+};
+
+pub(crate) struct Transactions {
+    desk: Arc<Desk>,
+    target: Arc<Target>,
+    past: Past,
+    /// What this process leads by; another number whenever it has to be sure of something.
+    epoch: Arc<AtomicU64>,
+    /// The last group.
+    lsn: u64,
+}
+
+impl Transactions {
+    pub(crate) fn new(
+        desk: Arc<Desk>,
+        target: Arc<Target>,
+        past: Past,
+        epoch: Arc<AtomicU64>,
+        lsn: u64,
+    ) -> Transactions {
+        Transactions { desk, target, past, epoch, lsn }
+    }
+
+    /// Writes a group. An error says whether it may have happened all the same; then nobody can tell any more.
+    fn transaction(&mut self, batch: &Batch, last_seq: u64) -> Result<()> {
+        let (epoch, lsn) = (self.epoch.load(Ordering::Acquire), batch.lsn);
+        let steps = write::steps(batch, epoch, last_seq);
+        let runtime = self.target.runtime.clone();
+        let link = &mut self.past.link;
+        let done = runtime.block_on(async {
+            let link = link.get().await.map_err(|trouble| (false, trouble))?;
+            link.transaction(epoch, &steps).await.map_err(|trouble| (true, trouble))
+        });
+        let (begun, trouble) = match done {
+            Ok(None) => return Ok(()),
+            Ok(Some(wrong)) => return Err(Fault::fatal(disagree(&wrong))),
+            Err(trouble) => trouble,
+        };
+        if trouble.is_deposed() {
+            return Err(self.deposed());
+        }
+        if trouble.is_damage() {
+            return Err(Fault::fatal(trouble.error()));
+        }
+        match trouble {
+            Trouble::Lost(cause) if begun => match self.has_happened(lsn, cause)? {
+                true => Ok(()),
+                false => Err(Fault::clean(Error::new(
+                    ErrorKind::Unavailable,
+                    "the connection to the database broke before the commit; nothing of it is there: try again",
+                ))),
+            },
+            trouble => Err(Fault::clean(trouble.error())),
+        }
+    }
+
+    /// Finds out what became of a transaction whose connection broke. It may be under way still, or not even have
+    /// arrived: so the epoch that it proves is made invalid first. The row it locks for that is free when it has ended.
+    fn has_happened(&mut self, lsn: u64, cause: Error) -> Result<bool> {
+        let watch = Stopwatch::start();
+        let runtime = self.target.runtime.clone();
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let mut last = cause;
+        // As long as a transaction may take, and a lease on top: then another leads, and knows no more than we.
+        while watch.elapsed() < self.target.options.timeout + self.target.options.lease {
+            let link = &mut self.past.link;
+            link.drop_link();
+            let looked = runtime.block_on(async {
+                let link = link.get().await?;
+                let sql = "update {s}.leader set epoch = epoch + 1, backend_pid = null where epoch = $1 returning epoch";
+                let ours = link.query(sql, vec![Param::i64(epoch)]).await?;
+                let next = ours.first().map(|row| row.get::<_, i64>(0) as u64);
+                let sql = "select 1 from {s}.journal where lsn = $1 and epoch = $2";
+                let found = link.query(sql, vec![Param::i64(lsn), Param::i64(epoch)]).await?;
+                Ok::<_, Trouble>((next, !found.is_empty()))
+            });
+            match looked {
+                // If there is no next one, another leads: the next group finds out.
+                Ok((next, happened)) => {
+                    if let Some(next) = next {
+                        self.epoch.store(next, Ordering::Release);
+                    }
+                    return Ok(happened);
+                }
+                Err(trouble) => last = trouble.error(),
+            }
+            runtime.block_on(tokio::time::sleep(LOOK_AGAIN));
+        }
+        let message = format!(
+            "the database went away during the commit, and nobody can say whether it happened: {last}"
+        );
+        let moved = format!("this process does not lead the store any more: {last}; try again");
+        let _ = self.desk.moved.set(Error::new(ErrorKind::Unavailable, moved));
+        Err(Fault::fatal(Error::unknown(ErrorKind::Unavailable, message).because(last)))
+    }
+
+    fn deposed(&self) -> Fault {
+        let message = "another process leads the store now; this one follows: try again";
+        let error = Error::new(ErrorKind::Unavailable, message);
+        let _ = self.desk.moved.set(error.clone());
+        Fault::fatal(error)
+    }
+}
+
+/// How soon to look again whether the database is there.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+fn disagree(wrong: &str) -> Error {
+    let message =
+        format!("the tables are not as this process knows them: {wrong}; did something else write them?");
+    Error::unknown(ErrorKind::Untrusted, message)
+}
+
+impl Ground for Transactions {
+    fn begin(&mut self, _cache: &mut BodyCache) {}
+
+    fn archive(&mut self) -> &mut dyn Archive {
+        &mut self.past
+    }
+
+    fn note(&mut self, change: &Change) {
+        self.past.note(change);
+    }
+
+    fn write(&mut self, group: &mut Group, counters: &Counters, last_seq: u64) -> Result<bool> {
+        if group.changes.is_empty() {
+            return Ok(false);
+        }
+        let lsn = self.lsn + 1;
+        let changes = std::mem::take(&mut group.changes);
+        let mut batch = Batch::default();
+        batch.add(Handed { lsn, counters: *counters, changes, bytes: 0, growth: 0 });
+        self.transaction(&batch, last_seq)?;
+        self.lsn = lsn;
+        if !group.notes.is_empty() {
+            self.desk.tail.add(group.notes.drain(..), last_seq);
+        }
+        Ok(true)
+    }
+
+    fn commit(&mut self) {
+        self.past.commit();
+    }
+
+    fn roll_back(&mut self) {
+        self.past.roll_back();
+    }
+
+    /// Where the clock stopped. If it cannot be said, it stopped at the last group.
+    fn end(&mut self, counters: &Counters, last_seq: u64) -> Result<()> {
+        let lsn = self.lsn + 1;
+        let batch = Batch { lsn, counters: *counters, ..Batch::default() };
+        self.transaction(&batch, last_seq).or_else(|fault| match fault.severity {
+            Severity::Clean => Ok(()),
+            Severity::Fatal => Err(fault),
+        })
+    }
+
+    fn fill(&mut self, cold: Vec<Sealed>) {
+        let runtime = self.target.runtime.clone();
+        let link = runtime.block_on(self.past.link.get());
+        match link {
+            // Its own task: the next group need not wait for it. As many of them as there are callers who wait.
+            Ok(link) => drop(runtime.spawn(fill(link, cold))),
+            Err(trouble) => {
+                let error = trouble.error();
+                for Sealed { sender, .. } in cold {
+                    let _ = sender.send(Err(mainstay_writer::answer::not_shown(&error)));
+                }
+            }
+        }
+    }
+}

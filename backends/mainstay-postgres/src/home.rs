@@ -1,0 +1,221 @@
+//! The life of a store in this process: it leads, or looks for whether it may.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstay_core::{Error, ErrorKind};
+use mainstay_writer::{desk::Desk, message::Message, stopwatch::Stopwatch};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    clock::DatabaseClock,
+    fault::Trouble,
+    lead::{self, Try},
+    link::{Again, Link, Target},
+    term::{self, Start, Term},
+};
+
+/// What this process is to the store at the moment.
+#[derive(Clone)]
+pub(crate) enum Role {
+    /// Nobody knows yet.
+    Looking,
+    Leads(Arc<Desk>),
+    /// This one leads.
+    Follows(String),
+    /// The database is not there, or will not have it.
+    Away(Error),
+    Closed,
+}
+
+pub(crate) struct Home {
+    pub(crate) target: Arc<Target>,
+    pub(crate) clock: Arc<DatabaseClock>,
+    pub(crate) role: watch::Sender<Role>,
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) users: Option<Handle>,
+}
+
+/// How soon to look again whether the last one still leads. Asking costs a look at one row.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+impl Home {
+    /// Until the store closes.
+    pub(crate) async fn live(self: Arc<Home>) {
+        let mut link = Again::new(self.target.clone());
+        let mut closing = self.closing.subscribe();
+        while !*closing.borrow() {
+            let role = match self.try_to_lead(&mut link).await {
+                Ok(role) => role,
+                Err(trouble) => Some(Role::Away(trouble.error())),
+            };
+            if let Some(role) = role {
+                self.role.send_replace(role);
+                tokio::select! {
+                    () = sleep(LOOK_AGAIN) => {}
+                    _ = closing.wait_for(|closing| *closing) => {}
+                }
+            }
+        }
+        self.role.send_replace(Role::Closed);
+    }
+
+    /// Leads for as long as it may; `None`: it did, and it is over. Otherwise what it is instead.
+    async fn try_to_lead(&self, link: &mut Again) -> Result<Option<Role>, Trouble> {
+        let session = link.get().await?;
+        match lead::take(&session, &self.target.options).await? {
+            Try::Follows(owner) => Ok(Some(Role::Follows(owner))),
+            Try::Leads(epoch) => {
+                let epoch = Arc::new(AtomicU64::new(epoch));
+                let over = self.lead(link, epoch.clone()).await;
+                if let Ok(session) = link.get().await {
+                    let _ = lead::release(&session, epoch.load(Ordering::Acquire)).await;
+                }
+                Ok(over.err().map(Role::Away))
+            }
+        }
+    }
+
+    async fn lead(&self, link: &mut Again, epoch: Arc<AtomicU64>) -> Result<(), Error> {
+        let options = &self.target.options;
+        tracing::info!(
+            schema = options.schema,
+            epoch = epoch.load(Ordering::Relaxed),
+            "this process leads the store"
+        );
+        let Term { mut ready, mut done } = term::start(Start {
+            target: self.target.clone(),
+            clock: self.clock.clone(),
+            epoch: epoch.clone(),
+            users: self.users.clone(),
+        })?;
+        let mut renewal = interval(options.lease / 3);
+        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renewed = Stopwatch::start();
+        let (mut desk, mut failed) = (None, None);
+        loop {
+            tokio::select! {
+                opened = &mut ready, if desk.is_none() && failed.is_none() => match opened {
+                    Ok(Ok(opened)) => {
+                        self.role.send_replace(Role::Leads(opened.clone()));
+                        desk = Some(opened);
+                    }
+                    Ok(Err(error)) => failed = Some(error),
+                    Err(_) => failed = Some(Error::new(ErrorKind::Unavailable, "the writing thread could not start")),
+                },
+                _ = renewal.tick() => {
+                    let began = Stopwatch::start();
+                    match self.renew(link, epoch.load(Ordering::Acquire)).await {
+                        Ok(true) => renewed = began,
+                        Ok(false) => depose(desk.as_ref(), "another process leads the store now"),
+                        // It may be led by another before it can be asked again.
+                        Err(cause) if renewed.elapsed() > options.lease.mul_f32(0.6) => {
+                            depose(desk.as_ref(), &format!("the lease could not be renewed: {}", cause.error()));
+                        }
+                        Err(_) => link.drop_link(),
+                    }
+                }
+                _ = over(&mut done) => break,
+            }
+        }
+        // Whoever comes from now on waits for what is next.
+        self.role.send_if_modified(|role| {
+            let leads = matches!(role, Role::Leads(_));
+            if leads {
+                *role = Role::Looking;
+            }
+            leads
+        });
+        match failed.or_else(|| desk.and_then(|desk| desk.ended.borrow().clone()?.err())) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn renew(&self, link: &mut Again, epoch: u64) -> Result<bool, Trouble> {
+        let asked = self.clock.own();
+        let session = link.get().await?;
+        let options = &self.target.options;
+        let Some(time) = lead::renew(&session, options, epoch).await? else { return Ok(false) };
+        if options.database_time {
+            self.clock.heard(asked, time);
+        }
+        lead::trim(&session).await?;
+        Ok(true)
+    }
+
+    /// Runs a future on the store's own runtime, whose timers are real.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let gone = |_| Error::new(ErrorKind::Closed, "the store is closed");
+        self.target.runtime.spawn(call).await.map_err(gone)?
+    }
+}
+
+async fn over(done: &mut oneshot::Receiver<()>) {
+    let _ = done.await;
+}
+
+/// Nothing more is acknowledged by this writer.
+fn depose(desk: Option<&Arc<Desk>>, why: &str) {
+    let Some(desk) = desk else { return };
+    let error = Error::new(ErrorKind::Unavailable, format!("{why}; try again"));
+    if desk.moved.set(error.clone()).is_ok() {
+        tracing::warn!(%error, "this process does not lead the store any more");
+        let _ = desk.inbox.force(Message::Failed(error));
+    }
+}
+
+/// A few sessions for reads.
+pub(crate) struct Pool {
+    target: Arc<Target>,
+    free: std::sync::Mutex<Vec<Again>>,
+    permits: tokio::sync::Semaphore,
+}
+
+impl Pool {
+    pub(crate) fn new(target: Arc<Target>) -> Pool {
+        let permits = tokio::sync::Semaphore::new(target.options.readers.max(1));
+        Pool { target, free: std::sync::Mutex::default(), permits }
+    }
+
+    /// Reads in one snapshot, on a session that nobody else uses meanwhile.
+    pub(crate) async fn read<T>(
+        &self,
+        read: impl AsyncFnOnce(&Link) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let within = self.target.options.within;
+        let busy = |_| {
+            let message = "all sessions for reads are busy; try again later, or allow more (`readers`)";
+            Error::new(ErrorKind::DeadlineExceeded, message)
+        };
+        let permit = tokio::time::timeout(within, self.permits.acquire()).await.map_err(busy)?;
+        let _permit = permit.map_err(|_| Error::new(ErrorKind::Closed, "the store is closed"))?;
+        let free = self.lock().pop();
+        let mut again = free.unwrap_or_else(|| Again::new(self.target.clone()));
+        let link = again.get().await.map_err(Trouble::error)?;
+        link.run("begin isolation level repeatable read read only").await.map_err(Trouble::error)?;
+        let answer = read(&link).await;
+        // A session that cannot end its transaction is let go of.
+        if link.run(if answer.is_ok() { "commit" } else { "rollback" }).await.is_ok() {
+            self.lock().push(again);
+        }
+        answer
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Again>> {
+        self.free.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,34 @@
+//! PostgreSQL as the store of mainstay, for several processes.
+//!
+//! Of all processes that have a schema open, one leads. It has the very [`Engine`](mainstay_core::engine::Engine) that
+//! every store has, in RAM, takes what waits as one group, and writes what that changed in one transaction, which proves
+//! first that nobody else has begun to lead. The answers go out when it has been committed.
+//!
+//! 1. `store` is what callers see, `options` how it is opened; `home` says what this process is to the store, `lead` who
+//!    leads, `term` is a time of leading;
+//! 2. `ground` is what the writer of `mainstay_writer` stands on here: `write` and `things` make the statements of a group,
+//!    `archive` answers the engine, `fill` adds what answers lack;
+//! 3. `load` rebuilds the engine, `read` answers everything else from snapshots; `rows` and `schema` say how tables look;
+//! 4. `link` is a session, `fault` what an error of the database means, `clock` the database's time.
+
+mod archive;
+mod clock;
+mod fault;
+mod fill;
+mod ground;
+mod home;
+mod lead;
+mod link;
+mod load;
+mod options;
+mod read;
+mod rows;
+mod schema;
+mod store;
+mod term;
+mod things;
+mod write;
+
+pub use options::{FatalHook, Options};
+pub use store::{PostgresStore, migrate};
+pub use tokio_postgres::Config;

@@ -1,0 +1,111 @@
+//! The tables, and how a schema of an older format is brought forward.
+
+use mainstay_core::{Error, ErrorKind};
+use tokio_postgres::types::Type;
+
+use crate::{
+    fault::Trouble,
+    link::{Link, Param},
+};
+
+/// Step `n` brings a schema from format `n` to `n + 1`. A step that was released never changes.
+const STEPS: &[&str] = &[include_str!("schema/0001.sql")];
+
+/// What a schema says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// It has no tables of ours.
+    None,
+    /// It has this format.
+    Of(i32),
+}
+
+/// The format of the schema.
+pub(crate) async fn format(link: &Link, schema: &str) -> Result<Format, Error> {
+    let sql = "select 1 from pg_tables where schemaname = $1 and tablename = 'format'";
+    let there = link.query(sql, vec![Param::new(schema.to_owned(), Type::TEXT)]).await;
+    if there.map_err(Trouble::error)?.is_empty() {
+        return Ok(Format::None);
+    }
+    let rows = link.query("select version from {s}.format", vec![]).await.map_err(Trouble::error)?;
+    Ok(rows.first().map_or(Format::None, |row| Format::Of(row.get(0))))
+}
+
+/// Makes the tables of a new schema, brings an older one forward; many may do it at once. Answers the steps taken.
+///
+/// # Errors
+/// `Invalid`: the schema is newer than this build. `Unavailable`: it cannot be changed now, or by this user.
+pub(crate) async fn migrate(link: &Link, schema: &str) -> Result<usize, Error> {
+    let from = match format(link, schema).await? {
+        Format::Of(version) => is_not_newer(schema, version)?,
+        Format::None => 0,
+    };
+    if from == STEPS.len() {
+        return Ok(0);
+    }
+    let mut taken = 0;
+    for (number, step) in STEPS.iter().enumerate().skip(from) {
+        let version = number + 1;
+        // One at a time, whoever is first: the others find it done. The lock ends with the transaction, so a pooler
+        // does not keep it.
+        let text = step.replace("{s}", schema);
+        let sql = format!(
+            "begin;
+             select pg_advisory_xact_lock(hashtextextended('mainstay.migrate.{schema}', 0));
+             do $schema$ begin
+               if not exists (select 1 from pg_namespace where nspname = '{schema}') then
+                 create schema {schema};
+               end if;
+             end $schema$;
+             create table if not exists {schema}.format (one boolean primary key default true check (one), version int not null);
+             do $migration$ begin
+               if coalesce((select max(version) from {schema}.format), 0) = {number} then
+                 {body}
+                 insert into {schema}.format values (true, {version})
+                   on conflict (one) do update set version = excluded.version;
+               end if;
+             end $migration$;
+             commit;",
+            body = text
+        );
+        if let Err(trouble) = link.run(&sql).await {
+            let _ = link.run("rollback").await;
+            let cause = trouble.error();
+            let message = format!("the schema `{schema}` could not be brought to format {version}: {cause}");
+            return Err(Error::new(ErrorKind::Unavailable, message).because(cause));
+        }
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// Whether the schema can be used as it is.
+pub(crate) async fn check(link: &Link, schema: &str) -> Result<(), Error> {
+    let found = match format(link, schema).await? {
+        Format::Of(version) => is_not_newer(schema, version)?,
+        Format::None => 0,
+    };
+    if found < STEPS.len() {
+        let message = format!(
+            "the schema `{schema}` has format {found}, this build needs {}: run `mainstay migrate`, or open the store \
+             without `migrate=off`",
+            STEPS.len()
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    Ok(())
+}
+
+fn is_not_newer(schema: &str, version: i32) -> Result<usize, Error> {
+    match usize::try_from(version) {
+        Ok(version) if version <= STEPS.len() => Ok(version),
+        _ => {
+            let message = format!(
+                "the schema `{schema}` has format {version}; this build of mainstay reads up to format {}: use the newer \
+                 mainstay that wrote it",
+                STEPS.len()
+            );
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! The store as its callers see it.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use mainstay_core::{
+    Error, ErrorKind, Now, Store, TopicFilter,
+    event::{LogBudget, LogSlice, Position},
+    op::{Committed, Failure},
+    store::{
+        Batch, Budget, Capabilities, ClaimOrder, CommitScope, Interest, Key, Maintained, Page, Query, Record,
+        Slice, TokenOrder, Wake,
+    },
+};
+use mainstay_writer::{desk::Desk, message::Ask, tail::Reading};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::{
+    clock::DatabaseClock,
+    fault::Trouble,
+    home::{Home, Pool, Role},
+    link::{Link, Target},
+    options::Options,
+    read::{self, LogQuery},
+    schema,
+};
+
+/// PostgreSQL as the store. Of all processes that have it open, one leads.
+///
+/// Close it with [`Store::close`]. Dropped without, it finishes the group in hand, refuses the rest, and blocks until its
+/// thread has ended; nothing acknowledged is lost either way.
+pub struct PostgresStore {
+    home: Arc<Home>,
+    pool: Arc<Pool>,
+    capabilities: Capabilities,
+    /// Its life is over.
+    over: Mutex<Receiver<()>>,
+    runtime: Mutex<Option<Runtime>>,
+}
+
+/// How long to wait at the end for a database that does not answer.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+impl PostgresStore {
+    /// Opens the store, makes or migrates its tables if it may, and begins to lead if nobody does. Blocks until it leads
+    /// or knows who does; from async code, call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// `Invalid`: the tables are of another format. `Unavailable`: the database cannot be reached, or has refused; the
+    /// message says why. `Untrusted`: the tables contradict themselves.
+    pub fn open(options: Options) -> Result<PostgresStore, Error> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("mainstay-postgres")
+            .enable_all()
+            .build()
+            .map_err(|e| {
+                Error::new(ErrorKind::Unavailable, format!("cannot start the store's threads: {e}"))
+                    .because(e)
+            })?;
+        let opened = PostgresStore::open_on(&runtime, options);
+        match opened {
+            Ok((home, durable, over)) => Ok(PostgresStore {
+                pool: Arc::new(Pool::new(home.target.clone())),
+                home,
+                capabilities: Capabilities {
+                    store: "postgres",
+                    durable,
+                    commit_scope: CommitScope::Store,
+                    token_order: TokenOrder::Store,
+                    seq_at_commit: true,
+                    exact_depth: true,
+                    claim_order: ClaimOrder::Strict,
+                    max_commit_ops: mainstay_core::engine::MAX_COMMIT_OPS,
+                },
+                over: Mutex::new(over),
+                runtime: Mutex::new(Some(runtime)),
+            }),
+            Err(error) => {
+                runtime.shutdown_background();
+                Err(error)
+            }
+        }
+    }
+
+    fn open_on(runtime: &Runtime, options: Options) -> Result<(Arc<Home>, bool, Receiver<()>), Error> {
+        let clock = Arc::new(DatabaseClock::new(options.clock.clone()));
+        let target = Arc::new(Target::new(options, runtime.handle().clone())?);
+        let first = target.clone();
+        let durable = block(runtime, async move { prepare(&first).await })??;
+        let (tell, over) = sync_channel(1);
+        let home = Arc::new(Home {
+            target,
+            clock,
+            role: tokio::sync::watch::Sender::new(Role::Looking),
+            closing: tokio::sync::watch::Sender::new(false),
+            users: Handle::try_current().ok(),
+        });
+        let life = home.clone();
+        runtime.spawn(async move {
+            life.live().await;
+            let _ = tell.try_send(());
+        });
+        let mut role = home.role.subscribe();
+        let known = block(runtime, async move {
+            role.wait_for(|role| !matches!(role, Role::Looking)).await.map(|role| role.clone())
+        })?;
+        match known {
+            Ok(Role::Away(error)) => {
+                home.closing.send_replace(true);
+                Err(error)
+            }
+            _ => Ok((home, durable, over)),
+        }
+    }
+
+    /// The desk of this process's writer, once it leads.
+    async fn desk(&self) -> Result<Arc<Desk>, Error> {
+        let mut role = self.home.role.subscribe();
+        let now = role.borrow_and_update().clone();
+        match now {
+            Role::Leads(desk) => Ok(desk),
+            Role::Closed => Err(Error::new(ErrorKind::Closed, "the store is closed")),
+            Role::Away(error) => Err(Error::new(error.kind(), error.to_string()).because(error)),
+            Role::Follows(owner) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!(
+                    "{owner} leads the store; this process is ready to take over, and serves nothing until then"
+                ),
+            )),
+            Role::Looking => {
+                let within = self.home.target.options.within;
+                let known = self.home.run(async move {
+                    let known =
+                        tokio::time::timeout(within, role.wait_for(|role| !matches!(role, Role::Looking)));
+                    match known.await {
+                        Ok(Ok(role)) => Ok(role.clone()),
+                        Ok(Err(_)) => Ok(Role::Closed),
+                        Err(_) => {
+                            let message = "nobody leads the store, and this process cannot; try again later";
+                            Err(Error::new(ErrorKind::Unavailable, message))
+                        }
+                    }
+                });
+                match known.await? {
+                    Role::Leads(desk) => Ok(desk),
+                    _ => {
+                        Err(Error::new(ErrorKind::Unavailable, "the store has just changed hands; try again"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn leading(&self) -> Option<Arc<Desk>> {
+        match &*self.home.role.borrow() {
+            Role::Leads(desk) => Some(desk.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Waits for a future of the store's own runtime on this thread, which may be one of another runtime.
+fn block<T: Send + 'static>(
+    runtime: &Runtime,
+    call: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Error> {
+    let (tell, told) = sync_channel(1);
+    runtime.spawn(async move {
+        let _ = tell.try_send(call.await);
+    });
+    told.recv().map_err(|_| Error::new(ErrorKind::Unavailable, "the store's threads ended without a word"))
+}
+
+/// Sees that the tables are there and fit. Answers whether what is committed is on the disk.
+async fn prepare(target: &Target) -> Result<bool, Error> {
+    let link = Link::open(target, None).await.map_err(Trouble::error)?;
+    let schema = target.schema();
+    if target.options.migrate {
+        schema::migrate(&link, schema).await?;
+    } else {
+        schema::check(&link, schema).await?;
+    }
+    let rows = link.query("select current_setting('synchronous_commit')", vec![]).await;
+    let rows = rows.map_err(Trouble::error)?;
+    Ok(rows.first().is_none_or(|row| row.get::<_, &str>(0) != "off"))
+}
+
+/// Brings the tables of a schema up to date, as opening does. Answers how many steps that took.
+///
+/// # Errors
+/// Those of [`PostgresStore::open`].
+pub fn migrate(options: Options) -> Result<usize, Error> {
+    let runtime =
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("cannot start a thread: {e}")).because(e)
+        })?;
+    let target = Target::new(options, runtime.handle().clone())?;
+    let taken = block(&runtime, async move {
+        let link = Link::open(&target, None).await.map_err(Trouble::error)?;
+        schema::migrate(&link, target.schema()).await
+    });
+    runtime.shutdown_background();
+    taken?
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
+        self.desk().await?.submit(batch, self.home.target.options.within).await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let desk = self.desk().await?;
+        if !matches!(key, Key::Job(_) | Key::AccessToken(_)) {
+            return desk.record(key).await;
+        }
+        desk.tidied().await?;
+        let (key, now, pool) = (key.clone(), desk.clock.now(), self.pool.clone());
+        let read = async move {
+            pool.read(async |link: &Link| match &key {
+                Key::Job(id) => {
+                    let found = read::records(link, &[*id], now).await?.remove(id);
+                    Ok(found.map(|job| Record::Job(Box::new(job))))
+                }
+                Key::AccessToken(name) => {
+                    Ok(read::access_token(link, name.as_str()).await?.map(Record::AccessToken))
+                }
+                _ => Ok(None),
+            })
+            .await
+        };
+        self.home.run(read).await
+    }
+
+    async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
+        let desk = self.desk().await?;
+        if Desk::has_list(query) {
+            return desk.list(query, page).await;
+        }
+        desk.tidied().await?;
+        let (query, page, now, pool) = (query.clone(), page.clone(), desk.clock.now(), self.pool.clone());
+        let read =
+            async move { pool.read(async |link: &Link| read::list(link, &query, &page, now).await).await };
+        self.home.run(read).await
+    }
+
+    async fn read_log(
+        &self,
+        filters: &[TopicFilter],
+        from: Position,
+        budget: LogBudget,
+    ) -> Result<LogSlice, Error> {
+        let desk = self.desk().await?;
+        desk.is_open()?;
+        let from = desk.log_position(from).await?;
+        match desk.tail.read(filters, from, budget) {
+            Reading::Here(slice) => Ok(slice),
+            Reading::Older { until, head } => {
+                let (filters, pool) = (filters.to_vec(), self.pool.clone());
+                let read = async move {
+                    pool.read(async |link: &Link| {
+                        let query = LogQuery { filters: &filters, from, budget, until, head };
+                        read::read_log(link, &desk.tail, &query).await
+                    })
+                    .await
+                };
+                self.home.run(read).await
+            }
+        }
+    }
+
+    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
+        self.desk().await?.wait(on, at_most).await
+    }
+
+    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
+        self.desk().await?.maintain(budget).await
+    }
+
+    async fn now(&self) -> Result<Now, Error> {
+        let desk = self.desk().await?;
+        desk.is_open()?;
+        Ok(desk.clock.now())
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
+        self.desk().await?.ask(Ask::Ping).await
+    }
+
+    async fn close(&self, at_most: Duration) -> Result<(), Error> {
+        self.home.closing.send_replace(true);
+        let ending = match self.leading() {
+            None => Ok(()),
+            Some(desk) => match desk.close(at_most).await {
+                Some(ending) => ending,
+                None => return Err(desk.abandon()),
+            },
+        };
+        let mut role = self.home.role.subscribe();
+        let over = self.home.run(async move {
+            let _ = tokio::time::timeout(LAST_WORD, role.wait_for(|role| matches!(role, Role::Closed))).await;
+            Ok(())
+        });
+        let _ = over.await;
+        ending
+    }
+
+    async fn backup(&self, _into: &Path) -> Result<(), Error> {
+        let message =
+            "a postgres store has no file to copy: pg_dump and the server's own backups have all of it";
+        Err(Error::new(ErrorKind::NotSupported, message))
+    }
+
+    fn stats(&self) -> Vec<(&'static str, f64)> {
+        match self.leading() {
+            Some(desk) => [desk.stats(), vec![("leads", 1.0)]].concat(),
+            None => vec![("leads", 0.0)],
+        }
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.home.closing.send_replace(true);
+        if let Some(desk) = self.leading() {
+            desk.abandon();
+            desk.inbox.close();
+        }
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LAST_WORD) {
+            tracing::warn!("a store that was dropped could not say so to its database; its lease runs out");
+        }
+        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}

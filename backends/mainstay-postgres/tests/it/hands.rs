@@ -1,0 +1,162 @@
+//! Who leads, and what becomes of those who did.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstay_core::{
+    Applied, ErrorKind, JobId, QueueName, Store,
+    id::JobIds,
+    job::{Grant, JobBody, NewJob},
+    op::{Claim, Commit, Op, Reply},
+    store::Batch,
+};
+use mainstay_postgres::PostgresStore;
+use mainstay_testkit::cluster::{Cluster, PATIENCE};
+
+use crate::harness::Place;
+
+pub(crate) fn queue() -> QueueName {
+    QueueName::new("q").expect("a name")
+}
+
+pub(crate) fn job(ids: &mut JobIds, payload: &str) -> Op {
+    let id = ids.next(1_800_000_000_000, &queue(), 7);
+    Op::Enqueue(Box::new(NewJob::new(id, queue(), JobBody::new("work", payload))))
+}
+
+pub(crate) async fn submit(store: &dyn Store, op: Op) -> Result<Reply, mainstay_core::Error> {
+    let commit = Commit { ops: vec![op], entropy: 7, ..Commit::default() };
+    let mut answers = store.submit(Batch::one(commit)).await?;
+    Ok(answers.remove(0).expect("accepted").replies.remove(0))
+}
+
+pub(crate) async fn enqueue(store: &dyn Store, ids: &mut JobIds) -> JobId {
+    match submit(store, job(ids, "1")).await.expect("submit") {
+        Reply::Enqueued(done) => done.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) async fn claim(store: &dyn Store) -> Vec<Grant> {
+    let claim = Claim { queues: vec![queue()], max: 10, max_bytes: 16 << 20, lease_ms: 30_000, worker: None };
+    match submit(store, Op::Claim(claim)).await.expect("submit") {
+        Reply::Claimed(grants) => grants,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Until it holds; what is waited for happens in another process.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
+}
+
+pub(crate) async fn serves(store: &PostgresStore) {
+    until("the store serves", async || store.ping().await.is_ok()).await;
+}
+
+fn on_schema(place: &Place, sql: &str) -> String {
+    let cluster = Cluster::shared().expect("the shared cluster");
+    cluster.sql(&sql.replace("{s}", &place.schema))
+}
+
+#[tokio::test]
+async fn one_that_stands_by_has_everything_when_the_leader_closes() {
+    let place = Place::new();
+    let (mut ids, first) = (JobIds::default(), place.open_store());
+    let second = place.try_open(|options| options.name = "second".to_owned()).unwrap();
+    let id = enqueue(&first, &mut ids).await;
+    let refused = second.ping().await.unwrap_err();
+    assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Unavailable, Applied::No));
+    first.close(Duration::from_secs(5)).await.unwrap();
+    serves(&second).await;
+    let grants = claim(&second).await;
+    assert_eq!(grants.iter().map(|grant| grant.id).collect::<Vec<_>>(), [id]);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_replaced_changes_nothing() {
+    let place = Place::new();
+    let (mut ids, store) = (JobIds::default(), place.open_store());
+    enqueue(&store, &mut ids).await;
+    let jobs = || on_schema(&place, "select count(*) from {s}.job");
+    // As another process would.
+    on_schema(
+        &place,
+        "update {s}.leader set epoch = epoch + 1, owner = 'another', expires = now() + interval '1 day'",
+    );
+    let refused = submit(&store, job(&mut ids, "2")).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Unavailable, Applied::No));
+    assert_eq!(jobs(), "1");
+    // That one is gone: this one leads again, and knows what there is.
+    on_schema(&place, "update {s}.leader set expires = '-infinity'");
+    serves(&store).await;
+    enqueue(&store, &mut ids).await;
+    assert_eq!((jobs(), claim(&store).await.len()), ("2".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn killed_sessions_cost_nothing_that_was_answered() {
+    let place = Place::new();
+    let (mut ids, store) = (JobIds::default(), place.open_store());
+    let mut answered = Vec::new();
+    for round in 0..20 {
+        if round % 4 == 0 {
+            // All but the one that asks; those of other tests run on other schemas, and are not to be hit.
+            let name = "set application_name = 'killer'; ";
+            let mine = format!(
+                "{name} select count(pg_terminate_backend(pid)) from pg_stat_activity where query like '%{}.%' and pid <> \
+                 pg_backend_pid()",
+                place.schema
+            );
+            on_schema(&place, &mine);
+        }
+        match submit(&store, job(&mut ids, "1")).await {
+            Ok(Reply::Enqueued(done)) => answered.push(done.id),
+            Ok(other) => panic!("{other:?}"),
+            // It says so honestly; then the caller comes again.
+            Err(refused) => assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}"),
+        }
+    }
+    serves(&store).await;
+    assert!(answered.len() >= 10, "{}", answered.len());
+    store.close(Duration::from_secs(5)).await.unwrap();
+    let store = place.open_store();
+    let mut there: Vec<_> = Vec::new();
+    loop {
+        let grants = claim(&store).await;
+        if grants.is_empty() {
+            break;
+        }
+        there.extend(grants.iter().map(|grant| grant.id));
+    }
+    answered.retain(|id| !there.contains(id));
+    assert!(answered.is_empty(), "lost: {answered:?}");
+}
+
+#[tokio::test]
+async fn a_database_that_restarts_costs_nothing_that_was_answered() {
+    let cluster = Cluster::start("");
+    let place = Place::new();
+    let url = format!("{}?schema={}", cluster.address(), place.schema);
+    let options = mainstay_postgres::Options {
+        housekeeping: false,
+        database_time: false,
+        ..mainstay_postgres::Options::from_url(&url, place.clock.clone()).unwrap()
+    };
+    let store = Arc::new(PostgresStore::open(options).unwrap());
+    let mut ids = JobIds::default();
+    let before = enqueue(&*store, &mut ids).await;
+    for mode in ["fast", "immediate"] {
+        cluster.restart(mode);
+        serves(&store).await;
+        // The first call may find the old session.
+        until("an enqueue", async || submit(&*store, job(&mut ids, "1")).await.is_ok()).await;
+    }
+    let there: Vec<_> = claim(&*store).await.iter().map(|grant| grant.id).collect();
+    assert!(there.contains(&before) && there.len() >= 3, "{there:?}");
+    store.close(Duration::from_secs(5)).await.unwrap();
+}
