@@ -241,8 +241,12 @@ pub(crate) fn lane_number(lane: Lane) -> i16 {
 
 /// What few bodies have.
 pub(crate) fn more(body: &JobBody) -> Option<Vec<u8>> {
-    let JobBody { kind: _, payload: _, tags, traceparent, meta, after } = body;
-    let plain = tags.is_empty() && traceparent.is_none() && meta.is_none() && after.is_none();
+    let JobBody { kind: _, payload: _, tags, traceparent, meta, after, unique_for_ms } = body;
+    let plain = tags.is_empty()
+        && traceparent.is_none()
+        && meta.is_none()
+        && after.is_none()
+        && unique_for_ms.is_none();
     (!plain).then(|| parts::body(&JobBody { kind: "".into(), payload: "".into(), ..body.clone() }))
 }
 
