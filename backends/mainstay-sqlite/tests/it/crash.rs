@@ -4,12 +4,13 @@
 //! `caller` does things to a store, the same ones for the same seed and answers; `ledger` is what it was told;
 //! `judge` holds a store against ledgers. `run` lets callers loose on a disk that keeps a log. Then the tests:
 //! `power` (every write point of a run, cut there), `trouble` (a store that lives on a failing disk), `kill` (real
-//! processes, really killed).
+//! processes, really killed), `flips` (bits that have changed in its files).
 //!
 //! `MAINSTAY_CRASH_ROUNDS` multiplies how much is tried (default 1), `MAINSTAY_CRASH_SEED` says where chance begins
 //! (default 1). A failure names the seed and the write point.
 
 mod caller;
+mod flips;
 mod judge;
 mod kill;
 mod ledger;

@@ -133,6 +133,24 @@ async fn a_backup_is_a_store_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_backup_in_the_place_of_its_store_takes_nothing_from_the_journal_there() {
+    let place = Place::new();
+    let store = place.open_store();
+    let mut jobs = Jobs::default();
+    store.enqueue(&mut jobs, "1").await;
+    let copy = place.file("copy.db");
+    store.backup(&copy).await.unwrap();
+    let lost = store.enqueue(&mut jobs, "2").await;
+    // The store was killed then, and the copy takes its place.
+    let killed = Place::new();
+    fs::copy(place.file("jobs.db-log1"), killed.file("jobs.db-log1")).unwrap();
+    fs::copy(&copy, killed.path()).unwrap();
+    assert!(killed.file_bytes("jobs.db-log1") > 0);
+    let store = killed.open_store();
+    assert_eq!(store.available().await, 1, "job {lost} is of another life");
+}
+
+#[tokio::test]
 async fn the_file_can_be_read_by_people() {
     let place = Place::new();
     let store = place.open_store();

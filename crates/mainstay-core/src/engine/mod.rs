@@ -35,6 +35,8 @@ mod schedules;
 mod settle;
 mod totals;
 mod undo;
+#[cfg(test)]
+mod untidy_tests;
 mod workers;
 
 use std::{

@@ -403,6 +403,7 @@ macro_rules! __seam_cases {
                 a_schedule_that_is_deleted_is_gone_and_its_jobs_stay
                 a_tick_of_a_schedule_that_was_made_anew_is_not_the_old_one
                 a_unique_key_keeps_firings_from_piling_up
+                a_refused_commit_moves_no_schedule
                 a_change_of_schedules_wakes_who_waits_for_it
             }
             workers {

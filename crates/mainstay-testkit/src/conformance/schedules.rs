@@ -353,3 +353,28 @@ pub(super) async fn schedules_are_as_they_were_after_a_restart(w: &mut World) {
     assert_eq!([get(w, "b").await, get(w, "c").await], before[1..]);
     assert_eq!(names(w, ScheduleOrder::Next, 10).await, ["b", "a"]);
 }
+
+pub(super) async fn a_refused_commit_moves_no_schedule(w: &mut World) {
+    let at = w.now();
+    for text in ["fired", "paused", "deleted", "changed"] {
+        put(w, schedule(w, text), at).await;
+    }
+    let all = async |w: &World| (names(w, ScheduleOrder::Next, 10).await, get(w, "changed").await);
+    let before = all(w).await;
+    let mut changed = schedule(w, "changed");
+    changed.cron = "0 0 * * *".into();
+    let schedules = |op| Op::Schedule(op);
+    let ops = [
+        op(fire(w, "fired", at)),
+        schedules(ScheduleOp::Pause { name: name("paused") }),
+        schedules(ScheduleOp::Delete { name: name("deleted") }),
+        schedules(ScheduleOp::Put { schedule: Arc::new(changed), next: at.plus_ms(7) }),
+        schedules(ScheduleOp::Put { schedule: Arc::new(schedule(w, "made")), next: at }),
+        Op::Delete { id: w.id("q") },
+    ];
+    w.commit(w.ops(ops)).await.expect_err("the last op finds nothing");
+    assert_eq!(all(w).await, before);
+    assert_eq!(try_get(w, "made").await, None);
+    // Its tick is still to come, and comes.
+    assert!(fired(w, fire(w, "fired", at)).await.0.is_some());
+}

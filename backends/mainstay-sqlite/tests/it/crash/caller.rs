@@ -1,23 +1,47 @@
-//! A caller that does what workers and producers do, on a queue of its own.
+//! A caller that does what workers and producers do, on a queue of its own, and with events, locks and schedules that
+//! are named after it.
+
+mod locks;
+mod schedules;
 
 use mainstay_core::{
     JobId, QueueName, Timestamp, TopicFilter, TopicName,
     access::AuditRecord,
     after::{After, AfterFailure},
-    event::{Event, EventOp, Fetch, GroupConfig, Position, Publish},
+    event::{
+        Event, EventOp, Fetch, GroupConfig, Nack, Position, Publish, SettleDeliveries, TopicConfig,
+        TopicRetention,
+    },
     id::JobIds,
     job::{JobBody, JobFailure, NewJob, Outcome, Retry, Unique},
-    op::{Claim, Commit, IdempotencyKey, Op, Settle},
+    name::Name,
+    op::{Claim, Commit, IdempotencyKey, Op, Require, Settle},
     queue::{QueueConfig, Retention},
     rules::mix,
 };
 use mainstay_testkit::world::LEASE_MS;
 
-use super::ledger::{Act, Is, Ledger};
+use super::ledger::{Act, Is, Ledger, events::SHORT};
+
+/// What a caller goes through, by the numbers of [`Caller::next`]: locks, schedules and what else is rare.
+const TOUR: [usize; 29] = [
+    19, 20, 4, 21, 27, 6, 20, 32, 15, 21, 28, 14, 22, 4, 12, 17, 25, 31, 23, 6, 24, 16, 29, 20, 26, 30, 4,
+    12, 18,
+];
 
 /// The topic of a caller's events.
 pub(super) fn topic_of(queue: &QueueName) -> TopicName {
     TopicName::new(queue.as_str()).expect("callers' queues have names that topics may have")
+}
+
+/// The one of which only the newest are kept.
+pub(super) fn short_topic_of(queue: &QueueName) -> TopicName {
+    TopicName::new(&format!("{queue}.short")).expect("the same with a word more")
+}
+
+/// What else a caller has is named after its queue.
+pub(super) fn name_of(queue: &QueueName, what: &str) -> Name {
+    Name::new(&format!("{queue}.{what}")).expect("the same with a word more")
 }
 
 /// Its next act follows from its seed and what it was told so far, from nothing else.
@@ -75,9 +99,16 @@ impl Caller {
             Some(vec![Op::Settle(Settle { id, lease, outcome, repeat_is_ok: true })])
         };
         let queue = self.ledger.queue.clone();
-        // Dead letters are rare; they get their turn when there are some.
-        let dice = if a_dead.is_some() && self.chance.below(2) == 0 { 17..19 } else { 0..20 };
-        let ops = match dice.start + self.chance.below(dice.len()) {
+        // Dead letters are rare; they get their turn when there are some. So does, every second time, what comes about
+        // by chance too seldom.
+        let dice = if self.acts.is_multiple_of(2) {
+            TOUR[(self.acts / 2) as usize % TOUR.len()]
+        } else if a_dead.is_some() && self.chance.below(2) == 0 {
+            17 + self.chance.below(2)
+        } else {
+            self.chance.below(33)
+        };
+        let ops = match dice {
             0 | 1 if waiting.len() < 30 => Some(self.add(now, 3)),
             2..6 => self.claim(&waiting),
             6..9 => self.finish_and_follow(now, a_running.map(|(id, _)| id)),
@@ -95,11 +126,19 @@ impl Caller {
             17 => a_dead.map(|_| vec![Op::RequeueDead { queue: queue.clone(), ids: dead.clone() }]),
             18 => a_dead.map(|id| vec![Op::DeleteDead { queue: queue.clone(), ids: vec![id] }]),
             19 => Some(self.configure()),
+            20..27 => self.lock(dice - 20),
+            27..31 => self.schedule(dice - 27, now),
+            31 => Some((0..1 + self.chance.below(2)).map(|_| self.publish_short()).collect()),
+            32 => self.fail_delivery(),
             _ => None,
         };
         let ops = ops.or_else(|| self.claim(&waiting).filter(|_| running.len() < 3));
         let ops = ops.unwrap_or_else(|| self.add(now, 2));
         let entropy = self.chance.next();
+        // Who has a lock says so where work is finished, and a stale one would be refused with all of it.
+        let held = self.ledger.locks.held().filter(|_| matches!(ops[0], Op::Settle(_)));
+        let require = held.map(|(name, lease)| Require::Lock { name: name.clone(), token: lease.token });
+        let require = require.into_iter().collect();
         // Enqueues and claims come under keys now and then; those are asked again after a crash.
         let keyed = matches!(ops[0], Op::Enqueue(_) | Op::Claim(_)) && self.chance.below(3) == 0;
         let key = keyed.then(|| {
@@ -108,7 +147,7 @@ impl Caller {
             scope[8..].copy_from_slice(&mix(entropy, self.acts).to_le_bytes());
             IdempotencyKey { scope, fingerprint: [7; 16] }
         });
-        Commit { key, ops, entropy, ..Commit::default() }
+        Commit { key, require, ops, entropy }
     }
 
     /// The act happened.
@@ -121,6 +160,10 @@ impl Caller {
     }
 
     fn job(&mut self, now: Timestamp) -> Op {
+        Op::Enqueue(Box::new(self.new_job(now)))
+    }
+
+    fn new_job(&mut self, now: Timestamp) -> NewJob {
         let id = self.id(now);
         // Most bodies are small; some need pages of their own.
         let bytes = if self.chance.below(12) == 0 {
@@ -141,7 +184,7 @@ impl Caller {
             job.after.extend(self.chance.one_of(&unfinished).map(After::Job));
         }
         job.after_failure = self.chance.one_of(&AfterFailure::ALL).unwrap_or_default();
-        Op::Enqueue(Box::new(job))
+        job
     }
 
     fn id(&mut self, now: Timestamp) -> JobId {
@@ -156,7 +199,7 @@ impl Caller {
         let max = 1 + self.chance.below(3) as u32;
         let claim = Claim { queues, max, max_bytes: 16 << 20, lease_ms: LEASE_MS, worker: None };
         let mut ops = vec![Op::Claim(claim)];
-        if self.ledger.has_group {
+        if self.ledger.events.has_group {
             let group = self.ledger.queue.clone();
             ops.push(Op::Event(EventOp::Fetch(Fetch { group, max: 2, max_bytes: 16 << 20, consumer: None })));
         }
@@ -178,14 +221,36 @@ impl Caller {
             subject: self.ledger.queue.to_string(),
             detail: format!("act {}", self.acts),
         }));
-        let topic = topic_of(&self.ledger.queue);
-        let event = Event::new(&format!("act {}", self.acts), &topic, &format!("[{}]", self.acts));
-        ops.push(Op::Event(EventOp::Publish(Box::new(Publish::new(topic, event)))));
-        // What was handed out is acknowledged with it.
-        if let Some(lease) = self.ledger.deliveries.iter().find_map(|(_, lease)| *lease) {
+        ops.push(self.publish(topic_of(&self.ledger.queue)));
+        // What was handed out is acknowledged with it, a tick is fired, a lock is given back.
+        if let Some(lease) = self.ledger.events.deliveries.iter().find_map(|delivery| delivery.lease) {
             ops.push(Op::Event(EventOp::Ack { group: self.ledger.queue.clone(), lease }));
         }
+        if self.chance.below(3) == 0 {
+            ops.extend(self.fire(now));
+            ops.extend(self.release());
+        }
         Some(ops)
+    }
+
+    fn publish(&mut self, topic: TopicName) -> Op {
+        let id = format!("act {} {:x}", self.acts, self.chance.next());
+        let event = Event::new(&id, &topic, &format!("[{}]", self.acts));
+        Op::Event(EventOp::Publish(Box::new(Publish::new(topic, event))))
+    }
+
+    fn publish_short(&mut self) -> Op {
+        self.publish(short_topic_of(&self.ledger.queue))
+    }
+
+    /// An event was not handled: it comes again, or is a dead letter.
+    fn fail_delivery(&mut self) -> Option<Vec<Op>> {
+        let lease = self.ledger.events.deliveries.iter().find_map(|delivery| delivery.lease)?;
+        let retry = if self.chance.below(2) == 0 { Retry::Never } else { Retry::After(0) };
+        let nack = vec![Nack { lease, retry, error: Some(self.failure()) }];
+        let group = self.ledger.queue.clone();
+        let settle = SettleDeliveries { group, ack: vec![], nack, extend: vec![] };
+        Some(vec![Op::Event(EventOp::Settle(Box::new(settle)))])
     }
 
     fn failure(&self) -> JobFailure {
@@ -204,6 +269,10 @@ impl Caller {
         // Deliveries never run out of time: whoever has one knows it.
         let config = GroupConfig { ack_wait_ms: 1 << 50, ..GroupConfig::new(vec![filter]) };
         let (group, config) = (self.ledger.queue.clone(), Box::new(config));
-        vec![put, Op::Event(EventOp::PutGroup { group, config, start: Position::Earliest })]
+        let retention = TopicRetention { count: Some(SHORT as u64), ..TopicRetention::default() };
+        let topic = short_topic_of(&self.ledger.queue);
+        let short = EventOp::PutTopic { topic, config: TopicConfig { retention, schema: None } };
+        let group = EventOp::PutGroup { group, config, start: Position::Earliest };
+        vec![put, Op::Event(group), Op::Event(short)]
     }
 }

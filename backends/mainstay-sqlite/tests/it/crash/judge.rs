@@ -1,20 +1,23 @@
 //! A store held against what its callers were told.
 
+mod work;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use mainstay_core::{
-    JobId, QueueName, Store, Timestamp, Token, TopicFilter,
-    event::{EventItem, EventKey, EventOp, EventQuery, LogBudget, LoggedEvent, Position},
+    JobId, QueueName, Store, Timestamp, Token, TopicFilter, TopicName,
+    event::{EventItem, EventKey, EventQuery, GroupRecord, LogBudget, LoggedEvent, Position},
     job::{JobRecord, JobState},
-    op::{Commit, Committed, Op, Reply, Settle},
+    lock::LockRecord,
+    name::Name,
     queue::{Depth, QueueRecord},
-    store::{Batch, Key, Page, Query, Record},
+    schedule::{ScheduleOrder, ScheduleRecord},
+    store::{Key, Page, Query, Record},
 };
-use mainstay_testkit::world::COMPLETE;
 
 use super::{
-    caller::{Caller, Chance, topic_of},
-    ledger::{Act, Ledger, Shown},
+    caller::{short_topic_of, topic_of},
+    ledger::{Act, Ledger, Shown, events::ShownEvents},
 };
 
 /// What a caller knew when it happened: what it was told, and what it had begun and when.
@@ -29,29 +32,30 @@ struct Everything {
     jobs: BTreeMap<JobId, JobRecord>,
     queues: Vec<QueueRecord>,
     audit: Vec<(String, String)>,
-    /// By topic, the ids in order.
-    events: BTreeMap<String, Vec<String>>,
-    groups: BTreeMap<String, (u64, u64)>,
+    /// By topic, ids and numbers in order.
+    events: BTreeMap<String, Vec<(String, u64)>>,
+    /// The number that the next event gets.
+    next_seq: u64,
+    groups: BTreeMap<String, (u64, u64, u64)>,
+    locks: BTreeMap<Name, LockRecord>,
+    schedules: BTreeMap<Name, ScheduleRecord>,
 }
 
 /// Holds an open store against all its witnesses, and goes on working with it.
 pub(super) async fn judge(store: &dyn Store, witnesses: &[Witness], now: Timestamp) -> Result<(), String> {
     let everything = Everything::of(store).await?;
-    everything.counts_are_right()?;
-    let mut last = Token(0);
-    for witness in witnesses {
-        let ledger = witness.fitting(&everything)?;
-        last = last.max(ledger.last_token);
-        work_on(store, witness, ledger, now).await?;
+    let ledgers = everything.fitting(witnesses)?;
+    let last = ledgers.iter().map(|ledger| ledger.last_token).max().unwrap_or(Token(0));
+    work::numbers_go_on(store, everything.next_seq).await?;
+    for (witness, ledger) in witnesses.iter().zip(ledgers) {
+        work::work_on(store, witness, ledger, now).await?;
     }
-    tokens_have_not_gone_back(store, last, now).await
+    work::tokens_have_not_gone_back(store, last, now).await
 }
 
 /// Holds an open store against its witnesses and touches nothing. Answers what is true now.
 pub(super) async fn look(store: &dyn Store, witnesses: &[Witness]) -> Result<Vec<Ledger>, String> {
-    let everything = Everything::of(store).await?;
-    everything.counts_are_right()?;
-    witnesses.iter().map(|witness| witness.fitting(&everything)).collect()
+    Everything::of(store).await?.fitting(witnesses)
 }
 
 /// The same of a store whose tables cannot be written: it lists nothing, but shows each job that is asked for.
@@ -69,9 +73,27 @@ pub(super) async fn look_at_each(store: &dyn Store, witness: &Witness) -> Result
         Ok(Some(Record::Queue(queue))) => Some(queue),
         _ => None,
     };
-    let events = events_of(store, &ledger.queue).await?;
-    let group = group_of(store, &ledger.queue).await?;
-    ledger.fits(&Shown { jobs, queue, audit: ledger.audit.clone(), events, group })
+    let events = ShownEvents {
+        log: events_of(store, topic_of(&ledger.queue)).await?,
+        short: events_of(store, short_topic_of(&ledger.queue)).await?,
+        group: group_of(store, &ledger.queue).await?,
+    };
+    let (mut locks, mut schedules) = (BTreeMap::new(), BTreeMap::new());
+    for name in ledger.locks.lines.keys() {
+        match store.get(&Key::Lock(name.clone())).await {
+            Ok(Some(Record::Lock(lock))) => drop(locks.insert(name.clone(), *lock)),
+            Ok(_) => {}
+            Err(e) => return Err(format!("lock {name} cannot be read: {e}")),
+        }
+    }
+    for name in ledger.schedules.known.keys() {
+        match store.get(&Key::Schedule(name.clone())).await {
+            Ok(Some(Record::Schedule(record))) => drop(schedules.insert(name.clone(), record)),
+            Ok(_) => {}
+            Err(e) => return Err(format!("schedule {name} cannot be read: {e}")),
+        }
+    }
+    ledger.fits(&Shown { jobs, queue, audit: ledger.audit.clone(), events, locks, schedules })
 }
 
 impl Witness {
@@ -109,26 +131,65 @@ impl Everything {
             Record::Audit(record) => Some((record.subject, record.detail)),
             _ => None,
         };
-        let (mut events, mut groups) = (BTreeMap::<String, Vec<String>>::new(), BTreeMap::new());
-        for event in log(store, &[]).await? {
-            events.entry(event.topic.to_string()).or_default().push(event.event.id.to_string());
+        let (mut events, mut groups) = (BTreeMap::<String, Vec<_>>::new(), BTreeMap::new());
+        let (log, next_seq) = log(store, &[]).await?;
+        for event in log {
+            events.entry(event.topic.to_string()).or_default().push((event.event.id.to_string(), event.seq));
         }
         for record in list(store, &Query::Event(EventQuery::Groups)).await? {
             if let Record::Event(EventItem::Group(group)) = record {
-                groups.insert(group.name.to_string(), (group.lag, group.in_flight));
+                groups.insert(group.name.to_string(), shown(&group));
             }
         }
+        let lock = |record| match record {
+            Record::Lock(lock) => Some((lock.name.clone(), *lock)),
+            _ => None,
+        };
+        let schedule = |record| match record {
+            Record::Schedule(record) => Some((record.name().clone(), record)),
+            _ => None,
+        };
+        let locks = list(store, &Query::Locks { prefix: None }).await?;
+        let schedules = list(store, &Query::Schedules(ScheduleOrder::Name)).await?;
         Ok(Everything {
             events,
+            next_seq,
             groups,
+            locks: locks.into_iter().filter_map(lock).collect(),
+            schedules: schedules.into_iter().filter_map(schedule).collect(),
             jobs,
             queues: list(store, &Query::Queues).await?.into_iter().filter_map(queue).collect(),
             audit: list(store, &Query::Audit).await?.into_iter().filter_map(audit).collect(),
         })
     }
 
+    /// What is true for each of the callers, and together.
+    fn fitting(&self, witnesses: &[Witness]) -> Result<Vec<Ledger>, String> {
+        self.counts_are_right()?;
+        let ledgers: Vec<_> =
+            witnesses.iter().map(|witness| witness.fitting(self)).collect::<Result<_, _>>()?;
+        self.numbers_are_all_there(&ledgers)?;
+        Ok(ledgers)
+    }
+
+    /// The log has no gaps but where the bound of a topic has removed something.
+    fn numbers_are_all_there(&self, ledgers: &[Ledger]) -> Result<(), String> {
+        let shown: usize = self.events.values().map(Vec::len).sum();
+        let removed = ledgers.iter().map(|ledger| {
+            let short = self.events.get(short_topic_of(&ledger.queue).as_str()).map_or(0, Vec::len);
+            ledger.events.short.len() - short
+        });
+        let (published, last) = (shown + removed.sum::<usize>(), self.next_seq - 1);
+        if published as u64 == last {
+            return Ok(());
+        }
+        Err(format!("the last number of the log is {last}, and {published} events were published"))
+    }
+
     fn of_queue(&self, ledger: &Ledger) -> Shown {
         let name = &ledger.queue;
+        let events_in = |topic: &TopicName| self.events.get(topic.as_str()).cloned().unwrap_or_default();
+        let prefix = format!("{name}.");
         Shown {
             jobs: self
                 .jobs
@@ -143,8 +204,13 @@ impl Everything {
                 .filter(|(to, _)| to == name.as_str())
                 .map(|(_, what)| what.clone())
                 .collect(),
-            events: self.events.get(name.as_str()).cloned().unwrap_or_default(),
-            group: self.groups.get(name.as_str()).copied(),
+            events: ShownEvents {
+                log: events_in(&topic_of(name)),
+                short: events_in(&short_topic_of(name)),
+                group: self.groups.get(name.as_str()).copied(),
+            },
+            locks: named(&self.locks, &prefix),
+            schedules: named(&self.schedules, &prefix),
         }
     }
 
@@ -170,9 +236,15 @@ impl Everything {
     }
 }
 
-/// The whole log, which must have no gaps: nothing is ever removed from it here.
-async fn log(store: &dyn Store, filters: &[TopicFilter]) -> Result<Vec<Arc<LoggedEvent>>, String> {
-    let (mut all, mut from) = (vec![], 1);
+/// Those whose name begins so.
+fn named<T: Clone>(all: &BTreeMap<Name, T>, prefix: &str) -> BTreeMap<Name, T> {
+    let fits = all.iter().filter(|(name, _)| name.as_str().starts_with(prefix));
+    fits.map(|(name, record)| (name.clone(), record.clone())).collect()
+}
+
+/// The whole log in its order, and the number that the next event gets.
+async fn log(store: &dyn Store, filters: &[TopicFilter]) -> Result<(Vec<Arc<LoggedEvent>>, u64), String> {
+    let (mut all, mut from) = (Vec::<Arc<LoggedEvent>>::new(), 1);
     loop {
         let slice = store.read_log(filters, Position::Seq(from), LogBudget::default()).await;
         let slice = slice.map_err(|e| format!("the log cannot be read: {e}"))?;
@@ -182,23 +254,28 @@ async fn log(store: &dyn Store, filters: &[TopicFilter]) -> Result<Vec<Arc<Logge
             break;
         }
     }
-    if filters.is_empty() && !all.iter().map(|event| event.seq).eq(1..from) {
-        return Err("the log has a gap".into());
+    if !all.is_sorted_by(|one, next| one.seq < next.seq) || all.last().is_some_and(|last| last.seq >= from) {
+        return Err("the log is not in its order".into());
     }
-    Ok(all)
+    Ok((all, from))
 }
 
-async fn events_of(store: &dyn Store, queue: &QueueName) -> Result<Vec<String>, String> {
-    let filter = TopicFilter::new(topic_of(queue).as_str()).map_err(|e| e.to_string())?;
-    Ok(log(store, &[filter]).await?.iter().map(|event| event.event.id.to_string()).collect())
+async fn events_of(store: &dyn Store, topic: TopicName) -> Result<Vec<(String, u64)>, String> {
+    let filter = TopicFilter::new(topic.as_str()).map_err(|e| e.to_string())?;
+    let (log, _) = log(store, &[filter]).await?;
+    Ok(log.iter().map(|event| (event.event.id.to_string(), event.seq)).collect())
 }
 
-async fn group_of(store: &dyn Store, queue: &QueueName) -> Result<Option<(u64, u64)>, String> {
+async fn group_of(store: &dyn Store, queue: &QueueName) -> Result<Option<(u64, u64, u64)>, String> {
     match store.get(&Key::Event(EventKey::Group(queue.clone()))).await {
-        Ok(Some(Record::Event(EventItem::Group(group)))) => Ok(Some((group.lag, group.in_flight))),
+        Ok(Some(Record::Event(EventItem::Group(group)))) => Ok(Some(shown(&group))),
         Ok(_) => Ok(None),
         Err(e) => Err(format!("a group cannot be read: {e}")),
     }
+}
+
+fn shown(group: &GroupRecord) -> (u64, u64, u64) {
+    (group.lag, group.in_flight, group.dead)
 }
 
 async fn list(store: &dyn Store, query: &Query) -> Result<Vec<Record>, String> {
@@ -212,66 +289,4 @@ async fn list(store: &dyn Store, query: &Query) -> Result<Vec<Record>, String> {
             None => return Ok(all),
         }
     }
-}
-
-/// What was granted can be settled, and what came under a key comes again, once.
-async fn work_on(store: &dyn Store, witness: &Witness, ledger: Ledger, now: Timestamp) -> Result<(), String> {
-    if let Some((Act::Commit(commit), at)) = &witness.begun
-        && commit.key.is_some()
-    {
-        submit(store, commit.clone()).await.map_err(|e| format!("the unanswered {commit:?} again: {e}"))?;
-        let everything = Everything::of(store).await?;
-        // It happened when it was asked for first, or only now.
-        let fits = |at| {
-            let after = witness.ledger.after(&Act::Commit(commit.clone()), at);
-            after.fits(&everything.of_queue(&after))
-        };
-        fits(*at)
-            .or_else(|_| fits(now))
-            .map_err(|e| format!("{commit:?} asked again did not happen once: {e}"))?;
-    }
-    if let Some(commit) = &witness.ledger.keyed {
-        let again =
-            submit(store, commit.clone()).await.map_err(|e| format!("the answered {commit:?} again: {e}"))?;
-        // A claim whose grants have all ended, or that got none, is tried anew.
-        if !again.repeated && !matches!(commit.ops[0], Op::Claim(_)) {
-            return Err(format!("{commit:?} was answered under its key, and the key is forgotten"));
-        }
-    }
-    for (id, lease) in ledger.running() {
-        let Some(lease) = lease else { continue };
-        let settle = Settle { id, lease, outcome: COMPLETE, repeat_is_ok: true };
-        let done = submit(store, Commit::of(Op::Settle(settle), 1)).await;
-        done.map_err(|e| format!("the live lease {lease:?} of job {id} cannot be settled: {e}"))?;
-    }
-    for (_, lease) in &ledger.deliveries {
-        let Some(lease) = *lease else { continue };
-        let ack = Op::Event(EventOp::Ack { group: ledger.queue.clone(), lease });
-        let done = submit(store, Commit::of(ack, 1)).await;
-        done.map_err(|e| format!("the live delivery {lease:?} cannot be acknowledged: {e}"))?;
-    }
-    Ok(())
-}
-
-async fn tokens_have_not_gone_back(store: &dyn Store, last: Token, now: Timestamp) -> Result<(), String> {
-    let mut newcomer = Caller::new(&format!("after-{}", last.0), Chance::new(last.0).next());
-    let mut granted = 0;
-    while granted < 3 {
-        let commit = newcomer.next(now);
-        let replies = submit(store, commit.clone()).await?.replies;
-        for reply in &replies {
-            let Reply::Claimed(grants) = reply else { continue };
-            granted += grants.len();
-            if let Some(old) = grants.iter().find(|grant| grant.lease.token <= last) {
-                return Err(format!("token {:?} was granted after {last:?}", old.lease.token));
-            }
-        }
-        newcomer.heard(&Act::Commit(commit), &replies, now);
-    }
-    Ok(())
-}
-
-async fn submit(store: &dyn Store, commit: Commit) -> Result<Committed, String> {
-    let mut answers = store.submit(Batch::one(commit)).await.map_err(|e| e.to_string())?;
-    answers.remove(0).map_err(|e| e.to_string())
 }

@@ -1,4 +1,8 @@
-//! What a caller was told, and so what a store must know.
+//! What a caller was told, and so what a store must know: here its jobs, below its events, locks and schedules.
+
+pub(super) mod events;
+pub(super) mod locks;
+pub(super) mod schedules;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,11 +10,17 @@ use mainstay_core::{
     JobId, LeaseId, QueueName, Timestamp, Token,
     after::{After, AfterFailure},
     engine::change::Ending,
-    event::{EventOp, EventReply},
-    job::{JobRecord, JobState, Json, Outcome, Retry},
+    job::{JobRecord, JobState, Json, NewJob, Outcome, Retry},
+    lock::LockRecord,
+    name::Name,
     op::{Commit, Op, Reply},
     queue::QueueRecord,
+    schedule::{ScheduleOp, ScheduleRecord},
 };
+
+use events::{Events, ShownEvents};
+use locks::Locks;
+use schedules::Schedules;
 
 /// A queue that nobody else touches, as its only caller knows it.
 #[derive(Clone, Debug)]
@@ -28,14 +38,9 @@ pub(super) struct Ledger {
     /// The configuration: `max_depth`, and how many finished jobs are kept.
     config: Option<(Option<u64>, u64)>,
     pub(super) audit: BTreeSet<String>,
-    /// Ids of the events that were published, in order.
-    pub(super) events: Vec<String>,
-    /// There is a group for them.
-    pub(super) has_group: bool,
-    /// How many of them it has handed out.
-    fetched: usize,
-    /// Of those, the ones that are not acknowledged: which, and under which lease if anybody was told.
-    pub(super) deliveries: Vec<(usize, Option<LeaseId>)>,
+    pub(super) events: Events,
+    pub(super) locks: Locks,
+    pub(super) schedules: Schedules,
 }
 
 /// A job.
@@ -76,6 +81,8 @@ pub(super) enum Act {
     Commit(Commit),
     /// All leases have run out, and the store notices.
     LoseLeases,
+    /// The store was closed in good order and opened again.
+    Reopen,
 }
 
 /// What a store shows of one queue.
@@ -85,10 +92,10 @@ pub(super) struct Shown {
     pub(super) queue: Option<QueueRecord>,
     /// The audit records about the queue.
     pub(super) audit: BTreeSet<String>,
-    /// The ids of the events in its topic, in order.
-    pub(super) events: Vec<String>,
-    /// What its group has to hand out, and has handed out.
-    pub(super) group: Option<(u64, u64)>,
+    pub(super) events: ShownEvents,
+    /// Those that are held.
+    pub(super) locks: BTreeMap<Name, LockRecord>,
+    pub(super) schedules: BTreeMap<Name, ScheduleRecord>,
 }
 
 /// The defaults of the contract.
@@ -107,10 +114,9 @@ impl Ledger {
             now: Timestamp(0),
             config: None,
             audit: BTreeSet::new(),
-            events: vec![],
-            has_group: false,
-            fetched: 0,
-            deliveries: vec![],
+            events: Events::default(),
+            locks: Locks::default(),
+            schedules: Schedules::default(),
         }
     }
 
@@ -128,6 +134,7 @@ impl Ledger {
                 }
             }
             Act::LoseLeases => self.lose_leases(),
+            Act::Reopen => self.locks.reopened(),
         }
     }
 
@@ -138,6 +145,7 @@ impl Ledger {
         match act {
             Act::Commit(commit) => commit.ops.iter().for_each(|op| after.change(op, None, now)),
             Act::LoseLeases => after.lose_leases(),
+            Act::Reopen => after.locks.reopened(),
         }
         after
     }
@@ -149,22 +157,7 @@ impl Ledger {
                     Some(Reply::Enqueued(answer)) => answer.run_at,
                     _ => now,
                 };
-                let known = Known {
-                    is: Is::Waiting,
-                    run_at,
-                    cancel_requested: false,
-                    priority: job.priority,
-                    attempt: 0,
-                    crashes: 0,
-                    failures: BTreeSet::new(),
-                    result: None,
-                    progress: None,
-                    body_bytes: job.body.size() + job.after.len() * size_of::<JobId>(),
-                    waits_for: BTreeSet::new(),
-                    if_dead: job.after_failure,
-                };
-                self.jobs.insert(job.id, known);
-                self.wait(job.id, &job.after);
+                self.add(job, run_at);
             }
             Op::Claim(claim) => {
                 let expected = self.claimable(claim.max as usize, now);
@@ -223,34 +216,45 @@ impl Ledger {
                 self.config = Some((config.max_depth, config.retention.completed_count));
             }
             Op::Audit(record) => drop(self.audit.insert(record.detail.clone())),
-            Op::Event(op) => self.change_events(op, reply),
+            Op::Event(op) => self.events.change(op, reply),
+            Op::Lock(op) => {
+                let reply = reply.map(|reply| match reply {
+                    Reply::Lock(reply) => reply,
+                    other => panic!("a lock was answered with {other:?}"),
+                });
+                let Some((token, is_new)) = self.locks.change(op, reply) else { return };
+                assert!(!is_new || token > self.last_token, "{token:?} after {:?}", self.last_token);
+                self.last_token = self.last_token.max(token);
+            }
+            Op::Schedule(op) => {
+                self.schedules.change(op);
+                if let ScheduleOp::Fire(fire) = op
+                    && let Some(job) = &fire.job
+                {
+                    self.add(job, now);
+                }
+            }
             other => panic!("callers do not do this: {other:?}"),
         }
     }
 
-    fn change_events(&mut self, op: &EventOp, reply: Option<&Reply>) {
-        match op {
-            EventOp::Publish(publish) => self.events.push(publish.event.id.to_string()),
-            EventOp::PutGroup { .. } => self.has_group = true,
-            EventOp::Fetch(fetch) => {
-                let until = self.events.len().min(self.fetched + fetch.max as usize);
-                let expected = self.fetched..until;
-                let mut leases = vec![None; expected.len()];
-                if let Some(Reply::Event(EventReply::Fetched(deliveries))) = reply {
-                    assert_eq!(deliveries.len(), expected.len(), "what there was to hand out");
-                    for (delivery, place) in deliveries.iter().zip(expected.clone()) {
-                        // From another process comes no more than a lease.
-                        let id = delivery.event.as_ref().map(|event| event.id.to_string());
-                        assert!(id.is_none_or(|id| id == self.events[place]), "events come in their order");
-                    }
-                    leases = deliveries.iter().map(|delivery| Some(delivery.lease)).collect();
-                }
-                self.deliveries.extend(expected.zip(leases));
-                self.fetched = until;
-            }
-            EventOp::Ack { lease, .. } => self.deliveries.retain(|(_, held)| *held != Some(*lease)),
-            other => panic!("callers do not do this: {other:?}"),
-        }
+    fn add(&mut self, job: &NewJob, run_at: Timestamp) {
+        let known = Known {
+            is: Is::Waiting,
+            run_at,
+            cancel_requested: false,
+            priority: job.priority,
+            attempt: 0,
+            crashes: 0,
+            failures: BTreeSet::new(),
+            result: None,
+            progress: None,
+            body_bytes: job.body.size() + job.after.len() * size_of::<JobId>(),
+            waits_for: BTreeSet::new(),
+            if_dead: job.after_failure,
+        };
+        self.jobs.insert(job.id, known);
+        self.wait(job.id, &job.after);
     }
 
     fn settle(&mut self, id: JobId, outcome: &Outcome) {
@@ -280,6 +284,7 @@ impl Ledger {
     }
 
     fn lose_leases(&mut self) {
+        self.locks.lose();
         for id in self.running().map(|(id, _)| id).collect::<Vec<_>>() {
             let job = self.job(id);
             job.crashes += 1;
@@ -392,14 +397,9 @@ impl Ledger {
         if self.config.is_some() && config != self.config {
             return Err(format!("the queue is configured as {config:?}, not {:?}", self.config));
         }
-        if shown.events != self.events {
-            return Err(format!("the log has {:?}, not {:?}", shown.events, self.events));
-        }
-        let open = self.deliveries.len() as u64;
-        let group = self.has_group.then(|| ((self.events.len() - self.fetched) as u64, open));
-        if shown.group != group {
-            return Err(format!("the group shows {:?}, not {group:?}", shown.group));
-        }
+        self.events.fits(&shown.events)?;
+        self.locks.fits(&shown.locks)?;
+        self.schedules.fits(&shown.schedules)?;
         if shown.audit != self.audit {
             return Err(format!("the audit trail has {:?}, not {:?}", shown.audit, self.audit));
         }

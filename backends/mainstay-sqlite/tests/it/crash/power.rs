@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use mainstay_core::rules::mix;
 use mainstay_sqlite::{Durability, SqliteStore};
 use mainstay_testkit::faults::{Disk, Survival};
 
@@ -9,9 +10,12 @@ use super::{rounds, run::Run, seed};
 use crate::harness::{Place, on};
 
 /// Steps of a run with one caller.
-const STEPS: usize = 100;
+const STEPS: usize = 150;
 /// Acts of each of the callers of a run with several.
 const ACTS: usize = 25;
+/// Steps of a long run, and about how many of its write points are tried.
+const LONG: usize = 1_000;
+const CHOSEN: usize = 150;
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -72,7 +76,24 @@ fn a_crash_at_any_write_loses_nothing_that_was_answered() {
                     "Audit",
                     "Keyed",
                     "After",
+                    "Require",
+                    "Lock Acquire",
+                    "Lock Renew",
+                    "Lock Release",
+                    "Lock Withdraw",
+                    "Lock Break",
+                    "Event Publish",
+                    "Event PutGroup",
+                    "Event PutTopic",
+                    "Event Fetch",
+                    "Event Ack",
+                    "Event Settle",
+                    "Schedule Put",
+                    "Schedule Fire",
+                    "Schedule Pause",
+                    "Schedule Delete",
                     "LoseLeases",
+                    "Reopen",
                 ] {
                     assert!(tally.contains_key(kind), "the run should have a {kind}: {tally:?}");
                 }
@@ -89,6 +110,26 @@ fn a_crash_under_many_callers_loses_nothing_that_was_answered() {
             run.together(ACTS).await;
             let one_way = |point: usize| every_way(point)[point / 2 % 3..][..1].to_vec();
             crash_everywhere(&run, one_way).await.unwrap_or_else(|what| panic!("{what}"));
+        }
+    });
+}
+
+#[test]
+fn a_crash_anywhere_in_a_long_run_loses_nothing_that_was_answered() {
+    block_on(async {
+        for round in 0..rounds() {
+            let run = Run::new(seed() + 200 + round);
+            run.alone(LONG, |_| {}).await;
+            let step = (run.disk.points() / CHOSEN).max(1) as u64;
+            let some = |point: usize| match mix(run.seed, point as u64) {
+                chance if chance.is_multiple_of(step) => {
+                    every_way(point)[(chance >> 40) as usize % 3..][..1].to_vec()
+                }
+                _ => vec![],
+            };
+            let judged = crash_everywhere(&run, some).await.unwrap_or_else(|what| panic!("{what}"));
+            eprintln!("seed {}: {judged} crashes at {} write points", run.seed, run.disk.points());
+            assert!(judged > CHOSEN / 3);
         }
     });
 }

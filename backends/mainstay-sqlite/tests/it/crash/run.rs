@@ -85,9 +85,14 @@ impl Run {
                     caller.heard(&Act::LoseLeases, &[], self.now());
                 }
                 2 if step % 3 == 0 => {
+                    self.begin(0, Act::Reopen);
                     store.close(Duration::from_secs(60)).await.expect("close");
                     self.dump();
                     store = SqliteStore::open(options.clone()).expect("open again");
+                    // What is asked next may tidy up first.
+                    self.dump();
+                    self.hear(0, vec![]);
+                    caller.heard(&Act::Reopen, &[], self.now());
                 }
                 3 => {
                     maintain(&store).await;
@@ -166,13 +171,19 @@ impl Run {
         for note in self.history.lock().expect("no panic").values() {
             let kinds = match note {
                 Note::Begun { act: Act::Commit(commit), .. } => {
-                    let kind = |op| format!("{op:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
+                    // Of those that wrap another, which.
+                    let kind = |op: &Op| {
+                        let wraps = matches!(op, Op::Lock(_) | Op::Event(_) | Op::Schedule(_));
+                        let shown = format!("{op:?}");
+                        shown.split(['(', ' ']).take(1 + usize::from(wraps)).collect::<Vec<_>>().join(" ")
+                    };
                     let keyed = commit.key.iter().map(|_| "Keyed".to_owned());
                     let waits = |op: &&Op| matches!(op, Op::Enqueue(job) if !job.after.is_empty());
                     let waits = commit.ops.iter().filter(waits).map(|_| "After".to_owned());
-                    commit.ops.iter().map(kind).chain(keyed).chain(waits).collect()
+                    let requires = commit.require.iter().map(|_| "Require".to_owned());
+                    commit.ops.iter().map(kind).chain(keyed).chain(waits).chain(requires).collect()
                 }
-                Note::Begun { act: Act::LoseLeases, .. } => vec!["LoseLeases".to_owned()],
+                Note::Begun { act: act @ (Act::LoseLeases | Act::Reopen), .. } => vec![format!("{act:?}")],
                 _ => vec![],
             };
             kinds.into_iter().for_each(|kind| *tally.entry(kind).or_default() += 1);
