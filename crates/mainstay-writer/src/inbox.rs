@@ -1,12 +1,8 @@
 //! A bounded queue from async callers to a plain thread.
 
-use std::{
-    collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    task::Wake,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::PoisonError, task::Wake, time::Duration};
 
+use super::sync::{Condvar, Mutex, MutexGuard};
 use crate::stopwatch::Stopwatch;
 
 /// Many senders that never wait, one or more threads that take. Bounded by weight (bytes, or a count).
@@ -171,51 +167,5 @@ impl<T> Inbox<T> {
 impl<T: Send + 'static> Wake for Inbox<T> {
     fn wake(self: std::sync::Arc<Self>) {
         self.ring();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn all(_: &u32, _: usize) -> bool {
-        true
-    }
-
-    #[test]
-    fn the_bound_refuses_but_never_what_comes_alone() {
-        let inbox = Inbox::new(10);
-        assert_eq!(inbox.push(1, 50), Ok(()));
-        assert_eq!(inbox.push(2, 1), Err((Refused::Full, 2)));
-        let mut out = vec![];
-        assert_eq!(inbox.take(&mut out, None, all), Taken::Open);
-        assert_eq!(inbox.push(3, 6), Ok(()));
-        assert_eq!(inbox.push(4, 5), Err((Refused::Full, 4)));
-        assert_eq!(inbox.force(5), Ok(()));
-        assert_eq!(inbox.weight(), 6);
-    }
-
-    #[test]
-    fn what_was_taken_in_before_the_close_comes_out() {
-        let inbox = Inbox::new(10);
-        inbox.push(1, 1).unwrap();
-        inbox.push(2, 1).unwrap();
-        inbox.close();
-        assert_eq!(inbox.push(3, 1), Err((Refused::Closed, 3)));
-        let mut out = vec![];
-        assert_eq!(inbox.take(&mut out, None, |item, _| *item < 2), Taken::Open);
-        assert_eq!(out, [1]);
-        out.clear();
-        assert_eq!(inbox.take(&mut out, None, all), Taken::Open);
-        assert_eq!(out, [2]);
-        out.clear();
-        assert_eq!(inbox.take(&mut out, None, all), Taken::Over);
-    }
-
-    #[test]
-    fn an_alarm_that_rang_before_the_wait_is_not_missed() {
-        let inbox = Inbox::<u32>::new(10);
-        inbox.ring();
-        assert_eq!(inbox.take(&mut vec![], None, all), Taken::Open);
     }
 }

@@ -19,8 +19,13 @@ pub mod codec;
 pub mod desk;
 pub mod fault;
 pub mod inbox;
+#[cfg(test)]
+mod inbox_model;
+#[cfg(test)]
+mod inbox_tests;
 pub mod message;
 pub mod numbers;
 pub mod stopwatch;
+mod sync;
 pub mod tail;
 pub mod writer;
