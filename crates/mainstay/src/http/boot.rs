@@ -89,7 +89,7 @@ impl Http {
         *self.0.address.borrow()
     }
 
-    /// Waits until it listens. Cancel safe. Never resolves if the start fails.
+    /// Waits until it listens. Cancel safe. Never resolves if the start fails. In a `TestApp` it is `127.0.0.1:80`.
     pub async fn bound(&self) -> SocketAddr {
         match self.0.address.subscribe().wait_for(Option::is_some).await.map(|address| *address) {
             Ok(Some(address)) => address,
@@ -149,6 +149,7 @@ impl Listener {
         #[cfg(feature = "testing")]
         if core.stage.is_a_test() {
             core.stage.offer(Inlet::new(door));
+            self.address.send_replace(Some(super::inlet::HERE));
             return Ok(());
         }
         let bound = bind(&self.listen).await;

@@ -1,6 +1,6 @@
 //! Requests that come over no wire: from the test that has the app in its process.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -16,6 +16,10 @@ use super::sniff::Protocol;
 use crate::shutdown::Phase;
 
 const LOCALHOST: HeaderValue = HeaderValue::from_static("localhost");
+
+/// Where such a listener says that it is, and where its clients are.
+pub(crate) const HERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 80);
+const THERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 49_152);
 
 /// A listener's door without its socket.
 #[derive(Clone)]
@@ -34,8 +38,7 @@ impl Inlet {
             return None;
         }
         request.headers_mut().entry(header::HOST).or_insert(LOCALHOST);
-        let end = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let entered = door.flights.enter(Peer::new(end(49_152), end(80)));
+        let entered = door.flights.enter(Peer::new(THERE, HERE));
         let (answered, answer) = oneshot::channel();
         let routes = Routes { door: door.clone(), conn: entered.conn.clone(), protocol: Protocol::Http1 };
         door.tasks.spawn("request in process", async move {

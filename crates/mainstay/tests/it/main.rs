@@ -10,6 +10,7 @@ mod config;
 #[cfg(feature = "testing")]
 mod deadline;
 mod failures;
+mod fuzz;
 mod gate;
 mod group;
 mod harness;

@@ -17,6 +17,7 @@ mod dead;
 mod dependencies;
 mod drain;
 mod events;
+mod fuzz;
 mod keys;
 mod leases;
 mod limits;

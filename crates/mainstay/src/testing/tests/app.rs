@@ -42,6 +42,21 @@ fn a_request_goes_through_the_whole_pipeline_and_no_socket() {
 }
 
 #[test]
+fn who_waits_for_the_listener_is_told_where_it_would_be() {
+    block_on_virtual(
+        TestApp::new(async |b: &mut Boot<()>| {
+            let http = b.http("0.0.0.0:6246", Router::new());
+            b.on_ready(async move {
+                assert_eq!(http.bound().await.to_string(), "127.0.0.1:80");
+                Ok::<_, Error>(())
+            });
+            Ok(())
+        })
+        .run(async |app| drop(app.get("/").await.assert_status(404))),
+    );
+}
+
+#[test]
 fn readiness_goes_before_the_listener_and_requests_in_flight_are_answered() {
     let gate = Gate::new();
     let slow =
