@@ -47,8 +47,8 @@
 //!
 //! # Metrics
 //! `mainstay.bus.published` by `topic`; `mainstay.bus.dropped` (of a listener: when it reads on, or leaves)
-//! and `mainstay.bus.dead` by `subscriber`; `mainstay.event.duration` by `subscriber` and `outcome`. Depth and waiting time are those of the subscription's
-//! [queue](crate::queue#metrics), called `bus.NAME`.
+//! and `mainstay.bus.dead` by `subscriber`; `mainstay.event.duration` by `subscriber` and `outcome`. Depth and waiting time are those of the queue of a
+//! subscription with a handler ([queue](crate::queue#metrics)), called `bus.NAME`.
 
 mod announce;
 mod ask;
@@ -223,8 +223,8 @@ impl Bus {
         Gather::new(self, self.prepare(event))
     }
 
-    /// Subscribes to the topics that `filter` matches, as a stream: the newest `capacity` events, at least 1. What came
-    /// when it was full is told as [`ListenError::Lagged`].
+    /// Subscribes to the topics that `filter` matches, as a stream: the newest `capacity` events, at least 1, which stay
+    /// in memory while somebody listens. What came when it was full is told as [`ListenError::Lagged`].
     ///
     /// # Errors
     /// A filter that is none; a bus that is closed.
