@@ -145,7 +145,7 @@ fn of_queues(batch: &Batch, things: &mut Things) {
                 things.put("schedule", place, &Change::Schedule(ScheduleChange::Put(record.clone())));
             }
             ScheduleRow::Moved(state) => {
-                let change = ScheduleChange::Moved { name: name.clone(), state: state.clone() };
+                let change = ScheduleChange::Moved { name: name.clone(), state: *state };
                 things.moved("schedule", place, &Change::Schedule(change));
             }
             ScheduleRow::Removed => things.gone("schedule", place),
