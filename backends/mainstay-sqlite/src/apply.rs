@@ -101,6 +101,8 @@ impl Applier<'_> {
         shared.stats.batches.fetch_add(1, Ordering::Relaxed);
         shared.behind.applied(&done);
         shared.checkpoints.committed(done.bytes);
+        drop(done);
+        shared.tail.trim(shared.behind.seq());
         Ok(true)
     }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use crate::{
     fault::{damaged_row, read_error},
     options::Options,
+    row::{BLOCK, Cells},
 };
 
 /// The size of a page of a new file.
@@ -97,7 +98,26 @@ pub(crate) fn check(conn: &Connection, path: &Path) -> Result<(), Error> {
         }
         found
     });
-    if found == ["ok"] { Ok(()) } else { Err(damaged_row(path, "quick_check", &found.join("; "))) }
+    if found != ["ok"] {
+        return Err(damaged_row(path, "quick_check", &found.join("; ")));
+    }
+    check_blocks(conn, path)
+}
+
+/// What SQLite cannot know: whether blocks are what was written. The first that is not says where it is.
+fn check_blocks(conn: &Connection, path: &Path) -> Result<(), Error> {
+    let each = |table: &'static str, sql: &str, check: &dyn Fn(Cells<'_>) -> Result<(), Error>| {
+        let mut statement = conn.prepare(sql).map_err(|e| read_error(path, e))?;
+        let mut rows = statement.query([]).map_err(|e| read_error(path, e))?;
+        while let Some(row) = rows.next().map_err(|e| read_error(path, e))? {
+            check(Cells { path, table, row })?;
+        }
+        Ok::<(), Error>(())
+    };
+    each("event_block", &format!("SELECT {BLOCK}, bodies FROM event_block ORDER BY first"), &|row| {
+        row.block().map(drop)
+    })?;
+    each("event_ids", "SELECT first, ids FROM event_ids ORDER BY first", &|row| row.known_ids().map(drop))
 }
 
 fn findings(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {

@@ -95,9 +95,11 @@ impl Ground for Disk<'_> {
         }
         // Before the tables can follow: a reader who finds that they have lost something can see why.
         if !group.notes.is_empty() {
-            self.shared.tail.add(group.notes.drain(..), self.shared.behind.seq());
+            self.shared.tail.add(group.notes.drain(..));
         }
-        let changes = std::mem::take(&mut group.changes);
+        // The next group is about as large.
+        let room = Vec::with_capacity(group.changes.len());
+        let changes = std::mem::replace(&mut group.changes, room);
         let counters = *counters;
         self.shared.behind.hand_over(Handed { lsn, counters, changes, bytes, growth: self.growth });
         Ok(true)

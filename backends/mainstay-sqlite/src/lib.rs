@@ -49,7 +49,7 @@ mod shared;
 mod store;
 mod tables;
 
-use mainstay_writer::{answer, clock, inbox, message, stopwatch, tail};
+use mainstay_writer::{answer, block, clock, inbox, message, stopwatch, tail};
 
 pub use journal::files::{Files, JournalFile};
 pub use options::{Durability, FatalHook, Options};

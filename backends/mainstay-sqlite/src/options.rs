@@ -40,8 +40,8 @@ pub struct Options {
     /// answered before always gets in, at worst up to `behind_bytes` beyond.
     /// Defaults to `None`, the disk itself.
     pub max_file_bytes: Option<u64>,
-    /// Read and check the whole file before serving (`PRAGMA quick_check`: about a second a gigabyte). It happens
-    /// anyway after the store ended by a fatal error. Defaults to `false`.
+    /// Read and check the whole file before serving (`PRAGMA quick_check`, and the checksums of events: about a second
+    /// a gigabyte). It happens anyway after the store ended by a fatal error. Defaults to `false`.
     pub check: bool,
     /// The name of a registered SQLite VFS to do all input and output of the tables. Defaults to `None`, the system's.
     pub vfs: Option<String>,

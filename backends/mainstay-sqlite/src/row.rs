@@ -1,5 +1,6 @@
 //! Rows of the tables as the engine's plain data, and the numbers they are written with.
 
+mod blocks;
 mod events;
 mod locks;
 
@@ -17,7 +18,8 @@ use mainstay_core::{
 use rusqlite::{Row, types::ValueRef};
 
 use crate::fault::{damaged_row, read_error};
-pub(crate) use events::{DEAD_REF, DELIVERY, EVENT_BODY, EVENT_META};
+pub(crate) use blocks::{BLOCK, FROM_OF_ALL, FROM_OF_TOPIC, LOGGED, Place, logged};
+pub(crate) use events::{DEAD_REF, DELIVERY, EVENT_BODY};
 pub(crate) use locks::{LOCK_GRANT, LOCK_WAITER};
 use mainstay_writer::numbers::{JITTERS, REASONS, STATES, VERBS};
 pub(crate) use mainstay_writer::{

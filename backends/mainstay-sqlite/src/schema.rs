@@ -1,5 +1,7 @@
 //! The tables, and how a file of an older format is brought forward.
 
+mod to_blocks;
+
 use std::path::Path;
 
 use mainstay_core::{Error, ErrorKind};
@@ -14,16 +16,46 @@ pub(crate) const APPLICATION_ID: i32 = 0x4d6e_5374;
 pub(crate) const VERSION: i32 = STEPS.len() as i32;
 
 /// Step `n` brings a file from format `n` to `n + 1`. A step that was released never changes.
-const STEPS: &[&str] = &[
-    include_str!("schema/0001.sql"),
-    include_str!("schema/0002.sql"),
-    include_str!("schema/0003.sql"),
-    include_str!("schema/0004.sql"),
-    include_str!("schema/0005.sql"),
-    include_str!("schema/0006.sql"),
-    include_str!("schema/0007.sql"),
-    include_str!("schema/0008.sql"),
+const STEPS: &[Step] = &[
+    Step::sql(include_str!("schema/0001.sql")),
+    Step::sql(include_str!("schema/0002.sql")),
+    Step::sql(include_str!("schema/0003.sql")),
+    Step::sql(include_str!("schema/0004.sql")),
+    Step::sql(include_str!("schema/0005.sql")),
+    Step::sql(include_str!("schema/0006.sql")),
+    Step::sql(include_str!("schema/0007.sql")),
+    Step::sql(include_str!("schema/0008.sql")),
+    Step {
+        sql: include_str!("schema/0009.sql"),
+        rows: Some(to_blocks::move_rows),
+        after: include_str!("schema/0009-after.sql"),
+    },
 ];
+
+/// First the one, then what SQL cannot do, then the other.
+struct Step {
+    sql: &'static str,
+    rows: Option<fn(&Connection, &Path) -> Result<(), Error>>,
+    after: &'static str,
+}
+
+impl Step {
+    const fn sql(sql: &'static str) -> Step {
+        Step { sql, rows: None, after: "" }
+    }
+
+    /// In one transaction. The marks lie in the first page: they change with the tables or not at all.
+    fn take(&self, conn: &Connection, path: &Path, to: usize) -> Result<(), Error> {
+        let run = |sql: &str| conn.execute_batch(sql).map_err(|e| read_error(path, e));
+        run("BEGIN IMMEDIATE")?;
+        run(self.sql)?;
+        if let Some(rows) = self.rows {
+            rows(conn, path)?;
+        }
+        run(self.after)?;
+        run(&format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {to}; COMMIT"))
+    }
+}
 
 /// Makes the tables of a new file, brings an older file forward, and refuses what is not ours or too new.
 pub(crate) fn migrate(conn: &Connection, path: &Path) -> Result<(), Error> {
@@ -48,14 +80,11 @@ pub(crate) fn migrate(conn: &Connection, path: &Path) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::Invalid, message));
     }
     for (from, step) in STEPS.iter().enumerate().skip(version.max(0) as usize) {
-        // The marks lie in the first page: they change with the tables or not at all.
         let to = from + 1;
-        let marks = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {to};");
-        let step = conn.execute_batch(&format!("BEGIN IMMEDIATE; {step} {marks} COMMIT;"));
-        if let Err(e) = step {
+        if let Err(e) = step.take(conn, path, to) {
             let _ = conn.execute_batch("ROLLBACK");
             let message = format!("the store {} could not be brought to format {to}: {e}", path.display());
-            return Err(Error::new(ErrorKind::Unavailable, message).because(e));
+            return Err(Error::new(e.kind(), message).because(e));
         }
     }
     Ok(())

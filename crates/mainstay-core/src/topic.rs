@@ -41,6 +41,11 @@ impl TopicName {
         &self.0
     }
 
+    /// The text of the name, shared with it.
+    pub fn to_shared(&self) -> Arc<str> {
+        self.0.clone()
+    }
+
     /// Its tokens.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.0.split('.')

@@ -6,7 +6,7 @@ use mainstay_core::{
     Error,
     event::EventReply,
     lock::LockReply,
-    op::{Committed, Failure, Reply},
+    op::{Commit, Committed, Failure, Reply},
 };
 use tokio::sync::oneshot;
 
@@ -26,6 +26,8 @@ pub struct Answer {
     /// Which commits had an idempotency key or a ticket; their callers come again for the same grants. Empty: none.
     keyed: Vec<bool>,
     back_to: Option<Arc<Inbox<Message>>>,
+    /// What was asked. It is freed where the answer ends, by whoever made it: the writer is one, callers are many.
+    _asked: Vec<Commit>,
 }
 
 /// A durable answer that still lacks what only the tables know.
@@ -37,13 +39,18 @@ pub struct Sealed {
 }
 
 impl Answer {
-    pub fn new(answers: Answers, keyed: Vec<bool>, back_to: &Arc<Inbox<Message>>) -> Answer {
+    pub fn new(
+        answers: Answers,
+        keyed: Vec<bool>,
+        asked: Vec<Commit>,
+        back_to: &Arc<Inbox<Message>>,
+    ) -> Answer {
         let has_grants = replies(&answers).any(|reply| match reply {
             Reply::Claimed(grants) => !grants.is_empty(),
             Reply::Event(EventReply::Fetched(deliveries)) => !deliveries.is_empty(),
             reply => matches!(reply, Reply::Lock(LockReply::Granted(_))),
         });
-        Answer { answers, keyed, back_to: has_grants.then(|| back_to.clone()) }
+        Answer { answers, keyed, back_to: has_grants.then(|| back_to.clone()), _asked: asked }
     }
 
     /// The caller has them now.

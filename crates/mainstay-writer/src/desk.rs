@@ -15,7 +15,7 @@ use std::{
 
 use mainstay_core::{
     Error, ErrorKind, StoreTime, Timestamp,
-    event::Position,
+    event::{EventInterest, Position},
     hub::Hub,
     op::{Committed, Failure},
     store::{Batch, Budget, Interest, Key, Maintained, Record, Wake},
@@ -222,10 +222,12 @@ impl Desk {
         let deadline = self.clock.now().store.plus_ms(millis(at_most));
         let mut ended = self.ended.subscribe();
         let waiting = self.hub.register(on);
-        // Queues, groups and the log have been counted by the registration, and schedules are looked at after it; of
-        // jobs, the writer knows what has happened before.
-        let is_known =
-            |on: &Interest| matches!(on, Interest::Queue(_) | Interest::Event(_) | Interest::Schedules);
+        // Queues and the log have been counted by the registration, and schedules are looked at after it; of jobs, and
+        // of groups that may be gone, the writer knows what has happened before.
+        let is_known = |on: &Interest| {
+            let log = matches!(on, Interest::Event(EventInterest::Log { .. }));
+            log || matches!(on, Interest::Queue(_) | Interest::Schedules)
+        };
         if !on.iter().all(is_known) {
             let interests = on.to_vec();
             if self.ask(|answer| Ask::HasHappened(interests, answer)).await? {

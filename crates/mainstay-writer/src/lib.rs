@@ -5,7 +5,7 @@
 //! 2. `inbox` carries both to the `writer`, which makes groups of them; `answer` carries the answers back;
 //! 3. [`writer::Ground`] is what a store brings: where a group becomes durable, and what the engine asks of its tables;
 //! 4. `codec` makes bytes of changes, `batch` the last state of each row of many groups, `numbers` says what is written
-//!    for the words of the vocabulary;
+//!    for the words of the vocabulary; `block` makes one row of many events;
 //! 5. `cache` keeps bodies that are about to be claimed, `tail` the end of the log, `clock` goes on over a restart.
 //!
 //! A crate for the stores of this workspace alone: no promise is made to others.
@@ -13,6 +13,7 @@
 
 pub mod answer;
 pub mod batch;
+pub mod block;
 pub mod cache;
 pub mod clock;
 pub mod codec;

@@ -17,6 +17,8 @@ use mainstay_core::{
 
 /// The newest events are kept up to this many bytes, and beyond that those that the tables lack.
 const TAIL_BYTES: usize = 32 << 20;
+/// So many leave under one lock: those who read along do not wait for long.
+const TRIM_AT_ONCE: usize = 1_024;
 /// What an event costs beside its bytes.
 const OVERHEAD: usize = 320;
 /// A reading of the tail looks at no more events than this.
@@ -103,14 +105,29 @@ impl Tail {
         Tail { state: RwLock::new(state) }
     }
 
-    /// A group is durable. The tables have all events up to `in_tables`.
-    pub fn add(&self, notes: impl Iterator<Item = Note>, in_tables: u64) {
+    /// A group is durable.
+    pub fn add(&self, notes: impl Iterator<Item = Note>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         notes.for_each(|note| state.note(note));
-        while state.bytes > TAIL_BYTES && state.first <= in_tables {
-            let Some((_, event)) = state.events.pop_front() else { break };
-            state.bytes -= cost(&event);
-            state.first += 1;
+    }
+
+    /// The tables have all events up to `in_tables`: what is above the bound goes. It is freed here, which is why whoever
+    /// has the time calls this, and not the writer.
+    pub fn trim(&self, in_tables: u64) {
+        let mut gone = Vec::with_capacity(TRIM_AT_ONCE);
+        loop {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            while gone.len() < TRIM_AT_ONCE && state.bytes > TAIL_BYTES && state.first <= in_tables {
+                let Some((_, event)) = state.events.pop_front() else { break };
+                state.bytes -= cost(&event);
+                state.first += 1;
+                gone.push(event);
+            }
+            drop(state);
+            if gone.is_empty() {
+                return;
+            }
+            gone.clear();
         }
     }
 

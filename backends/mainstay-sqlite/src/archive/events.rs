@@ -13,8 +13,9 @@ use mainstay_core::{
 use rusqlite::{Connection, Result as SqlResult, Rows, Statement, params};
 
 use crate::{
+    block::Merge,
     fault::read_error,
-    row::{Cells, DEAD_REF, EVENT_META, bits},
+    row::{BLOCK, Cells, DEAD_REF, FROM_OF_ALL, FROM_OF_TOPIC, bits},
 };
 
 /// A group forgets this many at least of what the tables have.
@@ -51,11 +52,14 @@ impl<'c> RecentEvents<'c> {
         let prepare = |sql: &str| conn.prepare(sql).map_err(|e| read_error(path, e));
         Ok(RecentEvents {
             path,
+            // In this order: the topic says how far its events are gone.
             of_topic: prepare(&format!(
-                "SELECT {EVENT_META} FROM event WHERE topic = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3"
+                "SELECT {BLOCK}, topic.removed_up_to FROM event_block CROSS JOIN topic ON topic.id = event_block.topic \
+                 WHERE event_block.topic = ?1 AND event_block.first >= {FROM_OF_TOPIC} ORDER BY event_block.first"
             ))?,
             of_all: prepare(&format!(
-                "SELECT {EVENT_META} FROM event WHERE seq >= ?1 ORDER BY seq LIMIT ?2"
+                "SELECT {BLOCK}, topic.removed_up_to FROM event_block CROSS JOIN topic ON topic.id = event_block.topic \
+                 WHERE event_block.first >= {FROM_OF_ALL} ORDER BY event_block.first"
             ))?,
             dead_by_number: prepare(&format!(
                 "SELECT {DEAD_REF} FROM dead_event WHERE number = ?1 AND revived <= ?2"
@@ -150,10 +154,10 @@ impl<'c> RecentEvents<'c> {
     ) -> Result<Vec<EventMeta>, Error> {
         let path = self.path;
         let rows = match topic {
-            Some(topic) => self.of_topic.query(params![topic.0, bits(from), limit as i64]),
-            None => self.of_all.query(params![bits(from), limit as i64]),
+            Some(topic) => self.of_topic.query(params![topic.0, bits(from)]),
+            None => self.of_all.query(params![bits(from)]),
         };
-        let mut found = collect(path, "event", rows, |row| row.event_meta())?;
+        let mut found = metas(path, rows, from, limit)?;
         // The tables may have got further meanwhile.
         let from = found.last().map_or(from, |last| last.seq + 1);
         let recent = self.events.partition_point(|(_, meta)| meta.seq < from);
@@ -194,6 +198,33 @@ impl<'c> RecentEvents<'c> {
         }
         Ok(all.into_values().take(limit).collect())
     }
+}
+
+/// What is known of the first `limit` events at or behind `from` that are left of blocks in order.
+fn metas(path: &Path, rows: SqlResult<Rows<'_>>, from: u64, limit: usize) -> Result<Vec<EventMeta>, Error> {
+    let mut rows = rows.map_err(|e| read_error(path, e))?;
+    let (mut merge, mut found) = (Merge::default(), Vec::new());
+    let mut take = |merge: &mut Merge, until| {
+        while found.len() < limit
+            && let Some((meta, ..)) = merge.next(until)
+        {
+            found.push(meta);
+        }
+        found.len() < limit
+    };
+    while let Some(row) = rows.next().map_err(|e| read_error(path, e))? {
+        let row = Cells { path, table: "event_block", row };
+        let place = row.block_place()?;
+        if !take(&mut merge, place.first) {
+            return Ok(found);
+        }
+        let from = from.max(row.u64(5)? + 1);
+        if place.last >= from {
+            merge.add(row.heads()?, from);
+        }
+    }
+    take(&mut merge, u64::MAX);
+    Ok(found)
 }
 
 fn collect<T>(

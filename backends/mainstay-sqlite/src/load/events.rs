@@ -8,7 +8,6 @@ use mainstay_core::{
         Engine,
         change::{GroupId, TopicId},
     },
-    event::{DEDUP_KEPT, DedupKey},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -16,7 +15,7 @@ use super::{Each, known};
 use crate::{
     archive::Recent,
     fault::read_error,
-    row::{Cells, DEAD_REF, DELIVERY, EVENT_META},
+    row::{BLOCK, Cells, DEAD_REF, DELIVERY, bits},
 };
 
 pub(super) fn load_events(
@@ -31,39 +30,59 @@ pub(super) fn load_events(
     })?;
     let mut topics = Vec::new();
     each("topic", "SELECT id, name, config, dropped, removed_up_to FROM topic", &mut |row| {
-        let id = TopicId(row.u32(0)?);
-        engine.load_topic(id, row.parse(1)?, row.json(2)?, row.int(3)? != 0, row.u64(4)?);
-        topics.push(id);
+        let (id, removed_up_to) = (TopicId(row.u32(0)?), row.u64(4)?);
+        engine.load_topic(id, row.parse(1)?, row.json(2)?, row.int(3)? != 0, removed_up_to);
+        topics.push((id, removed_up_to));
         Ok(())
     })?;
-    for id in topics {
-        load_topic_events(engine, conn, path, id)?;
+    for (id, removed_up_to) in topics {
+        load_topic_events(engine, conn, path, id, removed_up_to)?;
     }
-    let newest = format!(
-        "SELECT * FROM (SELECT seq, topic, at, key FROM event_dedup ORDER BY seq DESC LIMIT {DEDUP_KEPT}) ORDER BY seq"
-    );
-    each("event_dedup", &newest, &mut |row| {
-        engine.load_dedup(DedupKey(row.bytes(3)?), row.u64(0)?, TopicId(row.u32(1)?), row.time(2)?);
-        Ok(())
-    })?;
+    load_ids(engine, each)?;
     load_groups(engine, each)?;
     // The journal is empty: the tables alone answer.
     engine.load_pending(&mut Recent::new(conn, path)?)
 }
 
-/// The first and the last tell how many there are.
-fn load_topic_events(engine: &mut Engine, conn: &Connection, path: &Path, id: TopicId) -> Result<(), Error> {
-    let end = |order| {
-        let sql = format!("SELECT {EVENT_META} FROM event WHERE topic = ?1 ORDER BY seq {order} LIMIT 1");
+/// The first that is left and the last tell how many there are.
+fn load_topic_events(
+    engine: &mut Engine,
+    conn: &Connection,
+    path: &Path,
+    id: TopicId,
+    removed_up_to: u64,
+) -> Result<(), Error> {
+    let block = |order| {
+        let sql = format!(
+            "SELECT {BLOCK} FROM event_block WHERE topic = ?1 AND last > ?2 ORDER BY first {order} LIMIT 1"
+        );
         let mut statement = conn.prepare_cached(&sql).map_err(|e| read_error(path, e))?;
-        let found =
-            statement.query_row(params![id.0], |row| Ok(Cells { path, table: "event", row }.event_meta()));
+        let found = statement.query_row(params![id.0, bits(removed_up_to)], |row| {
+            Ok(Cells { path, table: "event_block", row }.heads())
+        });
         found.optional().map_err(|e| read_error(path, e))?.transpose()
     };
-    if let (Some(first), Some(last)) = (end("ASC")?, end("DESC")?) {
-        engine.load_topic_events(first, last);
+    let (Some(first), Some(last)) = (block("ASC")?, block("DESC")?) else { return Ok(()) };
+    let first = first.metas.into_iter().find(|meta| meta.seq > removed_up_to);
+    if let (Some(first), Some(last)) = (first, last.metas.last()) {
+        engine.load_topic_events(first, *last);
     }
     Ok(())
+}
+
+/// The newest ids that publishers chose.
+fn load_ids(engine: &mut Engine, each: Each<'_>) -> Result<(), Error> {
+    let mut forgotten = 0;
+    each("event_log", "SELECT ids_forgotten FROM event_log", &mut |row| {
+        forgotten = row.u64(0)?;
+        Ok(())
+    })?;
+    each("event_ids", "SELECT first, ids FROM event_ids ORDER BY first", &mut |row| {
+        for (seq, topic, at, key) in row.known_ids()?.into_iter().filter(|(seq, ..)| *seq > forgotten) {
+            engine.load_dedup(key, seq, topic, at);
+        }
+        Ok(())
+    })
 }
 
 fn load_groups(engine: &mut Engine, each: Each<'_>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mainstay_core::{
     Error, LeaseId, StoreTime, Token,
     engine::change::{
-        DeadRef, DeliveryLease, DeliveryState, EventMeta, GroupId, GroupPlace, GroupRow, TopicId, Unsettled,
+        DeadRef, DeliveryLease, DeliveryState, GroupId, GroupPlace, GroupRow, TopicId, Unsettled,
     },
     event::{DeadEvent, Event, EventData},
     job::{JobFailure, Json},
@@ -15,8 +15,6 @@ use serde_json::value::RawValue;
 
 use super::{Cells, REASONS, VERBS};
 
-/// The columns that [`Cells::event_meta`] reads.
-pub(crate) const EVENT_META: &str = "seq, topic, size, ord, total, at, key";
 /// The columns that [`Cells::event_body`] reads.
 pub(crate) const EVENT_BODY: &str = "id, source, type, subject, time, partitionkey, datacontenttype, dataschema, extensions, \
      data";
@@ -27,19 +25,6 @@ pub(crate) const DELIVERY: &str = "delivery.grp, delivery.seq, delivery.topic, d
      delivery.at, delivery.error, state, due, token, nonce, lease_until, lease_ms, consumer, dead";
 
 impl Cells<'_> {
-    /// A row of [`EVENT_META`].
-    pub(crate) fn event_meta(&self) -> Result<EventMeta, Error> {
-        Ok(EventMeta {
-            seq: self.u64(0)?,
-            topic: TopicId(self.u32(1)?),
-            size: self.u32(2)?,
-            ord: self.u64(3)?,
-            total: self.u64(4)?,
-            at: self.time(5)?,
-            key: self.u64(6)?,
-        })
-    }
-
     /// A row of [`EVENT_BODY`] from column `i` on.
     pub(crate) fn event_body(&self, i: usize) -> Result<Event, Error> {
         let text = |at| self.text(i + at).map(Arc::from);

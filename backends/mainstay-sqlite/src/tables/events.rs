@@ -1,26 +1,28 @@
 //! The part of a batch that is about events, as SQL.
 
+use std::{path::Path, sync::Arc};
+
 use mainstay_core::{
     engine::change::{DeadLetter, DeadRef, DeliveryLease, DeliveryState, GroupPlace, GroupRow, Unsettled},
     event::{Event, EventData, SETTLED_KEPT},
 };
 use rusqlite::{Connection, Result, Statement, ToSql, params, types::Null};
 
+use super::blocks::Sheets;
 use crate::{
     apply::{Body, Dead, Delivery, EventBatch, Group},
-    row::{EVENT_BODY, EVENT_META, bits, reason_number, verb_number},
+    row::{EVENT_BODY, LOGGED, bits, logged, reason_number, verb_number},
 };
 
 /// Everything that is ever executed about events.
 pub(super) struct EventStatements<'c> {
+    path: &'c Path,
     last_seq: Statement<'c>,
     topic: Statement<'c>,
     topic_trimmed: Statement<'c>,
     topic_removed: Statement<'c>,
-    event: Statement<'c>,
-    events_removed: Statement<'c>,
-    dedup: Statement<'c>,
-    dedup_forgotten: Statement<'c>,
+    sheets: Sheets<'c>,
+    logged: Statement<'c>,
     group: Statement<'c>,
     group_moved: Statement<'c>,
     group_removed: [Statement<'c>; 4],
@@ -28,7 +30,6 @@ pub(super) struct EventStatements<'c> {
     delivery_removed: Statement<'c>,
     settled: Statement<'c>,
     dead: Statement<'c>,
-    dead_of_event: Statement<'c>,
     dead_of_dead: Statement<'c>,
     dead_revived: Statement<'c>,
     dead_removed: Statement<'c>,
@@ -38,9 +39,10 @@ const DEAD: &str = "number, grp, seq, topic, size, key, at, died_at, revived, at
 const DEAD_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12";
 
 impl<'c> EventStatements<'c> {
-    pub(super) fn prepare(conn: &'c Connection) -> Result<EventStatements<'c>> {
+    pub(super) fn prepare(conn: &'c Connection, path: &'c Path) -> Result<EventStatements<'c>> {
         let p = |sql: &str| conn.prepare(sql);
         Ok(EventStatements {
+            path,
             last_seq: p("UPDATE event_log SET last_seq = ?1")?,
             topic: p(
                 "INSERT INTO topic (id, name, dropped, removed_up_to, config) VALUES (?1, ?2, ?3, 0, ?4) \
@@ -48,13 +50,8 @@ impl<'c> EventStatements<'c> {
             )?,
             topic_trimmed: p("UPDATE topic SET removed_up_to = ?2 WHERE id = ?1")?,
             topic_removed: p("DELETE FROM topic WHERE id = ?1")?,
-            event: p(&format!(
-                "INSERT INTO event ({EVENT_META}, {EVENT_BODY}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, \
-                 ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
-            ))?,
-            events_removed: p("DELETE FROM event WHERE topic = ?1 AND seq <= ?2")?,
-            dedup: p("INSERT INTO event_dedup (seq, topic, at, key) VALUES (?1, ?2, ?3, ?4)")?,
-            dedup_forgotten: p("DELETE FROM event_dedup WHERE seq <= ?1")?,
+            sheets: Sheets::prepare(conn)?,
+            logged: p(LOGGED)?,
             group: p("INSERT OR REPLACE INTO event_group (id, name, config, cursor, skipped, redelivered) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?,
             group_moved: p(
@@ -78,10 +75,6 @@ impl<'c> EventStatements<'c> {
                 "INSERT INTO dead_event ({DEAD}, {EVENT_BODY}) VALUES ({DEAD_VALUES}, ?13, ?14, ?15, ?16, ?17, \
                  ?18, ?19, ?20, ?21, ?22)"
             ))?,
-            dead_of_event: p(&format!(
-                "INSERT INTO dead_event ({DEAD}, {EVENT_BODY}) SELECT {DEAD_VALUES}, {EVENT_BODY} FROM event \
-                 WHERE seq = ?13"
-            ))?,
             dead_of_dead: p(&format!(
                 "INSERT INTO dead_event ({DEAD}, {EVENT_BODY}) SELECT {DEAD_VALUES}, {EVENT_BODY} FROM dead_event \
                  WHERE number = ?13"
@@ -101,43 +94,34 @@ impl<'c> EventStatements<'c> {
                 self.topic.execute(params![id.0, row.name.as_str(), row.dropped, json(&row.config)])?;
             }
         }
-        for (meta, event) in batch.events.values() {
-            let meta: [&dyn ToSql; 7] = [
-                &bits(meta.seq),
-                &meta.topic.0,
-                &meta.size,
-                &bits(meta.ord),
-                &bits(meta.total),
-                &meta.at.0,
-                &bits(meta.key),
-            ];
-            execute_with_body(&mut self.event, &meta, event)?;
-        }
+        self.sheets.write(batch.living())?;
         // The events of dead letters are copied before they can go.
         if let Some(missing) = self.dead(batch)? {
             return Ok(Some(missing));
         }
         for (topic, up_to) in &batch.removed {
             self.topic_trimmed.execute((topic.0, bits(*up_to)))?;
-            self.events_removed.execute((topic.0, bits(*up_to)))?;
+            self.sheets.remove(*topic, *up_to)?;
         }
         for (id, row) in &batch.topics {
             if row.is_none() {
                 self.topic_removed.execute([id.0])?;
             }
         }
-        if let Some(up_to) = batch.dedup_forgotten {
-            self.dedup_forgotten.execute([bits(up_to)])?;
+        if let Some(up_to) = batch.ids_forgotten {
+            self.sheets.forget_ids(up_to)?;
         }
-        for (seq, (topic, at, key)) in &batch.dedup {
-            self.dedup.execute(params![bits(*seq), topic.0, at.0, key.0])?;
-        }
+        self.sheets.write_ids(&batch.ids)?;
         self.groups(batch)
     }
 
     fn dead(&mut self, batch: &EventBatch) -> Result<Option<String>> {
         for (number, dead) in &batch.dead {
             let written = match dead {
+                Dead::New { letter, body: Body::Log, revived } => match self.logged(&letter.place)? {
+                    Ok(event) => self.new_dead(letter, &Body::Here(event), *revived)?,
+                    Err(why) => return Ok(Some(format!("the event of dead letter {number} ({why})"))),
+                },
                 Dead::New { letter, body, revived } => self.new_dead(letter, body, *revived)?,
                 Dead::Revived(revived) => self.dead_revived.execute((bits(*number), *revived))?,
                 Dead::Removed => 1,
@@ -152,6 +136,21 @@ impl<'c> EventStatements<'c> {
             }
         }
         Ok(None)
+    }
+
+    /// The event of a dead letter that is in the log; or why it cannot be had.
+    fn logged(
+        &mut self,
+        DeadRef { topic, seq, .. }: &DeadRef,
+    ) -> Result<std::result::Result<Arc<Event>, String>> {
+        let block = match logged(&mut self.logged, self.path, topic, *seq)? {
+            Some(block) => block.map_err(|error| error.to_string()),
+            None => Err(format!("event {seq}")),
+        };
+        Ok(block.and_then(|block| {
+            let at = block.find(*seq).ok_or_else(|| format!("event {seq}"))?;
+            block.event(at, None).map_err(|why| format!("event {seq} {why}"))
+        }))
     }
 
     fn new_dead(&mut self, letter: &DeadLetter, body: &Body, revived: bool) -> Result<usize> {
@@ -172,14 +171,15 @@ impl<'c> EventStatements<'c> {
             &reason_number(*reason),
             &error,
         ];
-        let (statement, from) = match body {
+        let from = match body {
             Body::Here(event) => return execute_with_body(&mut self.dead, &row, event),
-            Body::Log(seq) => (&mut self.dead_of_event, bits(*seq)),
-            Body::Dead(number) => (&mut self.dead_of_dead, bits(*number)),
+            // Seen to by the caller.
+            Body::Log => return Ok(0),
+            Body::Dead(number) => bits(*number),
         };
         let mut row = row.to_vec();
         row.push(&from);
-        statement.execute(&*row)
+        self.dead_of_dead.execute(&*row)
     }
 
     fn groups(&mut self, batch: &EventBatch) -> Result<Option<String>> {

@@ -1,5 +1,6 @@
 //! The tables: where the journal's groups end up, a batch in a transaction.
 
+mod blocks;
 mod events;
 mod limits;
 mod locks;
@@ -17,6 +18,7 @@ use crate::{
     fault::{self, Fault, Result, damaged_row, foreign_writer, read_error},
     row::bits,
 };
+pub(crate) use blocks::Sheets;
 pub(crate) use limits::{LIMIT, limit};
 pub(crate) use schedules::{SCHEDULE, record as schedule_record};
 use statements::Statements;
@@ -42,7 +44,7 @@ pub(crate) struct Mark {
 
 impl<'c> Tables<'c> {
     pub(crate) fn new(conn: &'c Connection, path: &'c Path) -> std::result::Result<Tables<'c>, Error> {
-        let mut s = Statements::prepare(conn).map_err(|e| read_error(path, e))?;
+        let mut s = Statements::prepare(conn, path).map_err(|e| read_error(path, e))?;
         let data_version = s.data_version.query_row([], |row| row.get(0)).map_err(|e| read_error(path, e))?;
         Ok(Tables { conn, path, data_version, s })
     }

@@ -1,5 +1,7 @@
 //! Everything the tables' thread ever executes, prepared once.
 
+use std::path::Path;
+
 use rusqlite::{Connection, Statement};
 
 use super::{events::EventStatements, limits::Limits, locks::LockStatements, schedules::Schedules};
@@ -54,7 +56,7 @@ const JOB_VALUES: &str = "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13
      ?23, ?24, ?25, ?26, ?27";
 
 impl<'c> Statements<'c> {
-    pub(super) fn prepare(conn: &'c Connection) -> rusqlite::Result<Statements<'c>> {
+    pub(super) fn prepare(conn: &'c Connection, path: &'c Path) -> rusqlite::Result<Statements<'c>> {
         let p = |sql: &str| conn.prepare(sql);
         Ok(Statements {
             begin: p("BEGIN IMMEDIATE")?,
@@ -132,7 +134,7 @@ impl<'c> Statements<'c> {
             )?,
             audit_forgotten: p("DELETE FROM audit WHERE number <= ?1")?,
             locks: LockStatements::prepare(conn)?,
-            events: EventStatements::prepare(conn)?,
+            events: EventStatements::prepare(conn, path)?,
             limits: Limits::prepare(conn)?,
             schedules: Schedules::prepare(conn)?,
         })

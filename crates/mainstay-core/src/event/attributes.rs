@@ -1,6 +1,6 @@
 //! An event with its attributes, after CloudEvents 1.0.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
 
@@ -69,13 +69,16 @@ const TAKEN: [&str; 10] = [
     "data",
 ];
 
+/// Most events have it: it is there once.
+static SOURCE: LazyLock<Arc<str>> = LazyLock::new(|| "/mainstay".into());
+
 impl Event {
-    /// An event with JSON data and the defaults for everything else.
+    /// An event with JSON data and the defaults for everything else. The default texts are shared, not copied.
     pub fn new(id: &str, topic: &TopicName, data: &str) -> Event {
         Event {
             id: id.into(),
-            source: "/mainstay".into(),
-            kind: topic.as_str().into(),
+            source: Event::default_source(),
+            kind: topic.to_shared(),
             subject: None,
             time: None,
             partition_key: None,
@@ -84,6 +87,11 @@ impl Event {
             extensions: Vec::new(),
             data: EventData::Json(data.into()),
         }
+    }
+
+    /// The `source` of an event that says none.
+    pub fn default_source() -> Arc<str> {
+        SOURCE.clone()
     }
 
     /// The bytes it takes in an answer, roughly; what the bounds of fetches, reads and retention are counted in.

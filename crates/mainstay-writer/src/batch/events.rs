@@ -1,17 +1,16 @@
 //! What many groups together do to the tables of events.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use hashbrown::HashMap;
 use mainstay_core::{
-    LeaseId, Timestamp, TopicName,
+    LeaseId, TopicName,
     engine::change::{DeadLetter, EventChange, EventMeta, GroupId, GroupPlace, GroupRow, TopicId, Unsettled},
-    event::{DedupKey, Event, SETTLED_KEPT, TopicConfig},
+    event::{Event, SETTLED_KEPT, TopicConfig},
     job::Verb,
 };
+
+use crate::block::KnownId;
 
 /// Rows to be written, each by its primary key.
 #[derive(Clone, Default)]
@@ -21,11 +20,11 @@ pub struct EventBatch {
     pub topics: BTreeMap<TopicId, Option<TopicRow>>,
     /// Up to which number a topic's events go.
     pub removed: BTreeMap<TopicId, u64>,
-    pub events: BTreeMap<u64, (EventMeta, Arc<Event>)>,
-    /// The numbers of those, by topic.
-    of_topic: HashMap<TopicId, VecDeque<u64>>,
-    pub dedup: BTreeMap<u64, (TopicId, Timestamp, DedupKey)>,
-    pub dedup_forgotten: Option<u64>,
+    /// In order; those that go again among them.
+    pub events: Vec<(EventMeta, Arc<Event>)>,
+    /// Ids that publishers chose, in order.
+    pub ids: Vec<KnownId>,
+    pub ids_forgotten: Option<u64>,
     pub groups: BTreeMap<GroupId, Group>,
     pub deliveries: BTreeMap<(GroupId, u64), Delivery>,
     /// The newest settled leases of a group, by `n`.
@@ -73,8 +72,8 @@ pub enum Dead {
 #[derive(Clone)]
 pub enum Body {
     Here(Arc<Event>),
-    /// In the log's table.
-    Log(u64),
+    /// In a block of the log.
+    Log,
     /// In the row of the dead letter that it was.
     Dead(u64),
 }
@@ -84,23 +83,16 @@ impl EventBatch {
         match change {
             EventChange::Published { meta, event, dedup, topic: _ } => {
                 self.last_seq = Some(meta.seq);
-                self.of_topic.entry(meta.topic).or_default().push_back(meta.seq);
                 if let Some(key) = dedup {
-                    self.dedup.insert(meta.seq, (meta.topic, meta.at, key));
+                    self.ids.push((meta.seq, meta.topic, meta.at, key));
                 }
-                self.events.insert(meta.seq, (meta, event));
+                self.events.push((meta, event));
             }
-            EventChange::EventsRemoved { topic, up_to } => {
-                self.removed.insert(topic, up_to);
-                let Some(seqs) = self.of_topic.get_mut(&topic) else { return };
-                while let Some(seq) = seqs.front().copied().filter(|seq| *seq <= up_to) {
-                    seqs.pop_front();
-                    self.events.remove(&seq);
-                }
-            }
+            EventChange::EventsRemoved { topic, up_to } => drop(self.removed.insert(topic, up_to)),
             EventChange::DedupForgotten { up_to } => {
-                self.dedup = self.dedup.split_off(&(up_to + 1));
-                self.dedup_forgotten = Some(up_to);
+                let gone = self.ids.partition_point(|(seq, ..)| *seq <= up_to);
+                self.ids.drain(..gone);
+                self.ids_forgotten = Some(up_to);
             }
             EventChange::Delivery { group, seq, row, new } => {
                 let delivery = self.deliveries.entry((group, seq));
@@ -165,9 +157,9 @@ impl EventBatch {
                 self.dead_goes(number);
                 body
             }
-            None => match self.events.get(&letter.place.seq) {
-                Some((_, event)) => Body::Here(event.clone()),
-                None => Body::Log(letter.place.seq),
+            None => match self.event(letter.place.seq) {
+                Some(event) => Body::Here(event.clone()),
+                None => Body::Log,
             },
         };
         self.dead.insert(letter.place.number, Dead::New { letter, body, revived: false });
@@ -187,10 +179,25 @@ impl EventBatch {
         }
     }
 
-    /// The event of a dead letter that the tables lack.
-    pub fn dead_body(&self, number: u64) -> Option<&Body> {
+    /// An event of the log that the tables lack.
+    pub fn event(&self, seq: u64) -> Option<&Arc<Event>> {
+        let at = self.events.binary_search_by_key(&seq, |(meta, _)| meta.seq).ok()?;
+        self.events.get(at).map(|(_, event)| event)
+    }
+
+    /// Those that stay.
+    pub fn living(&self) -> impl Iterator<Item = (&EventMeta, &Event)> {
+        let gone = |meta: &EventMeta| self.removed.get(&meta.topic).is_some_and(|up_to| meta.seq <= *up_to);
+        // Most batches remove nothing.
+        let none_gone = self.removed.is_empty();
+        let living = self.events.iter().filter(move |(meta, _)| none_gone || !gone(meta));
+        living.map(|(meta, event)| (meta, &**event))
+    }
+
+    /// A dead letter that the tables lack, and where its event is.
+    pub fn new_dead(&self, number: u64) -> Option<(&DeadLetter, &Body)> {
         match self.dead.get(&number)? {
-            Dead::New { body, .. } => Some(body),
+            Dead::New { letter, body, .. } => Some((letter, body)),
             _ => None,
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn whole<'b, T>(bytes: &'b [u8], read: impl FnOnce(&mut Bytes<'b>) ->
 }
 
 /// What has not been read yet.
-pub(super) struct Bytes<'b>(&'b [u8]);
+pub(super) struct Bytes<'b>(pub(super) &'b [u8]);
 
 impl<'b> Bytes<'b> {
     fn counters(&mut self) -> Result<Counters> {

@@ -156,6 +156,7 @@ pub(super) fn put_meta(out: &mut Vec<u8>, meta: &EventMeta) {
     u64(out, key);
 }
 
+/// Appends what happened. Blocks of the tables have it in the same form.
 pub(super) fn put_event(out: &mut Vec<u8>, event: &Event) {
     for attribute in [&event.id, &event.source, &event.kind] {
         text(out, attribute);
@@ -238,7 +239,7 @@ impl Bytes<'_> {
             }
             tag::TOPIC_REMOVED => EventChange::TopicRemoved(TopicId(self.u32()?)),
             tag::PUBLISHED => {
-                let (meta, event) = (self.meta()?, Arc::new(self.an_event()?));
+                let (meta, event) = (self.meta()?, Arc::new(self.an_event(None)?));
                 let dedup = self.opt(|bytes| bytes.array().map(DedupKey))?;
                 EventChange::Published { meta, event, dedup, topic: self.parse()? }
             }
@@ -290,8 +291,9 @@ impl Bytes<'_> {
         Ok(EventMeta { seq, topic, size, ord, total, at, key })
     }
 
-    pub(super) fn an_event(&mut self) -> Result<Event> {
-        let (id, source, kind) = (self.shared()?, self.shared()?, self.shared()?);
+    pub(super) fn an_event(&mut self, like: Option<&Event>) -> Result<Event> {
+        let (id, source) = (self.shared()?, self.shared_with(like.map(|like| &like.source))?);
+        let kind = self.shared_with(like.map(|like| &like.kind))?;
         let (subject, time) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
         let (partition_key, content_type) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
         let data_schema = self.opt(Self::shared)?;
@@ -318,6 +320,11 @@ impl Bytes<'_> {
             extensions,
             data,
         })
+    }
+
+    fn shared_with(&mut self, like: Option<&Arc<str>>) -> Result<Arc<str>> {
+        let text = self.text()?;
+        Ok(like.filter(|like| ***like == *text).cloned().unwrap_or_else(|| text.into()))
     }
 
     fn place(&mut self) -> Result<GroupPlace> {

@@ -41,6 +41,15 @@ pub fn event(event: &Event) -> Vec<u8> {
     out
 }
 
+pub fn put_event(out: &mut Vec<u8>, event: &Event) {
+    events::put_event(out, event);
+}
+
 pub fn event_of(bytes: &[u8]) -> Result<Event> {
-    whole(bytes, Bytes::an_event)
+    event_like(bytes, None)
+}
+
+/// Texts that are the same as in `like` are shared with it.
+pub fn event_like(bytes: &[u8], like: Option<&Event>) -> Result<Event> {
+    whole(bytes, |bytes| bytes.an_event(like))
 }

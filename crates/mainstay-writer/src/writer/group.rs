@@ -272,12 +272,13 @@ impl<G: Ground> Writer<G> {
             if pending.fetched {
                 pending.cold = pending.cold.max(add_events(&self.desk.tail, &mut pending.answers));
             }
-            let answer = Answer::new(pending.answers, pending.keyed, &self.desk.inbox);
+            let Submission { commits, sender, .. } = pending.submission;
+            let answer = Answer::new(pending.answers, pending.keyed, commits, &self.desk.inbox);
             if let Some(newest) = pending.cold {
-                cold.push(Sealed { sender: pending.submission.sender, answer, newest });
+                cold.push(Sealed { sender, answer, newest });
             } else {
                 // A caller that is gone drops it, and it gives back what it holds.
-                let _ = pending.submission.sender.send(Ok(answer));
+                let _ = sender.send(Ok(answer));
             }
         }
         for (answer, done) in self.group.maintained.drain(..) {

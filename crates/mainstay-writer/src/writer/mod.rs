@@ -16,7 +16,7 @@ use mainstay_core::{
         Engine,
         change::{Archive, Change, Counters},
     },
-    event::{EventItem, EventKey, Position},
+    event::{EventInterest, EventItem, EventKey, Position},
     hub::Hub,
     store::Interest,
     time::Now,
@@ -304,7 +304,11 @@ impl<G: Ground> Writer<G> {
         let job = |id: JobId| self.engine.job(id).map(|(job, ..)| job);
         match interest {
             // The hub knows, or whoever waits looks after it.
-            Interest::Queue(_) | Interest::Event(_) | Interest::Schedules => false,
+            Interest::Queue(_) | Interest::Event(EventInterest::Log { .. }) | Interest::Schedules => false,
+            // The hub counts what there is of a group, not whether there is one.
+            Interest::Event(EventInterest::Group(group)) => {
+                self.engine.group_number(group.as_str()).is_none()
+            }
             Interest::Finished(id) => job(*id).is_none(),
             Interest::CancelRequested(id) => job(*id).is_none_or(|job| job.cancel_requested),
             Interest::Lock(interest) => self.engine.lock_has_happened(interest),

@@ -3,7 +3,7 @@
 //!
 //! Every round measures the raw log and the store one after the other, each on files of its own; figures are medians.
 
-use std::{path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
 
 use mainstay::{
     Client, TaskSet,
@@ -94,12 +94,17 @@ async fn one_round(args: &EventsArgs, dir: &Path, round: usize, figures: &mut Fi
 
     let path = dir.join(format!("events-{round}.db"));
     let client = store::open(&path).await?;
+    let topics =
+        (0..TOPICS).map(|i| TopicName::new(&format!("bench.t{i}"))).collect::<std::result::Result<_, _>>();
+    let topics: Arc<[TopicName]> = topics.map_err(Error::doing("the name of a topic"))?;
     for (batch, into) in [(1, &mut figures.publish), (BATCH, &mut figures.publish_batches)] {
-        let (client, bytes) = (client.clone(), args.payload_bytes);
+        let (client, topics, bytes) = (client.clone(), topics.clone(), args.payload_bytes);
         let one = move |mut random: Random| {
-            let client = client.clone();
+            let (client, topics) = (client.clone(), topics.clone());
             async move {
-                let ops = (0..batch).map(|_| publish(&client, &mut random, bytes)).collect::<Result<_>>()?;
+                let (mut id, mut data) = (String::with_capacity(32), String::with_capacity(bytes));
+                let mut publish = || publish(&client, &topics, &mut random, bytes, (&mut id, &mut data));
+                let ops = (0..batch).map(|_| publish()).collect();
                 let commit = Commit { ops, entropy: client.entropy(), ..Commit::default() };
                 client.submit_one(commit).await.map_err(Error::doing("a publish was refused"))?;
                 Ok((random, batch as u64))
@@ -115,14 +120,21 @@ async fn one_round(args: &EventsArgs, dir: &Path, round: usize, figures: &mut Fi
     store::close(&client).await
 }
 
-fn publish(client: &Client, random: &mut Random, bytes: usize) -> Result<Op> {
-    let mut data = String::new();
-    write_json(random, bytes, &mut data);
+fn publish(
+    client: &Client,
+    topics: &[TopicName],
+    random: &mut Random,
+    bytes: usize,
+    (id, data): (&mut String, &mut String),
+) -> Op {
+    (id.clear(), data.clear());
+    write_json(random, bytes, data);
     let number = random.next();
-    let topic = TopicName::new(&format!("bench.t{}", number as usize % TOPICS));
-    let topic = topic.map_err(Error::doing("the name of a topic"))?;
-    let event = Event::new(&format!("{:016x}{:016x}", number, client.entropy()), &topic, &data);
-    Ok(Op::Event(EventOp::Publish(Box::new(Publish::with_fresh_id(topic, event)))))
+    // Into a string, it does not fail.
+    let _ = write!(id, "{number:016x}{:016x}", client.entropy());
+    let topic = topics[number as usize % topics.len()].clone();
+    let event = Event::new(id, &topic, data);
+    Op::Event(EventOp::Publish(Box::new(Publish::with_fresh_id(topic, event))))
 }
 
 /// All callers are consumers of one group.

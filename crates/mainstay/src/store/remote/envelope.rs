@@ -41,7 +41,7 @@ fn read(topic: &TopicName, json: &RawJson) -> Result<Arc<Event>, Error> {
     let text = |text: Option<String>| text.map(Arc::from);
     Ok(Arc::new(Event {
         id: text(event.id).ok_or_else(|| convert::senseless("event", "one without an id"))?,
-        source: text(event.source).unwrap_or_else(|| "/mainstay".into()),
+        source: text(event.source).unwrap_or_else(Event::default_source),
         kind: text(event.kind).unwrap_or_else(|| topic.as_str().into()),
         subject: text(event.subject),
         time: text(event.time),

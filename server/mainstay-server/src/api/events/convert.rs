@@ -29,8 +29,8 @@ pub(crate) fn publish(
     }
     let event = Event {
         id: text(new.id).unwrap_or_else(|| new_id(store).into()),
-        source: text(new.source).unwrap_or_else(|| "/mainstay".into()),
-        kind: text(new.kind).unwrap_or_else(|| topic.as_str().into()),
+        source: text(new.source).unwrap_or_else(Event::default_source),
+        kind: text(new.kind).unwrap_or_else(|| topic.to_shared()),
         subject: text(new.subject),
         time: text(new.time),
         partition_key: text(new.partition_key),
