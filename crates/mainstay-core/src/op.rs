@@ -63,6 +63,9 @@ pub enum Require {
         /// The token.
         token: Token,
     },
+    /// The commit's key was answered before: it is a repeat, or it does not happen. For a caller that cannot judge any
+    /// more what is asked, and owes the first answer all the same.
+    Repeat,
 }
 
 /// One change.

@@ -158,7 +158,8 @@ fn position<'a, const N: usize>(
 }
 
 fn seq(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<u64> {
-    int(0..=MAX_SAFE_INTEGER)(cx, at, value)
+    // The first event is number 1.
+    int(1..=MAX_SAFE_INTEGER)(cx, at, value)
 }
 
 /// Where a group is to go on: `POST /v1/groups/{group}/seek`.

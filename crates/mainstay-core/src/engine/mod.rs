@@ -281,6 +281,8 @@ impl Engine {
             Require::Job { .. } => Err(Reason::LeaseLost),
             Require::Lock { name, token } if self.holds_lock(name, *token) => Ok(()),
             Require::Lock { .. } => Err(Reason::LockLost),
+            // A repeat was answered before anything was required.
+            Require::Repeat => Err(Reason::NotFound("first answer")),
         }
     }
 

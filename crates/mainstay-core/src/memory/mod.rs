@@ -20,7 +20,7 @@ use crate::{
     clock::Clock,
     engine::{Engine, MAX_COMMIT_OPS, change::Change},
     error::{Error, ErrorKind},
-    event::{EventItem, EventKey, EventReply, LogBudget, LogSlice, Position},
+    event::{EventInterest, EventItem, EventKey, EventReply, LogBudget, LogSlice, Position},
     hub::{Hub, Waiting},
     id::JobId,
     op::{Committed, Failure, Reply},
@@ -249,7 +249,11 @@ impl Inner {
         let job = |id: &JobId| self.engine.job(*id).map(|(job, ..)| job);
         match interest {
             // The hub knows, or whoever waits looks after it.
-            Interest::Queue(_) | Interest::Event(_) | Interest::Schedules => false,
+            Interest::Queue(_) | Interest::Event(EventInterest::Log { .. }) | Interest::Schedules => false,
+            // The hub counts what there is of a group, not whether there is one.
+            Interest::Event(EventInterest::Group(group)) => {
+                self.engine.group_number(group.as_str()).is_none()
+            }
             Interest::Finished(id) => job(id).is_none(),
             Interest::CancelRequested(id) => job(id).is_none_or(|job| job.cancel_requested),
             Interest::Lock(interest) => self.engine.lock_has_happened(interest),

@@ -186,6 +186,7 @@ macro_rules! __seam_cases {
             keys {
                 a_repeated_commit_gets_the_first_answer
                 the_same_key_with_another_body_is_a_mistake
+                what_is_only_to_be_a_repeat_is_one_or_does_not_happen
                 keys_of_other_scopes_are_other_keys
                 a_refusal_is_not_kept_under_a_key
                 a_note_is_kept_with_the_answer_and_no_longer_than_it_may_be
@@ -546,6 +547,7 @@ macro_rules! __seam_cases {
                 a_key_that_comes_free_wakes_a_consumer
                 a_requeue_wakes_a_consumer
                 a_group_that_is_deleted_wakes_all_its_consumers
+                who_comes_when_the_group_is_gone_does_not_wait
                 readers_of_the_log_are_woken_all
                 a_reader_that_is_behind_does_not_wait
                 a_refused_publish_wakes_nobody

@@ -118,6 +118,14 @@ pub(super) async fn a_group_that_is_deleted_wakes_all_its_consumers(w: &mut Worl
     assert!(waiters.next().await.is_woken());
 }
 
+pub(super) async fn who_comes_when_the_group_is_gone_does_not_wait(w: &mut World) {
+    w.group("g", &["t"]).await;
+    w.op(Op::Event(EventOp::DeleteGroup { group: name("g") })).await;
+    for gone in ["g", "never"] {
+        assert!(w.store().wait(&group(gone), LONG).await.expect("wait").is_woken(), "{gone}");
+    }
+}
+
 pub(super) async fn readers_of_the_log_are_woken_all(w: &mut World) {
     let mut orders = Waiters::on(w, 3, &log(&["orders.*", "x"], 1), LONG).await;
     let mut all = Waiters::on(w, 1, &log(&[], 1), LONG).await;

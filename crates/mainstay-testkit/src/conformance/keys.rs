@@ -2,7 +2,7 @@
 
 use mainstay_core::{
     job::{JobState, NewJob, Unique},
-    op::{Commit, Committed, IdempotencyKey, MAX_NOTE_BYTES, Op, Place, Reason, Reply},
+    op::{Commit, Committed, IdempotencyKey, MAX_NOTE_BYTES, Op, Place, Reason, Reply, Require},
     queue::QueueConfig,
 };
 
@@ -44,6 +44,23 @@ pub(super) async fn the_same_key_with_another_body_is_a_mistake(w: &mut World) {
     w.commit(under(w, 1, add(w))).await.expect("the first");
     let refused = w.commit(Commit { key: key(1, 2), ..w.ops([add(w)]) }).await.expect_err("another body");
     assert_eq!((refused.at, refused.reason), (Place::Commit, Reason::IdempotencyMismatch));
+    assert_eq!(w.drain("q").await.len(), 1);
+}
+
+pub(super) async fn what_is_only_to_be_a_repeat_is_one_or_does_not_happen(w: &mut World) {
+    let only = |scope, fingerprint| Commit {
+        key: key(scope, fingerprint),
+        require: vec![Require::Repeat],
+        ..Commit::default()
+    };
+    let refused = w.commit(only(1, 1)).await.expect_err("nothing was answered");
+    assert_eq!((refused.at, refused.reason), (Place::Require(0), Reason::NotFound("first answer")));
+    let done = w.commit(under(w, 1, add(w))).await.expect("the first");
+    let repeat = w.commit(only(1, 1)).await.expect("the repeat");
+    assert!(repeat.repeated);
+    assert_eq!(repeat.replies, done.replies);
+    let other = w.commit(only(1, 2)).await.expect_err("another body");
+    assert_eq!(other.reason, Reason::IdempotencyMismatch);
     assert_eq!(w.drain("q").await.len(), 1);
 }
 

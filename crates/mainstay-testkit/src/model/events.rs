@@ -1,8 +1,8 @@
 //! Random sequences about topics, events and groups, on the store under test and on the reference at once.
 //!
 //! Every answer is compared; and, without any reference: numbers have no gaps, each event that a group was owed is
-//! delivered or a dead letter or counted as skipped, nothing below the floor is open, and events of one key come one
-//! after the other.
+//! delivered or a dead letter or counted as skipped, and, by a [`Book`] of its own for each group, nothing below the
+//! floor is open, and events of one key come one after the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,10 @@ use mainstay_core::{
 };
 use proptest::{collection::vec, option, prelude::*};
 
-use super::play::Outcomes;
+use super::{
+    event_book::{Book, Shown},
+    play::Outcomes,
+};
 use crate::{
     clock::ManualClock,
     harness::Harness,
@@ -179,7 +182,8 @@ fn start() -> impl Strategy<Value = Start> {
 pub(super) async fn play(world: &mut World, steps: &[Step]) -> Outcomes {
     let clock = world.harness().clock().clone();
     let reference = World::open(Box::new(Reference(clock))).await;
-    let mut play = Play { reference, leases: vec![], draws: 0, seq: 0, owed: BTreeMap::new() };
+    let (owed, books) = (BTreeMap::new(), BTreeMap::new());
+    let mut play = Play { reference, leases: vec![], draws: 0, seq: 0, owed, books };
     for (n, step) in steps.iter().enumerate() {
         play.step(world, step).await.map_err(|what| format!("step {n}, {step:?}: {what}"))?;
     }
@@ -215,6 +219,7 @@ struct Play {
     /// The last number given.
     seq: u64,
     owed: BTreeMap<usize, Owed>,
+    books: BTreeMap<usize, Book>,
 }
 
 impl Play {
@@ -249,6 +254,7 @@ impl Play {
                 sides[side].push(self.op(world, op, n, side, &dead[side]));
             }
         }
+        let asked = sides[0].clone();
         let [tested, expected] = sides.map(|ops| Commit { ops, entropy, ..Commit::default() });
         let answer = world.commit(tested).await;
         let expected = self.reference.commit(expected).await;
@@ -257,8 +263,9 @@ impl Play {
             (Ok(answer), Ok(expected)) => {
                 let (a, b) = (plain(&answer.replies), plain(&expected.replies));
                 same("an answer", &a, &b)?;
-                for ((op, reply), expected) in ops.iter().zip(&answer.replies).zip(&expected.replies) {
-                    self.note(world, op, reply, expected).await?;
+                for (n, (op, reply)) in ops.iter().zip(&answer.replies).enumerate() {
+                    self.note(world, op, reply, &expected.replies[n]).await?;
+                    self.book(world, op, &asked[n], reply).await?;
                 }
                 Ok(())
             }
@@ -397,6 +404,21 @@ impl Play {
         Ok(())
     }
 
+    /// What it means for the book of its group.
+    async fn book(&mut self, world: &World, op: &Do, asked: &Op, reply: &Reply) -> Outcomes {
+        match (op, reply) {
+            (Do::DeleteGroup { group } | Do::Seek { group, .. }, _) => drop(self.books.remove(group)),
+            (Do::Fetch { group, .. }, Reply::Event(EventReply::Fetched(deliveries))) => {
+                let shown = shown(world, *group).await;
+                let ordered = GROUPS[*group] == "keys";
+                self.books.entry(*group).or_default().fetched(deliveries, ordered, &shown)?;
+            }
+            // A lease says of which group it is.
+            _ => self.books.values_mut().for_each(|book| book.note(asked, reply, world.now())),
+        }
+        Ok(())
+    }
+
     /// All that can be seen, on both sides.
     async fn compare(&self, world: &World) -> Outcomes {
         let (tested, expected) = (everything(world).await, everything(&self.reference).await);
@@ -404,6 +426,10 @@ impl Play {
         for group in &tested.groups {
             if group.floor > group.cursor {
                 return Err(format!("the floor is ahead of the cursor: {group:?}"));
+            }
+            let number = GROUPS.iter().position(|name| *name == group.name.as_str());
+            if let Some((number, book)) = number.and_then(|number| Some((number, self.books.get(&number)?))) {
+                book.judge_floor(group.floor, &shown(world, number).await)?;
             }
         }
         let log = world.log(&[], Position::Earliest).await;
@@ -476,6 +502,14 @@ impl Play {
             }
         }
         Ok(())
+    }
+}
+
+async fn shown(world: &World, group: usize) -> Shown {
+    Shown {
+        now: world.now(),
+        log: world.log(&[], Position::Earliest).await.iter().map(|event| event.seq).collect(),
+        dead: world.dead_events(GROUPS[group]).await.iter().map(|dead| dead.seq).collect(),
     }
 }
 

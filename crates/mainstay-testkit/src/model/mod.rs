@@ -25,6 +25,7 @@
 
 mod cast;
 mod check;
+mod event_book;
 mod events;
 mod limits;
 mod locks;

@@ -12,10 +12,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError};
 use mainstay::context::{Context, RequestId};
-use mainstay::core::op::{Commit, Committed, Failure, Op, Reply};
+use mainstay::core::op::{Commit, Committed, Failure, IdempotencyKey, Op, Place, Rejection, Reply, Require};
 use mainstay::core::store::Batch;
 use mainstay::http::{Delivery, Peer};
-use mainstay_api::{Code, FieldError, Place, Problem};
+use mainstay_api::{Code, FieldError, Problem};
 
 use super::error::{self, Shape};
 use super::{Api, Input};
@@ -148,17 +148,27 @@ impl Call {
 
     /// Applies one commit.
     pub async fn commit(&self, commit: Commit, shape: Shape) -> Result<Committed, Problem> {
-        let answer = self.submit(vec![commit]).await?.pop();
-        let answer = answer.ok_or_else(|| error::internal("the store answered nothing"))?;
+        let answer = self.commit_or_failure(commit).await?;
         answer.map_err(|failure| error::of_commit(&failure, shape))
     }
 
+    async fn commit_or_failure(&self, commit: Commit) -> Result<Result<Committed, Failure>, Problem> {
+        let answer = self.submit(vec![commit]).await?.pop();
+        answer.ok_or_else(|| error::internal("the store answered nothing"))
+    }
+
+    /// What was answered under this key before; `None`: nothing was.
+    pub async fn repeat(&self, key: IdempotencyKey) -> Result<Option<Committed>, Problem> {
+        let commit = Commit { key: Some(key), require: vec![Require::Repeat], ..Commit::default() };
+        match self.commit_or_failure(commit).await? {
+            Ok(committed) => Ok(Some(committed)),
+            Err(Failure::Rejected(Rejection { at: Place::Require(_), .. })) => Ok(None),
+            Err(failure) => Err(error::of_commit(&failure, Shape::Single)),
+        }
+    }
+
     /// Applies ops together; answers the reply to the first, and whether it is one from before.
-    pub async fn apply(
-        &self,
-        ops: Vec<Op>,
-        key: Option<mainstay::core::op::IdempotencyKey>,
-    ) -> Result<(Reply, bool), Problem> {
+    pub async fn apply(&self, ops: Vec<Op>, key: Option<IdempotencyKey>) -> Result<(Reply, bool), Problem> {
         let commit = Commit { key, ops, entropy: self.api.store.entropy(), ..Commit::default() };
         let committed = self.commit(commit, Shape::Single).await?;
         let repeated = committed.repeated;
@@ -204,5 +214,5 @@ pub(super) fn check_timeout(headers: &HeaderMap) -> Option<FieldError> {
 
 /// A segment that cannot be decoded.
 pub(super) fn undecodable(what: &str) -> FieldError {
-    FieldError::outside(Place::Path, what, "must be percent-encoded UTF-8")
+    FieldError::outside(mainstay_api::Place::Path, what, "must be percent-encoded UTF-8")
 }

@@ -29,15 +29,24 @@ pub(crate) async fn commit(call: Call) -> Answer {
     }
     let trace = call.traceparent().map(Arc::from);
     let mut ops = Vec::with_capacity(body.ops.len());
+    let mut misfit = None;
     for (index, op) in body.ops.into_iter().enumerate() {
         let made = || keyed.map(|keyed| keyed.event_id(index));
         // What is wrong with an op keeps its own code, and says which op it is about.
-        ops.push(one(&call, op, trace.as_ref(), made).await.map_err(|problem| at(problem, index))?);
+        let (op, judged) =
+            one(&call, op, trace.as_ref(), made).await.map_err(|problem| at(problem, index))?;
+        ops.push(op);
+        misfit = misfit.or(judged.err().map(|problem| at(problem, index)));
     }
     let published: Vec<_> = ops.iter().map(events::named).collect();
     let key = keyed.map(|keyed| keyed.whole());
-    let commit = op::Commit { key, require, ops, entropy: call.api.store.entropy() };
-    let committed = call.commit(commit, Shape::Ops).await?;
+    let committed = match misfit {
+        None => {
+            let commit = op::Commit { key, require, ops, entropy: call.api.store.entropy() };
+            call.commit(commit, Shape::Ops).await?
+        }
+        Some(wrong) => events::answered_before(&call, key, wrong).await?,
+    };
     let mut results = Vec::with_capacity(committed.replies.len());
     for (reply, published) in committed.replies.iter().zip(published) {
         let result = match (reply, published) {
@@ -76,13 +85,25 @@ async fn requirement(call: &Call, index: usize, required: &wire::Require) -> Res
     }
 }
 
+/// An op, and whether an event that it publishes fits the schema of its topic.
+type Judged = (Op, Result<(), Problem>);
+
 /// `made` is the id of an event that has none, if it is not any.
 async fn one(
     call: &Call,
     op: CommitOp,
     trace: Option<&Arc<str>>,
     made: impl Fn() -> Option<String>,
-) -> Result<Op, Problem> {
+) -> Result<Judged, Problem> {
+    let op = match op {
+        CommitOp::Publish { topic, event } => return publish(call, &topic, &event, trace, made()).await,
+        other => plain(call, other, trace).await?,
+    };
+    Ok((op, Ok(())))
+}
+
+/// Of any op but a publish.
+async fn plain(call: &Call, op: CommitOp, trace: Option<&Arc<str>>) -> Result<Op, Problem> {
     let (id, lease, outcome) = match op {
         CommitOp::Enqueue { queue, job } => {
             let queue = name(&queue)?;
@@ -97,7 +118,7 @@ async fn one(
             (id, lease, Outcome::Fail { error: convert::failure(error), retry: convert::retry(retry) })
         }
         CommitOp::Release { id, lease, delay_ms } => (id, lease, Outcome::Release { delay_ms }),
-        CommitOp::Publish { topic, event } => return publish(call, &topic, &event, trace, made()).await,
+        CommitOp::Publish { .. } => return Err(error::internal("a publish is judged on its own")),
         CommitOp::Ack { group, lease } => {
             let group = Name::new(&group).map_err(|_| error::internal("a name that was read is none"))?;
             events::may_use(call, &group).await?;
@@ -125,16 +146,16 @@ async fn publish(
     event: &RawJson,
     trace: Option<&Arc<str>>,
     made: Option<String>,
-) -> Result<Op, Problem> {
+) -> Result<Judged, Problem> {
     let topic = TopicName::new(topic).map_err(|_| error::internal("a topic that was read is none"))?;
     call.caller.must(ScopeKind::EventsPublish, topic.as_str())?;
     let read = strict::parse::<wire::CloudEvent>(event.as_bytes(), &call.api.limits);
     let mut event = read.map_err(|_| error::internal("an event that was read is none"))?.value;
     event.id = event.id.or(made);
     let events = std::slice::from_ref(&event);
-    call.api.schemas.check(&call.api.store, &topic, events, |_| "/event/data".to_owned()).await?;
+    let judged = call.api.schemas.check(&call.api.store, &topic, events, |_| "/event/data".to_owned()).await;
     let publish = events::convert::publish(&call.api.store, topic, event, trace);
-    Ok(Op::Event(EventOp::Publish(Box::new(publish))))
+    Ok((Op::Event(EventOp::Publish(Box::new(publish))), judged))
 }
 
 fn at(problem: Problem, index: usize) -> Problem {

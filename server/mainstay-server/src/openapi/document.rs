@@ -80,9 +80,10 @@ const DESCRIPTION: &str = "Durable jobs over HTTP. Every 2xx answer to a write m
 
 fn write(operation: &Operation, group: &Group, problem: &Value, schemas: &mut Schemas) -> Value {
     let mut parameters: Vec<Value> = in_path(operation.path).map(path_parameter).collect();
-    for param in &operation.query {
+    let places = [("query", &operation.query), ("header", &operation.headers)];
+    for (place, param) in places.into_iter().flat_map(|(place, all)| all.iter().map(move |it| (place, it))) {
         parameters.push(json!({
-            "name": param.name, "in": "query", "required": false,
+            "name": param.name, "in": place, "required": false,
             "description": param.detail, "schema": param.schema
         }));
     }
@@ -113,6 +114,9 @@ fn write(operation: &Operation, group: &Group, problem: &Value, schemas: &mut Sc
         if let Some(line) = body.line {
             // One of the lines: 3.1 has no word for a sequence.
             content.insert("application/x-ndjson".to_owned(), json!({ "schema": line(schemas) }));
+        }
+        for (content_type, schema) in &body.others {
+            content.insert((*content_type).to_owned(), json!({ "schema": schema(schemas) }));
         }
         written["requestBody"] = json!({ "required": body.required, "content": content });
     }

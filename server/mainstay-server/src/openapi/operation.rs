@@ -17,6 +17,7 @@ pub(super) struct Operation {
     /// What a caller needs once tokens exist; empty for nothing at all.
     pub scopes: Vec<Scope>,
     pub query: Vec<Param>,
+    pub headers: Vec<Param>,
     pub body: Option<Body>,
     pub answers: Vec<Answer>,
     /// The codes of its own, beside those every operation has.
@@ -25,7 +26,7 @@ pub(super) struct Operation {
     pub keyed: bool,
 }
 
-/// A parameter of the query.
+/// A parameter of the query, or a header.
 pub(super) struct Param {
     pub name: &'static str,
     pub detail: &'static str,
@@ -37,6 +38,8 @@ pub(super) struct Body {
     pub schema: Option<Make>,
     /// What a line is, where lines are taken too.
     pub line: Option<Make>,
+    /// Other content types that are taken.
+    pub others: Vec<(&'static str, Make)>,
     pub required: bool,
 }
 
@@ -63,6 +66,7 @@ impl Operation {
             detail: "",
             scopes: Vec::new(),
             query: Vec::new(),
+            headers: Vec::new(),
             body: None,
             answers: Vec::new(),
             codes: Vec::new(),
@@ -76,7 +80,7 @@ impl Operation {
 
     /// A POST: takes a body, if only an empty one.
     pub fn post(path: &'static str, id: &'static str, summary: &'static str) -> Self {
-        let body = Some(Body { schema: None, line: None, required: false });
+        let body = Some(Body { schema: None, line: None, others: vec![], required: false });
         Self { body, ..Self::new("post", path, id, summary) }
     }
 
@@ -106,6 +110,19 @@ impl Operation {
         self
     }
 
+    pub fn header(mut self, name: &'static str, detail: &'static str) -> Self {
+        self.headers.push(Param { name, detail, schema: json!({ "type": "string" }) });
+        self
+    }
+
+    /// The body may also come so.
+    pub fn or_as(mut self, content_type: &'static str, schema: Make) -> Self {
+        if let Some(body) = &mut self.body {
+            body.others.push((content_type, schema));
+        }
+        self
+    }
+
     /// The parameters of every list.
     pub fn paged(self) -> Self {
         self.query(
@@ -117,17 +134,23 @@ impl Operation {
     }
 
     pub fn body(self, schema: Make) -> Self {
-        Self { body: Some(Body { schema: Some(schema), line: None, required: true }), ..self }
+        Self { body: Some(Body { schema: Some(schema), line: None, others: vec![], required: true }), ..self }
     }
 
     /// A body of which every field may be left out.
     pub fn optional_body(self, schema: Make) -> Self {
-        Self { body: Some(Body { schema: Some(schema), line: None, required: false }), ..self }
+        Self {
+            body: Some(Body { schema: Some(schema), line: None, others: vec![], required: false }),
+            ..self
+        }
     }
 
     /// A body that may also come as lines.
     pub fn body_or_lines(self, schema: Make, line: Make) -> Self {
-        Self { body: Some(Body { schema: Some(schema), line: Some(line), required: true }), ..self }
+        Self {
+            body: Some(Body { schema: Some(schema), line: Some(line), others: vec![], required: true }),
+            ..self
+        }
     }
 
     pub fn answer(self, status: u16, detail: &'static str, schema: Make) -> Self {

@@ -23,6 +23,11 @@ pub(super) fn one<T: ToSchema>(schemas: &mut Schemas) -> Value {
     reference(&T::name())
 }
 
+/// One of these or one of those.
+pub(super) fn either<T: ToSchema, U: ToSchema>(schemas: &mut Schemas) -> Value {
+    json!({ "anyOf": [one::<T>(schemas), one::<U>(schemas)] })
+}
+
 /// A page of a list of these.
 pub(super) fn page<T: ToSchema>(schemas: &mut Schemas) -> Value {
     let item = one::<T>(schemas);
@@ -44,7 +49,8 @@ pub(super) fn page<T: ToSchema>(schemas: &mut Schemas) -> Value {
 }
 
 impl Schemas {
-    fn add(&mut self, name: &str, schema: Value) {
+    /// Sees that a schema is there.
+    pub(super) fn add(&mut self, name: &str, schema: Value) {
         self.0.entry(name.to_owned()).or_insert(schema);
     }
 
@@ -53,7 +59,8 @@ impl Schemas {
     }
 }
 
-fn reference(name: &str) -> Value {
+/// A reference to a schema that is there.
+pub(super) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 

@@ -85,3 +85,26 @@ fn administration_names_its_own_server() {
     assert_eq!(document["paths"]["/admin/drain"]["post"]["servers"][0]["url"], "http://127.0.0.1:7000");
     assert!(document["paths"]["/v1/jobs"]["get"].get("servers").is_none());
 }
+
+#[test]
+fn a_publish_is_documented_in_all_three_modes_and_a_stream_with_its_resume() {
+    let document = document(None);
+    let headers = |operation: &Value| -> Vec<String> {
+        let parameters = operation["parameters"].as_array().unwrap().iter();
+        let headers = parameters.filter(|parameter| parameter["in"] == "header");
+        headers.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let publish = &document["paths"]["/v1/topics/{topic}/events"]["post"];
+    let attributes = ["specversion", "id", "source", "type", "subject", "time", "dataschema", "partitionkey"];
+    assert_eq!(headers(publish), attributes.map(|name| format!("ce-{name}")));
+    let content = publish["requestBody"]["content"].as_object().unwrap();
+    let kinds: Vec<_> = content.keys().map(String::as_str).collect();
+    let expected =
+        ["*/*", "application/cloudevents+json", "application/cloudevents-batch+json", "application/json"];
+    assert_eq!(kinds, expected);
+    for status in ["200", "201"] {
+        let answers = &publish["responses"][status]["content"]["application/json"]["schema"]["anyOf"];
+        assert_eq!(answers[1]["$ref"], "#/components/schemas/PublishedBatch");
+    }
+    assert_eq!(headers(&document["paths"]["/v1/events/stream"]["get"]), ["Last-Event-ID"]);
+}

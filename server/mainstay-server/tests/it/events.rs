@@ -183,6 +183,55 @@ async fn data_must_fit_the_topics_schema_and_a_narrower_one_is_told() {
 }
 
 #[tokio::test]
+async fn a_repeat_gets_the_first_answer_although_the_schema_has_changed() {
+    let server = TestServer::start().await;
+    let under = |key: &str, path: &str, body: Value| {
+        let request = server.request("POST", path).header("idempotency-key", key);
+        request.header("content-type", "application/json").body(body.to_string()).send()
+    };
+    let commit = json!({"ops": [
+        {"op": "publish", "topic": "t", "event": {"data": {"n": 2}}},
+        {"op": "enqueue", "queue": "q", "kind": "k"},
+    ]});
+    let first = under("one", "/v1/topics/t/events", json!({"n": 1})).await.is(201);
+    let committed = under("two", "/v1/commit", commit.clone()).await.is(200);
+    server.put("/v1/topics/t", json!({"schema": {"type": "string"}})).await.is(200);
+
+    let again = under("one", "/v1/topics/t/events", json!({"n": 1})).await.is(200);
+    assert_eq!(
+        (&again["id"], &again["seq"], &again["deduplicated"]),
+        (&first["id"], &json!(1), &json!(true))
+    );
+    let repeated = under("two", "/v1/commit", commit.clone()).await.is(200);
+    assert_eq!(repeated["results"][0]["seq"], committed["results"][0]["seq"]);
+    assert_eq!(repeated["results"][1]["id"], committed["results"][1]["id"]);
+    assert_eq!(log(&server, "t").await.len(), 2);
+
+    // What was never answered is judged, and another body is another body.
+    under("new", "/v1/topics/t/events", json!({"n": 1})).await.problem(422, "validation-failed");
+    under("new", "/v1/topics/t/events", json!({"n": 1})).await.problem(422, "validation-failed");
+    under("new", "/v1/commit", commit).await.problem(422, "validation-failed");
+    under("one", "/v1/topics/t/events", json!({"n": 3})).await.problem(422, "idempotency-mismatch");
+    under("new", "/v1/topics/t/events", json!("fits")).await.is(201);
+}
+
+#[tokio::test]
+async fn the_first_event_is_number_one_and_none_is_asked_for_by_zero() {
+    let server = TestServer::start().await;
+    group(&server, json!({})).await;
+    publish(&server, "orders.new", json!(1)).await;
+    let pointers_of = |reply: Reply| pointers(&reply.problem(422, "validation-failed"));
+    assert_eq!(pointers_of(server.post("/v1/groups/g/seek", json!({"seq": 0})).await), ["/seq"]);
+    let config = json!({"topics": ["orders.*"], "start": {"seq": 0}});
+    assert_eq!(pointers_of(server.put("/v1/groups/h", config).await), ["/start/seq"]);
+    for path in ["/v1/topics/orders.new/events?from=0", "/v1/events?from=0", "/v1/events/stream?from=0"] {
+        assert_eq!(pointers_of(server.get(path).await), ["/from"], "{path}");
+    }
+    server.post("/v1/groups/g/seek", json!({"seq": 1})).await.is(200);
+    assert_eq!(server.get("/v1/events?from=1").await.is(200)["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_group_hands_out_settles_and_keeps_dead_letters() {
     let server = Setup::default().manual_clock().start().await;
     group(&server, json!({"max_deliver": 2, "backoff": {"base_ms": 1000, "jitter": "none"}})).await;

@@ -215,6 +215,12 @@ async fn answers_are_as_documented() {
     check("releaseLock", server.post("/v1/locks/l/release", lease.clone()).await);
     check("releaseLock", server.post("/v1/locks/l/release", lease).await);
     check("forceLock", server.delete("/v1/locks/l").await);
+    check("publishEvent", server.post("/v1/topics/t/events", json!({ "n": 1 })).await);
+    let batch = json!([{"id": "a", "data": 1}, {"data": null}]).to_string();
+    let batched = server.request("POST", "/v1/topics/t/events");
+    let batched = batched.header("content-type", "application/cloudevents-batch+json").body(batch);
+    check("publishEvent", batched.send().await);
+    check("listEvents", server.get("/v1/topics/t/events").await);
     let ops = json!({ "ops": [{"op": "enqueue", "queue": "q", "kind": "k"}] });
     check("commit", server.post("/v1/commit", ops).await);
     check("putQueue", server.put("/v1/queues/q", json!({ "max_depth": 5 })).await);

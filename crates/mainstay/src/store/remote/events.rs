@@ -172,7 +172,7 @@ fn start(at: Position) -> wire::Start {
     match at {
         Position::Latest => wire::Start::Latest,
         Position::Earliest => wire::Start::Earliest,
-        Position::Seq(seq) => wire::Start::Seq(seq.min(MAX_SAFE_INTEGER)),
+        Position::Seq(seq) => wire::Start::Seq(seq.clamp(1, MAX_SAFE_INTEGER)),
         Position::Time(at) => wire::Start::Time(mainstay_api::Timestamp(at.0)),
     }
 }
@@ -230,7 +230,7 @@ pub(super) async fn log(
     let from = match from {
         Position::Latest => "latest".to_owned(),
         Position::Earliest => "earliest".to_owned(),
-        Position::Seq(seq) => seq.min(MAX_SAFE_INTEGER).to_string(),
+        Position::Seq(seq) => seq.clamp(1, MAX_SAFE_INTEGER).to_string(),
         Position::Time(at) => mainstay_api::Timestamp(at.0).to_string(),
     };
     let page = client.log(&texts(filters), &from, budget.events.clamp(1, ITEMS as u32)).await;

@@ -165,11 +165,12 @@ async fn together(client: &HttpClient, require: &[Require], ops: &[Op], keyed: b
     }
     let required = require.iter().map(|require| match require {
         Require::Job { id, lease } => {
-            wire::Require::Job { job: convert::wire_id(*id), lease: lease.to_string() }
+            Ok(wire::Require::Job { job: convert::wire_id(*id), lease: lease.to_string() })
         }
-        Require::Lock { name, token } => wire::Require::Lock { lock: name.to_string(), token: token.0 },
+        Require::Lock { name, token } => Ok(wire::Require::Lock { lock: name.to_string(), token: token.0 }),
+        Require::Repeat => Err(unsupported("a commit that is only to be a repeat")),
     });
-    let commit = wire::Commit { require: required.collect(), ops: wired };
+    let commit = wire::Commit { require: required.collect::<Result<_, _>>()?, ops: wired };
     let committed = client.commit(&commit).await.map_err(|error| fault::of_commit(&error, require, ops))?;
     let mut replies = Vec::with_capacity(ops.len());
     for (result, op) in committed.results.iter().zip(ops) {

@@ -16,7 +16,7 @@ pub(super) use deliver::{fetch, release, settle};
 pub(super) use groups::{
     delete as delete_group, list as groups, may_use, one as group, put as put_group, seek,
 };
-pub(super) use publish::{named, publish, published};
+pub(super) use publish::{answered_before, named, publish, published};
 pub(super) use read::{list as events, log};
 pub use schemas::Schemas;
 pub(super) use stream::stream;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, StatusCode, header};
 use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{EventOp, EventReply, LogBudget, Position};
-use mainstay::core::op::{Commit, Op, Reply};
+use mainstay::core::op::{Commit, Committed, IdempotencyKey, Op, Reply};
 use mainstay::core::topic::{TopicFilter, TopicName};
 use mainstay_api::types::{
     CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, CloudEvent, CloudEventBatch, Headers, Published, PublishedBatch,
@@ -27,8 +27,8 @@ pub(crate) async fn publish(call: Call) -> Answer {
     let events = mode.read(&call, &mut input)?;
     let ((topic, events), keyed) = input.finish(topic.zip(events))?;
     call.caller.must(ScopeKind::EventsPublish, topic.as_str())?;
-    call.api.schemas.check(&call.api.store, &topic, &events, mode.place()).await?;
-    let results = commit(&call, &topic, events, keyed).await?;
+    let judged = call.api.schemas.check(&call.api.store, &topic, &events, mode.place()).await;
+    let results = commit(&call, &topic, events, judged, keyed).await?;
     let status =
         if results.iter().all(|one| one.deduplicated) { StatusCode::OK } else { StatusCode::CREATED };
     match mode {
@@ -44,6 +44,7 @@ async fn commit(
     call: &Call,
     topic: &TopicName,
     events: Vec<CloudEvent>,
+    judged: Result<(), Problem>,
     keyed: Option<Keyed>,
 ) -> Result<Vec<Published>, Problem> {
     let trace = call.traceparent().map(Arc::from);
@@ -55,8 +56,13 @@ async fn commit(
     let ops: Vec<_> = events.into_iter().enumerate().map(op).collect();
     let named: Vec<_> = ops.iter().filter_map(named).collect();
     let key = keyed.map(|keyed| keyed.whole());
-    let commit = Commit { key, ops, entropy: call.api.store.entropy(), ..Commit::default() };
-    let committed = call.commit(commit, Shape::Single).await?;
+    let committed = match judged {
+        Ok(()) => {
+            let commit = Commit { key, ops, entropy: call.api.store.entropy(), ..Commit::default() };
+            call.commit(commit, Shape::Single).await?
+        }
+        Err(wrong) => answered_before(call, key, wrong).await?,
+    };
     let mut results = Vec::with_capacity(named.len());
     for (named, reply) in named.into_iter().zip(&committed.replies) {
         let Reply::Event(reply) = reply else { return Err(no_answer()) };
@@ -66,6 +72,19 @@ async fn commit(
         results.push(result);
     }
     Ok(results)
+}
+
+/// What does not fit the schema of its topic any more may have fitted when it was sent first: the first answer under its
+/// key, or what is wrong.
+pub(crate) async fn answered_before(
+    call: &Call,
+    key: Option<IdempotencyKey>,
+    wrong: Problem,
+) -> Result<Committed, Problem> {
+    match key {
+        Some(key) => call.repeat(key).await?.ok_or(wrong),
+        None => Err(wrong),
+    }
 }
 
 /// Topic and id of what an op publishes.

@@ -133,8 +133,10 @@ pub(super) fn start(text: &str) -> Result<Start, String> {
         _ => {}
     }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seq = text.parse().ok().filter(|seq| *seq <= mainstay_api::MAX_SAFE_INTEGER);
-        return seq.map(Start::Seq).ok_or_else(|| "is a number that no event can have".to_owned());
+        let seq = text.parse().ok().filter(|seq| (1..=mainstay_api::MAX_SAFE_INTEGER).contains(seq));
+        return seq
+            .map(Start::Seq)
+            .ok_or_else(|| "is a number that no event can have; the first is 1".to_owned());
     }
     let at: Result<Timestamp, _> = text.parse();
     at.map(Start::Time).map_err(|_| "must be latest, earliest, a number or an RFC 3339 instant".to_owned())

@@ -2,15 +2,15 @@
 
 use mainstay_api::Code;
 use mainstay_api::types::{
-    DeadChanged, DeadEvent, DeadEventSelect, DeliveriesReleased, Envelope, Fetch, Fetched, GroupConfig,
-    GroupView, LogPage, Published, ReleaseDeliveries, Scope, SettleDeliveries, SettledDeliveries, Sought,
-    TopicConfig, TopicPut, TopicView,
+    CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, DeadChanged, DeadEvent, DeadEventSelect, DeliveriesReleased,
+    Envelope, Fetch, Fetched, GroupConfig, GroupView, LogPage, Published, PublishedBatch, ReleaseDeliveries,
+    Scope, SettleDeliveries, SettledDeliveries, Sought, TopicConfig, TopicPut, TopicView,
 };
 use serde_json::{Value, json};
 
 use super::Group;
 use crate::openapi::operation::Operation;
-use crate::openapi::schemas::{Schemas, one, page};
+use crate::openapi::schemas::{Schemas, either, one, page, reference};
 
 pub(super) fn group() -> Group {
     Group {
@@ -26,15 +26,27 @@ fn log() -> Vec<Operation> {
     vec![
         Operation::post("/v1/topics/{topic}/events", "publishEvent", "Publish events")
             .detail(
-                "In the three modes of CloudEvents: binary (the body is the data, the attributes are `ce-…` headers), \
-                 `application/cloudevents+json`, `application/cloudevents-batch+json` (atomic; answers `results`). What \
-                 is left out is added. The same topic, source and id within two minutes is not stored again.",
+                "In the three modes of CloudEvents: binary (the body is the data, the attributes are `ce-…` headers, \
+                 extensions among them; values percent-decoded), `application/cloudevents+json`, \
+                 `application/cloudevents-batch+json` (atomic; answers `results`). What is left out is added. The same \
+                 topic, source and id within two minutes is not stored again.",
             )
             .needs(Scope::EventsPublish)
             .keyed()
-            .optional_body(any)
-            .answer(201, "Where it is in the log.", one::<Published>)
-            .answer(200, "It is there already.", one::<Published>)
+            .header("ce-specversion", "Binary mode: `1.0`, if it is there.")
+            .header("ce-id", "Binary mode: unique for its source. Defaults to a UUIDv7.")
+            .header("ce-source", "Binary mode: where it comes from, a URI reference. Defaults to `/mainstay`.")
+            .header("ce-type", "Binary mode: what happened. Defaults to the topic.")
+            .header("ce-subject", "Binary mode: what it happened to.")
+            .header("ce-time", "Binary mode: when it happened, RFC 3339.")
+            .header("ce-dataschema", "Binary mode: the schema of the data, a URI.")
+            .header("ce-partitionkey", "Binary mode: groups that are ordered by key settle events of one key in order.")
+            .optional_body(data)
+            .or_as("*/*", data)
+            .or_as(CLOUDEVENT_JSON, event)
+            .or_as(CLOUDEVENT_BATCH_JSON, batch)
+            .answer(201, "Where it is in the log; of a batch, for each event.", either::<Published, PublishedBatch>)
+            .answer(200, "It is there already, or the whole batch is.", either::<Published, PublishedBatch>)
             .codes(&[Code::PayloadTooLarge]),
         Operation::get("/v1/topics/{topic}/events", "listEvents", "Read a topic")
             .needs(Scope::Read)
@@ -65,6 +77,7 @@ fn log() -> Vec<Operation> {
             .needs(Scope::EventsSubscribe)
             .query("topics", json!({ "type": "string" }), "Filters, joined by commas. Defaults to all topics.")
             .query("from", position(), "Where to begin: `latest` (the default), `earliest`, a number, an instant.")
+            .header("Last-Event-ID", "The `id:` of the last event that was read: the stream goes on behind it.")
             .other_answer(200, "The stream.", "text/event-stream", json!({ "type": "string" }))
             .codes(&[Code::HistoryGone]),
     ]
@@ -163,8 +176,43 @@ fn position() -> Value {
     json!({ "type": "string" })
 }
 
-fn any(_: &mut Schemas) -> Value {
-    json!({ "description": "The data of the event, a CloudEvent, or an array of them; as the content type says." })
+fn data(_: &mut Schemas) -> Value {
+    json!({ "description": "The data of the event: JSON, or anything else as its content type says." })
+}
+
+/// A CloudEvent to be published: what is left out is added, extensions are kept.
+fn event(schemas: &mut Schemas) -> Value {
+    schemas.add("CloudEvent", cloud_event());
+    reference("CloudEvent")
+}
+
+fn batch(schemas: &mut Schemas) -> Value {
+    json!({ "type": "array", "minItems": 1, "items": event(schemas) })
+}
+
+fn cloud_event() -> Value {
+    let text =
+        |detail: &str| json!({ "type": "string", "minLength": 1, "maxLength": 1_024, "description": detail });
+    json!({
+        "type": "object",
+        "description": "A CloudEvent in the JSON format of version 1.0. Other members are extension attributes.",
+        "properties": {
+            "specversion": { "type": "string", "const": "1.0" },
+            "id": text("Unique for its source. Defaults to a UUIDv7."),
+            "source": text("Where it comes from, a URI reference. Defaults to `/mainstay`."),
+            "type": text("What happened. Defaults to the topic."),
+            "subject": text("What it happened to."),
+            "time": { "type": "string", "format": "date-time", "description": "When it happened." },
+            "partitionkey": text("Groups that are ordered by key settle events of one key in order."),
+            "datacontenttype": text("What the data is. Defaults to JSON."),
+            "dataschema": text("The schema of the data, a URI."),
+            "data": { "description": "What happened: any JSON." },
+            "data_base64": { "type": "string", "contentEncoding": "base64", "description": "What happened, in bytes." }
+        },
+        "additionalProperties": {
+            "type": ["string", "boolean", "integer"], "description": "An extension attribute."
+        }
+    })
 }
 
 fn seek(_: &mut Schemas) -> Value {
@@ -172,7 +220,7 @@ fn seek(_: &mut Schemas) -> Value {
         "type": "object",
         "description": "One of these.",
         "properties": {
-            "seq": { "type": "integer", "minimum": 0, "description": "This number, inclusive." },
+            "seq": { "type": "integer", "minimum": 1, "description": "This number, inclusive." },
             "time": { "type": "string", "format": "date-time", "description": "The first event published then or later." },
             "to": { "type": "string", "enum": ["earliest", "latest"], "description": "One of the ends." }
         }
