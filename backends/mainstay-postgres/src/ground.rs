@@ -161,7 +161,8 @@ impl Ground for Transactions {
         self.transaction(&batch, last_seq)?;
         self.lsn = lsn;
         if !group.notes.is_empty() {
-            self.desk.tail.add(group.notes.drain(..), last_seq);
+            self.desk.tail.add(group.notes.drain(..));
+            self.desk.tail.trim(last_seq);
         }
         Ok(true)
     }

@@ -255,10 +255,10 @@ fn of_events(batch: &Batch, things: &mut Things) {
             things.put("topic_trimmed", key().u32(topic.0), &Change::Event(change));
         }
     }
-    if let Some(up_to) = batch.dedup_forgotten {
+    if let Some(up_to) = batch.ids_forgotten {
         things.gone_up_to("event_dedup", up_to);
     }
-    for (seq, (topic, at, dedup)) in &batch.dedup {
+    for (seq, topic, at, dedup) in &batch.ids {
         // The change that made it is the publishing itself; what is needed of it is in the key and here.
         let place = key().u64(*seq);
         things.tables.entry("event_dedup").or_default().put.0.push(place.0);

@@ -320,8 +320,8 @@ fn notes(batch: &Batch, steps: &mut Vec<Step>) {
 
 fn events(batch: &Batch, steps: &mut Vec<Step>) {
     let batch = &batch.events;
-    if !batch.events.is_empty() {
-        let rows: Vec<_> = batch.events.values().collect();
+    let rows: Vec<_> = batch.living().collect();
+    if !rows.is_empty() {
         let columns = Columns::default()
             .i64s(&rows, |(meta, _)| bits(meta.seq))
             .i32s(&rows, |(meta, _)| meta.topic.0)
@@ -367,7 +367,7 @@ fn dead(letters: &std::collections::BTreeMap<u64, Dead>, steps: &mut Vec<Step>) 
                 let row = (bits(*number), letter.place.group.0, *revived, bytes_of(&Change::Event(change)));
                 match body {
                     Body::Here(event) => here.push((row, parts::event(event))),
-                    Body::Log(seq) => copied[0].push((row, bits(*seq))),
+                    Body::Log => copied[0].push((row, bits(letter.place.seq))),
                     Body::Dead(number) => copied[1].push((row, bits(*number))),
                 }
             }

@@ -114,7 +114,7 @@ impl Tail {
     /// The tables have all events up to `in_tables`: what is above the bound goes. It is freed here, which is why whoever
     /// has the time calls this, and not the writer.
     pub fn trim(&self, in_tables: u64) {
-        let mut gone = Vec::with_capacity(TRIM_AT_ONCE);
+        let mut gone = Vec::new();
         loop {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             while gone.len() < TRIM_AT_ONCE && state.bytes > TAIL_BYTES && state.first <= in_tables {
