@@ -1,10 +1,10 @@
 //! The journal: damage in it, what is left in segments that are written over, files of the format before it.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use mainstay_core::{ErrorKind, Store, clock::Clock, store::Key};
-use mainstay_sqlite::{Options, SqliteStore};
-use mainstay_testkit::faults::{Disk, Survival};
+use mainstay_sqlite::{Durability, Options, SqliteStore};
+use mainstay_testkit::faults::{Disk, On, Survival, Trouble};
 use rusqlite::Connection;
 
 use crate::harness::{Jobs, Place, Tell, close, figure, on};
@@ -173,6 +173,39 @@ async fn segments_are_written_over_and_what_is_left_in_them_never_counts() {
         drop(store);
     }
     assert!(largest < jobs.made() as usize / 10, "{largest} segments for {} groups", jobs.made());
+}
+
+#[tokio::test]
+async fn what_an_earlier_life_has_left_never_follows_on_what_this_one_writes() {
+    // Three groups that no sync has made durable, and the tables have none of them.
+    let (place, disk) = (Place::new(), Disk::new());
+    let durability = Durability::Interval(Duration::from_secs(3_600));
+    let options = Options { durability, segment_bytes: 1 << 20, ..on(&disk, place.options()) };
+    let store = SqliteStore::open(options).unwrap();
+    disk.plan(Trouble::Full, On::Wal, 0);
+    let mut jobs = Jobs::default();
+    for n in 1..=3 {
+        store.enqueue(&mut jobs, &n.to_string()).await;
+    }
+    let mut replay = disk.replay();
+    while replay.advance() {}
+    let after = Place::new();
+    replay.survivors(Survival::All).write_to(after.path().parent().unwrap()).unwrap();
+    // The power fails, and of the three the first had not been written.
+    let before = records(&after);
+    assert_eq!(before.len(), 4);
+    damage(&after, before[1] + 50);
+    let store = after.open_store();
+    assert_eq!(store.available().await, 0);
+    // The next life writes in its place; behind it, as if it came next, lies the second.
+    let new = store.enqueue(&mut jobs, "4").await;
+    let killed = Place::new();
+    for name in ["jobs.db", "jobs.db-wal", "jobs.db-log1"] {
+        fs::copy(after.file(name), killed.file(name)).unwrap();
+    }
+    assert_eq!(records(&killed), before);
+    let store = killed.open_store();
+    assert_eq!(store.claim(9).await.iter().map(|grant| grant.id).collect::<Vec<_>>(), [new]);
 }
 
 #[tokio::test]

@@ -75,7 +75,8 @@ pub struct Delivery {
     pub published_at: Timestamp,
     /// The dead letter it comes from, if it was requeued: where a store finds the event once the log has lost it.
     pub dead: Option<u64>,
-    /// What happened. Every store fills it in before the delivery leaves it; it is not kept with the answer.
+    /// What happened. Every store fills it in before the delivery leaves it, unless the same commit has deleted the
+    /// group; it is not kept with the answer.
     #[serde(skip)]
     pub event: Option<Arc<Event>>,
 }

@@ -601,6 +601,7 @@ macro_rules! __durable_cases {
                 a_group_reads_what_was_published_before_a_restart
                 keys_are_parked_again_after_a_restart
                 retention_of_topics_goes_on_after_a_restart
+                a_time_without_events_is_the_end_before_and_after_a_restart
             }
             limits_restart {
                 places_are_taken_over_a_restart

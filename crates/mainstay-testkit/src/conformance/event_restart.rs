@@ -1,6 +1,7 @@
 //! What a durable store still knows of events when it is opened again.
 
 use mainstay_core::{
+    Timestamp,
     event::{
         DEDUP_MS, DeadEvent, Event, EventData, EventItem, EventOp, EventQuery, LoggedEvent, Position,
         Settled, TopicRetention,
@@ -202,4 +203,20 @@ pub(super) async fn retention_of_topics_goes_on_after_a_restart(w: &mut World) {
     assert_eq!(w.read_log(&[], Position::Seq(1), 10).await.removed_up_to, 3);
     w.pass(60_000).await;
     assert!(w.log_seqs(&[]).await.is_empty());
+}
+
+pub(super) async fn a_time_without_events_is_the_end_before_and_after_a_restart(w: &mut World) {
+    w.group("g", &[">"]).await;
+    w.publish("gone", "1").await;
+    w.publish("gone", "2").await;
+    w.op(Op::Event(EventOp::DeleteTopic { topic: topic_name("gone") })).await;
+    w.advance(1_000);
+    for _ in 0..2 {
+        for to in [Position::Time(w.now()), Position::Time(Timestamp(0))] {
+            assert_eq!(w.seek("g", to).await, 3, "{to:?}");
+        }
+        w.reopen().await;
+    }
+    let seq = w.publish("a", "3").await;
+    assert_eq!(w.seek("g", Position::Time(Timestamp(0))).await, seq);
 }

@@ -86,10 +86,14 @@ pub(super) async fn a_key_with_a_time_is_held_for_that_time(w: &mut World) {
 }
 
 pub(super) async fn a_key_is_free_again_when_its_commit_was_refused(w: &mut World) {
-    let unknown = Op::Delete { id: w.id("q") };
-    let commit = w.ops([Op::Enqueue(Box::new(keyed(w, "q", "k", None))), unknown]);
-    w.commit(commit).await.expect_err("the second op finds nothing");
-    w.enqueue(keyed(w, "q", "k", None)).await;
+    w.enqueue(w.job("there")).await;
+    // In a queue that goes with the commit, and in one that stays.
+    for queue in ["made", "there"] {
+        let unknown = Op::Delete { id: w.id(queue) };
+        let commit = w.ops([Op::Enqueue(Box::new(keyed(w, queue, "k", None))), unknown]);
+        w.commit(commit).await.expect_err("the second op finds nothing");
+        w.enqueue(keyed(w, queue, "k", None)).await;
+    }
 }
 
 pub(super) async fn the_newer_holder_keeps_its_key_when_the_older_one_ends(w: &mut World) {

@@ -51,6 +51,8 @@ pub(super) struct Cast {
     pub grants: Grants,
     /// The next tick of each schedule that has one.
     pub ticks: [Option<Timestamp>; SCHEDULES],
+    /// The store was closed and opened: nothing is promised of an order that nobody is to rely on.
+    pub restarted: bool,
     draws: u64,
 }
 
@@ -66,6 +68,7 @@ impl Cast {
             leases: vec![],
             grants: Grants::default(),
             ticks: [None; SCHEDULES],
+            restarted: false,
             draws: 0,
         }
     }
@@ -139,7 +142,11 @@ impl Cast {
             Do::DeleteDead { queue, jobs } => {
                 both(Op::DeleteDead { queue: queue_name(*queue), ids: self.distinct(jobs) })
             }
-            Do::Purge { queue, limit } => both(Op::Purge { queue: queue_name(*queue), limit: *limit }),
+            Do::Purge { queue, limit } => {
+                // Which of them go is no promise, and follows from what a restart forgets.
+                let limit = if self.restarted { 1_000 } else { *limit };
+                both(Op::Purge { queue: queue_name(*queue), limit })
+            }
             Do::Configure { queue, config } => {
                 both(Op::PutQueue { queue: queue_name(*queue), config: queue_config(*config) })
             }

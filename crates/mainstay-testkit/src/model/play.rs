@@ -290,7 +290,7 @@ impl Play {
         }
         self.quiet_locks(world).await?;
         world.reopen().await;
-        self.restarted = true;
+        (self.restarted, self.cast.restarted) = (true, true);
         self.ledger.restarted(&View::of(world).await);
         self.look_at_everything(world).await
     }

@@ -11,7 +11,10 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use mainstay_core::{Error, ErrorKind};
 use mainstay_sqlite::{Options, SqliteStore};
-use mainstay_testkit::{ManualClock, faults::Survival};
+use mainstay_testkit::{
+    ManualClock,
+    faults::{Image, Survival},
+};
 
 use super::{
     caller::Chance,
@@ -62,10 +65,15 @@ impl Killed {
             if !is_answered {
                 before = crashes.witnesses().to_vec();
             } else if crashes.point() > late && !before.is_empty() {
-                place.put(&crashes.image(Survival::None));
+                let image = crashes.image(Survival::None);
+                place.put(&image);
                 now = crashes.witnesses().to_vec();
-                // Not just after a close, which leaves the tables alone.
-                if place.file_bytes("jobs.db-log1") > 0 && place.file_bytes("jobs.db-wal") > 0 {
+                // Where the journal has what the tables lack.
+                let tables = |image: &Image| image.digest_of(|name| !name.contains("-log"));
+                if tables(&image) != tables(&crashes.image(Survival::All))
+                    && place.file_bytes("jobs.db-log1") > 0
+                    && place.file_bytes("jobs.db-wal") > 0
+                {
                     break;
                 }
             }

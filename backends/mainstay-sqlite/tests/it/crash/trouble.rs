@@ -297,6 +297,7 @@ async fn a_failed_sync_of_a_commit_ends_the_store_and_what_it_gave_up_is_never_m
                 // It was the sync of a new segment, in which nothing was yet: made in advance, nobody misses it; made
                 // for a group, that is refused, and known not to have happened. So later, or it would be the same again.
                 in_vain += 1;
+                assert!(in_vain < 10, "{what}: one sync after the other fails, and the store goes on");
                 patient.disk.plan(Trouble::FailSync, On::Journal, 4 * in_vain);
             } else if let End::Refused = end {
                 panic!("{what}: nobody knows whether it happened");
@@ -320,4 +321,31 @@ async fn a_failed_sync_of_a_checkpoint_ends_the_store_too() {
     patient.has_ended(&store).await;
     drop(store);
     patient.recovers(None, "a failed checkpoint").await;
+}
+
+#[tokio::test]
+async fn a_failed_sync_of_sqlites_log_ends_the_store_and_what_it_gave_up_is_never_missed() {
+    for round in 0..3 {
+        let what = format!("round {round}");
+        let mut patient = Patient::new(seed() + round);
+        let store = patient.open();
+        patient.disk.plan(Trouble::FailSync, On::Wal, 0);
+        // A checkpoint in the background comes to it; until then there is time for some acts.
+        let mut begun = None;
+        for _ in 0..20 * round {
+            let (end, act) = patient.act(&store).await;
+            if !matches!(end, End::Done) {
+                begun = act;
+                break;
+            }
+        }
+        if patient.disk.struck() == 0 {
+            let (_, act) = patient.act(&store).await;
+            begun = act;
+        }
+        patient.has_ended(&store).await;
+        drop(store);
+        patient.survives_a_power_cut_after_this(&begun, 1, &what).await;
+        patient.recovers(begun, &what).await;
+    }
 }

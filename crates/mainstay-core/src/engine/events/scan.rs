@@ -166,7 +166,14 @@ impl Engine {
                 _ => high = middle,
             }
         }
-        Ok(low)
+        // What stands there may be gone, and known only until the store is opened again: the next that is there counts.
+        while let Some(meta) = self.first_event(low, archive)? {
+            if !self.events.is_gone(meta.topic, meta.seq) {
+                return Ok(meta.seq);
+            }
+            low = meta.seq + 1;
+        }
+        Ok(end)
     }
 
     /// The first event there is at or behind `from`.
