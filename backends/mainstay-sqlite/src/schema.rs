@@ -32,10 +32,13 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// What SQL cannot do.
+type Rewrite = fn(&Connection, &Path) -> Result<(), Error>;
+
 /// First the one, then what SQL cannot do, then the other.
 struct Step {
     sql: &'static str,
-    rows: Option<fn(&Connection, &Path) -> Result<(), Error>>,
+    rows: Option<Rewrite>,
     after: &'static str,
 }
 

@@ -127,7 +127,8 @@ fn publish(
     bytes: usize,
     (id, data): (&mut String, &mut String),
 ) -> Op {
-    (id.clear(), data.clear());
+    id.clear();
+    data.clear();
     write_json(random, bytes, data);
     let number = random.next();
     // Into a string, it does not fail.

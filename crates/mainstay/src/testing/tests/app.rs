@@ -52,7 +52,9 @@ fn who_waits_for_the_listener_is_told_where_it_would_be() {
             });
             Ok(())
         })
-        .run(async |app| drop(app.get("/").await.assert_status(404))),
+        .run(async |app| {
+            app.get("/").await.assert_status(404);
+        }),
     );
 }
 
