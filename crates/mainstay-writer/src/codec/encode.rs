@@ -1,4 +1,4 @@
-//! Changes as bytes. The form belongs to the format of the journal ([`super::record::VERSION`]): what a released build
+//! Changes as bytes. The form belongs to the format of a store's journal, which has a version: what a released build
 //! has written, later ones read.
 //!
 //! Numbers are little-endian; a text is its length in four bytes, then its bytes; an optional value has a byte before
