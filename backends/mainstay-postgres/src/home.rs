@@ -22,7 +22,7 @@ use crate::{
     fault::Trouble,
     lead::{self, Try},
     link::{Again, Link, Target},
-    post,
+    outbox, post,
     term::{self, Start, Term},
 };
 
@@ -120,6 +120,10 @@ impl Home {
                         self.role.send_replace(Role::Leads(opened.clone()));
                         clerk.spawn_on(
                             post::clerk(self.target.clone(), opened.clone(), self.pool.clone()),
+                            &self.target.runtime,
+                        );
+                        clerk.spawn_on(
+                            outbox::drain(self.target.clone(), opened.clone()),
                             &self.target.runtime,
                         );
                         desk = Some(opened);
