@@ -1,7 +1,5 @@
 //! Workers, as a store sees them: by what they claim.
 
-use serde::{Deserialize, Serialize};
-
 use crate::{
     name::{QueueName, WorkerName},
     time::Timestamp,
@@ -11,7 +9,7 @@ use crate::{
 ///
 /// Nothing of it is stored: after a restart, the workers that had jobs are known by those, the others from their next
 /// claim on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerRecord {
     /// What it calls itself. Workers of one name are one.
     pub name: WorkerName,

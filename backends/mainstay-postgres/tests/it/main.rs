@@ -3,4 +3,3 @@
 mod hands;
 mod harness;
 mod judges;
-mod outbox;

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Event, GroupConfig, TopicConfig};
 use crate::{
     job::{DeadReason, JobFailure},
@@ -13,7 +11,7 @@ use crate::{
 };
 
 /// What to read one of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKey {
     /// A topic.
     Topic(TopicName),
@@ -22,7 +20,7 @@ pub enum EventKey {
 }
 
 /// What to read many of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventQuery {
     /// Topics by name.
     Topics,
@@ -33,7 +31,7 @@ pub enum EventQuery {
 }
 
 /// Which dead letters. Every part that is given must fit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeadEventFilter {
     /// Of this group.
     pub group: GroupName,
@@ -53,7 +51,7 @@ impl DeadEventFilter {
 }
 
 /// One record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventItem {
     /// A topic.
     Topic(TopicRecord),
@@ -64,7 +62,7 @@ pub enum EventItem {
 }
 
 /// A topic as it is seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicRecord {
     /// Its name.
     pub name: TopicName,
@@ -81,7 +79,7 @@ pub struct TopicRecord {
 }
 
 /// A group as it is seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRecord {
     /// Its name.
     pub name: GroupName,
@@ -110,7 +108,7 @@ pub struct GroupRecord {
 }
 
 /// A dead letter of a group. It outlives its event's place in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadEvent {
     /// The store's number of it: newer ones have larger numbers.
     pub number: u64,
@@ -133,7 +131,7 @@ pub struct DeadEvent {
 }
 
 /// An event in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedEvent {
     /// Its topic.
     pub topic: TopicName,
@@ -146,7 +144,7 @@ pub struct LoggedEvent {
 }
 
 /// How much of the log to read at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogBudget {
     /// At most this many events.
     pub events: u32,
@@ -162,7 +160,7 @@ impl Default for LogBudget {
 }
 
 /// A piece of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSlice {
     /// Where it begins: the number that the asked-for position stood for.
     pub from: u64,

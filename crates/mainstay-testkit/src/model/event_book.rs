@@ -95,8 +95,8 @@ impl Book {
             (Op::Event(EventOp::Release { leases }), Reply::Count(1..)) => {
                 leases.iter().for_each(|lease| self.set_lease(*lease, None));
             }
-            // Nobody says of which event it was.
-            (Op::Event(EventOp::DeleteDead { .. }), Reply::Count(1..)) => {
+            // Nobody says of which event it was; one that is delivered again stands behind others of its key.
+            (Op::Event(EventOp::DeleteDead { .. } | EventOp::RequeueDead { .. }), Reply::Count(1..)) => {
                 self.open.retain(|_, open| open.lease.is_some_and(|(_, until)| until > now));
             }
             _ => {}

@@ -265,7 +265,7 @@ impl Play {
                 same("an answer", &a, &b)?;
                 for (n, (op, reply)) in ops.iter().zip(&answer.replies).enumerate() {
                     self.note(world, (op, ops), reply, &expected.replies[n]).await?;
-                    self.book(world, op, &asked[n], reply).await?;
+                    self.book(world, (op, ops), &asked[n], reply).await?;
                 }
                 Ok(())
             }
@@ -414,13 +414,15 @@ impl Play {
         Ok(())
     }
 
-    /// What it means for the book of its group.
-    async fn book(&mut self, world: &World, op: &Do, asked: &Op, reply: &Reply) -> Outcomes {
+    /// What it means for the book of its group. `op` is one of `all`.
+    async fn book(&mut self, world: &World, (op, all): (&Do, &[Do]), asked: &Op, reply: &Reply) -> Outcomes {
         match (op, reply) {
             (Do::DeleteGroup { group } | Do::Seek { group, .. }, _) => drop(self.books.remove(group)),
             (Do::Fetch { group, .. }, Reply::Event(EventReply::Fetched(deliveries))) => {
                 let shown = shown(world, *group).await;
-                let ordered = GROUPS[*group] == "keys";
+                // What the same commit has made of a dead letter was one when this was handed out.
+                let revives = |op: &Do| matches!(op, Do::Requeue { group: of, .. } if of == group);
+                let ordered = GROUPS[*group] == "keys" && !all.iter().any(revives);
                 self.books.entry(*group).or_default().fetched(deliveries, ordered, &shown)?;
             }
             // A lease says of which group it is.

@@ -97,6 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn at_the_cap_waits_are_spread_as_before() {
+        // The trap: drawing from a wait that goes on doubling, so that nearly all come back together, at the cap.
+        for (jitter, expected) in [(Jitter::Full, 5_000), (Jitter::Equal, 7_500)] {
+            let rules = Retry { base_ms: 1_000, cap_ms: 10_000, jitter, ..Retry::default() };
+            for n in [5, 20, 54, 64, 1_000] {
+                let wait = rules.delay(n, Duration::ZERO, u64::MAX / 2).as_millis();
+                assert!(wait.abs_diff(expected) <= 1, "{jitter:?} {n}: {wait}");
+            }
+        }
+    }
+
+    #[test]
     fn waits_double_and_do_not_explode() {
         // The trap: base as the factor, so that 100 ms become 10 s, 1,000 s, a day.
         let rules = Retry { jitter: Jitter::None, ..Retry::default() };

@@ -245,7 +245,6 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
                  `Workers::drain` asks for more"
             );
         }
-        boot.core.stage.works_on(&queues);
         let policies = boot.policies();
         let mut guards = HashMap::new();
         for (kind, target) in self.guards {
