@@ -67,7 +67,7 @@ impl Engine {
             if (hand.grants.len() as u64) >= u64::from(hand.claim.max) {
                 return Ok(false);
             }
-            let Some(id) = self.queue_mut(queue).first_due() else { break };
+            let Some(id) = self.queue_ref(queue).first_due() else { break };
             let Some(job) = self.jobs.get(id).copied() else { break };
             if self.has_expired(&job) {
                 self.finish(id, JobState::Dead, Some(DeadReason::Expired), None, archive)?;

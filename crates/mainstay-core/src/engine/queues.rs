@@ -144,7 +144,7 @@ impl Queue {
     /// A place is taken or comes free: of the queue, or of the job's key.
     fn count_place(&mut self, keys: Option<&Arc<JobKeys>>, taken: bool) {
         if let Some(keys) = keys {
-            self.lines.run(keys, taken, self.due_until);
+            self.lines.run(keys, taken);
         }
         if keys.is_some() || self.config.concurrency.is_some() {
             self.dirty = true;
@@ -222,7 +222,7 @@ impl Queue {
     }
 
     /// The next job to hand out, of those counted as due whose key has a place free.
-    pub(super) fn first_due(&mut self) -> Option<JobId> {
+    pub(super) fn first_due(&self) -> Option<JobId> {
         if self.due == 0 {
             return None;
         }

@@ -1,13 +1,16 @@
 //! Waiting jobs that have keys. They stand in lines, one for each pair of keys and each priority; a line is in the order
-//! of hand-out, so that only heads of lines are compared. The lines of a concurrency key that has no place free are put
-//! aside when a claim comes upon them, each once, and come back with the next place: a claim costs the logarithm of the
-//! number of keys, however many jobs wait behind busy ones. A key whose last place comes and goes moves nothing that
-//! was not in somebody's way.
+//! of hand-out, so that only heads of lines are compared. Whose turn it is among those that are due, and which of them are
+//! hidden because their concurrency key has no place free, is the business of [`Turns`]: a claim costs the logarithm of
+//! the number of keys, however many jobs wait behind busy ones, and so does a place that comes or goes.
 //!
-//! What a key costs: about 500 bytes while it has unfinished jobs (a pair, a line for each priority in use, its places),
-//! nothing after. What a job costs beside: its 32 bytes of order instead of 24, and 56 of extras.
+//! What a key costs: about 700 bytes while it has unfinished jobs (a pair, a line for each priority in use, its places),
+//! where keys take turns up to 1,500; nothing after. What a job costs beside: its 32 bytes of order instead of 24, and 56 of extras.
 
-use std::{collections::BTreeSet, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 
@@ -40,8 +43,8 @@ pub(in super::super) struct Lines {
     free: Vec<u32>,
     /// Every job, by line.
     jobs: BTreeSet<(u32, Timestamp, JobId)>,
-    /// The head of each line.
-    heads: BTreeSet<(Timestamp, JobId)>,
+    /// The head of each line, with its line.
+    heads: BTreeMap<(Timestamp, JobId), u32>,
     /// The first job of each line that is not counted as due yet.
     later: BTreeSet<(Timestamp, u32)>,
     places: HashMap<Arc<str>, Places>,
@@ -50,9 +53,6 @@ pub(in super::super) struct Lines {
     ageing_ms: Option<u64>,
     due: u64,
     runnable: u64,
-    /// How often a line was put aside.
-    #[cfg(test)]
-    pub(super) moved: u64,
 }
 
 /// A pair of keys.
@@ -68,7 +68,7 @@ struct Line {
     due: u64,
     head: (Timestamp, JobId),
     later: Option<Timestamp>,
-    /// Its head is due, and is to be handed out if its key has a place free.
+    /// Its head is due: its place in the order.
     ready: Option<Rank>,
 }
 
@@ -80,9 +80,7 @@ struct Places {
     due: u64,
     /// What it adds to [`Lines::runnable`].
     runnable: u64,
-    lines: BTreeSet<u32>,
-    /// Of those: whose head is due, but was found without a place.
-    aside: BTreeSet<u32>,
+    lines: u32,
 }
 
 impl Lines {
@@ -105,24 +103,11 @@ impl Lines {
     }
 
     /// The first job to hand out; `plain` is the first of those that stand in no line.
-    pub(in super::super) fn first(&mut self, plain: Option<Rank>) -> Option<JobId> {
+    pub(in super::super) fn first(&self, plain: Option<Rank>) -> Option<JobId> {
         if self.runnable == 0 {
             return plain.map(|(.., id)| id);
         }
-        loop {
-            let ((.., id), line) = self.turns.first(plain)?;
-            match line {
-                Some(at) if !self.has_place(self.line(at)) => {
-                    self.set_ready(at, None);
-                    self.set_aside(at, true);
-                    #[cfg(test)]
-                    {
-                        self.moved += 1;
-                    }
-                }
-                _ => return Some(id),
-            }
-        }
+        self.turns.first(plain).map(|(.., id)| id)
     }
 
     /// Whether there are due jobs that stand in no line.
@@ -132,7 +117,7 @@ impl Lines {
 
     /// The job that has been due, or will be, first.
     pub(in super::super) fn oldest(&self) -> Option<(Timestamp, JobId)> {
-        self.heads.first().copied()
+        self.heads.first_key_value().map(|(head, _)| *head)
     }
 
     /// When the next job becomes due that is not counted yet.
@@ -140,9 +125,10 @@ impl Lines {
         self.later.first().map(|(at, _)| *at)
     }
 
-    /// All its jobs, in no order that matters.
+    /// All its jobs, line by line: in an order that follows from what waits, and not from what has come and gone.
     pub(in super::super) fn jobs(&self) -> impl Iterator<Item = JobId> {
-        self.jobs.iter().map(|(.., id)| *id)
+        let of_line = |at: u32| (at, Timestamp(i64::MIN), JobId::MIN)..=(at, Timestamp(i64::MAX), JobId::MAX);
+        self.heads.values().flat_map(move |at| self.jobs.range(of_line(*at))).map(|(.., id)| *id)
     }
 
     /// A job comes to wait. `due_until`: jobs up to it are counted as due.
@@ -158,7 +144,7 @@ impl Lines {
         let head = self.line(at).head;
         if place < head {
             self.heads.remove(&head);
-            self.heads.insert(place);
+            self.heads.insert(place, at);
             self.line_mut(at).head = place;
         }
         self.refresh(at, due_until);
@@ -182,7 +168,7 @@ impl Lines {
             self.heads.remove(&place);
             match self.after(at, place) {
                 Some(head) => {
-                    self.heads.insert(head);
+                    self.heads.insert(head, at);
                     self.line_mut(at).head = head;
                 }
                 None => {
@@ -196,7 +182,7 @@ impl Lines {
     }
 
     /// A job begins to run, or runs no more.
-    pub(in super::super) fn run(&mut self, keys: &Arc<JobKeys>, begins: bool, due_until: Timestamp) {
+    pub(in super::super) fn run(&mut self, keys: &Arc<JobKeys>, begins: bool) {
         if begins {
             self.enter(keys);
         }
@@ -210,8 +196,8 @@ impl Lines {
             }
             let is_free = places.running < self.key_concurrency;
             self.recount(key);
-            if is_free && !was_free {
-                self.bring_back(key, due_until);
+            if is_free != was_free {
+                self.turns.set_full(key, !is_free);
             }
             self.drop_places(key);
         }
@@ -270,7 +256,6 @@ impl Lines {
         self.turns.reset(config.fairness.clone());
         let keys: Vec<Arc<str>> = self.places.keys().cloned().collect();
         keys.iter().for_each(|key| self.recount(key));
-        self.places.values_mut().for_each(|places| places.aside.clear());
         for at in 0..self.lines.len() as u32 {
             if let Some(line) = self.lines[at as usize].as_mut() {
                 line.ready = None;
@@ -330,7 +315,6 @@ impl Lines {
         }
         let keys = self.pairs.get_key_value(keys).map_or(keys, |(keys, _)| keys).clone();
         let line = Line { keys: keys.clone(), priority, due: 0, head: place, later: None, ready: None };
-        self.heads.insert(place);
         let at = match self.free.pop() {
             Some(at) => {
                 self.lines[at as usize] = Some(line);
@@ -341,11 +325,12 @@ impl Lines {
                 (self.lines.len() - 1) as u32
             }
         };
+        self.heads.insert(place, at);
         if let Some(pair) = self.pairs.get_mut(&keys) {
             pair.lines[usize::from(priority)] = at;
         }
         if let Some(key) = &keys.concurrency {
-            self.places.entry(key.clone()).or_default().lines.insert(at);
+            self.places.entry(key.clone()).or_default().lines += 1;
         }
         at
     }
@@ -361,15 +346,14 @@ impl Lines {
         }
         if let Some(key) = &line.keys.concurrency {
             if let Some(places) = self.places.get_mut(key) {
-                places.lines.remove(&at);
-                places.aside.remove(&at);
+                places.lines -= 1;
             }
             self.drop_places(key);
         }
     }
 
     fn drop_places(&mut self, key: &Arc<str>) {
-        if self.places.get(key).is_some_and(|places| places.running == 0 && places.lines.is_empty()) {
+        if self.places.get(key).is_some_and(|places| places.running == 0 && places.lines == 0) {
             self.places.remove(key);
         }
     }
@@ -397,37 +381,15 @@ impl Lines {
         places.runnable = runnable;
     }
 
-    /// A key has a place again: the lines that were put aside are looked at.
-    fn bring_back(&mut self, key: &Arc<str>, due_until: Timestamp) {
-        let Some(places) = self.places.get_mut(key) else { return };
-        let aside = std::mem::take(&mut places.aside);
-        aside.into_iter().for_each(|at| self.refresh(at, due_until));
-    }
-
-    fn has_place(&self, line: &Line) -> bool {
-        let is_free = |key: &Arc<str>| self.places.get(key).is_none_or(|p| p.running < self.key_concurrency);
-        line.keys.concurrency.as_ref().is_none_or(is_free)
-    }
-
-    /// Says whether the head of a line is to be handed out. One that is so already stays it, also without a place.
+    /// Says whether the head of a line is to be handed out.
     fn refresh(&mut self, at: u32, due_until: Timestamp) {
         let line = self.line(at);
-        let is_due = line.head.0 <= due_until;
-        let is_aside = is_due && line.ready.is_none() && !self.has_place(line);
-        let ready = (is_due && !is_aside).then(|| rank(self.ageing_ms, line.priority, line.head));
+        let ready = (line.head.0 <= due_until).then(|| rank(self.ageing_ms, line.priority, line.head));
         self.set_ready(at, ready);
-        self.set_aside(at, is_aside);
     }
 
-    fn set_aside(&mut self, at: u32, is: bool) {
-        let line = self.lines[at as usize].as_ref();
-        let Some(key) = line.and_then(|line| line.keys.concurrency.as_ref()) else { return };
-        let Some(places) = self.places.get_mut(key) else { return };
-        if is {
-            places.aside.insert(at);
-        } else {
-            places.aside.remove(&at);
-        }
+    fn is_full(&self, key: &Arc<str>) -> bool {
+        self.places.get(key).is_some_and(|places| places.running >= self.key_concurrency)
     }
 
     fn set_ready(&mut self, at: u32, ready: Option<Rank>) {
@@ -435,14 +397,15 @@ impl Lines {
         if line.ready == ready {
             return;
         }
-        let share = self.turns.share(&line.keys);
-        // In this order: a key that only changes its head keeps its turn.
         let old = std::mem::replace(&mut line.ready, ready);
+        let (share, key) = (self.turns.share(&line.keys), line.keys.concurrency.clone());
+        // In this order: a key that only changes its head keeps its place.
         if let Some(rank) = ready {
-            self.turns.insert(share.clone(), rank, at);
+            let key = key.as_ref().map(|key| (key, self.is_full(key)));
+            self.turns.insert(&share, key, rank);
         }
         if let Some(rank) = old {
-            self.turns.remove(&share, rank, at);
+            self.turns.remove(&share, key.as_ref(), rank);
         }
     }
 

@@ -5,6 +5,7 @@
 //! a worker. A job whose lease has run out holds its place until the store has tidied it up, which comes before the
 //! next commit. Rates and turns remember numbers ([`rate`], [`turns`]); those are kept in the `limits` table.
 
+mod crowd;
 pub(super) mod lines;
 mod rate;
 #[cfg(test)]

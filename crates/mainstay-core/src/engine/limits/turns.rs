@@ -8,16 +8,23 @@
 //!
 //! Only `now` and the passes are state; who is where follows from them: the turn of a key with something to hand out
 //! begins at `max(pass, now)`. (`now` is the start of the earliest turn that was given, so it never passes a turn that
-//! waits, and the maximum does not change while one does.) So an undo that puts back these numbers has put back all.
+//! waits for nothing but its time, and the maximum does not change while one does. Turns that wait for a place it may
+//! pass: see [`Crowd`].) So an undo that puts back these numbers has put back all.
+//!
+//! What a fairness key has to hand out stands in one of two ways, so that neither a place that comes and goes nor a turn
+//! that is given costs a step for each key:
+//!
+//! - of a key with jobs of a few concurrency keys, in the crowds of those. A place that comes or goes shows or hides the
+//!   first of a crowd, however many stand in it; a turn moves its key in these few;
+//! - of a key with jobs of many concurrency keys, in an order of its own. A turn moves nothing there; a place moves one
+//!   entry in each key of this kind. (Where there is no fairness, all jobs are of one such key.)
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, hash_map::Entry};
 
-use super::lines::Rank;
+use super::{crowd::Crowd, lines::Rank};
 use crate::{
     job::JobKeys,
     queue::{Fairness, USUAL_WEIGHT},
@@ -29,6 +36,9 @@ pub(super) type Share = Option<Arc<str>>;
 /// One hand-out of a key of the usual weight, in virtual time.
 const UNIT: u64 = 1 << 20;
 
+/// Jobs of more concurrency keys than this are many; of less than half of it, few again.
+const MANY: usize = 16;
+
 /// The keys that have something to hand out, and when their turns begin.
 #[derive(Default)]
 pub(super) struct Turns {
@@ -36,19 +46,54 @@ pub(super) struct Turns {
     now: u64,
     passes: HashMap<Share, u64>,
     shares: HashMap<Share, Ready>,
-    /// Turns of `shares`, by their beginning.
+    /// Turns of `shares` that have something of their own order to hand out, by their beginning.
     order: BTreeSet<(u64, Share)>,
-    /// Passes of keys that have nothing to hand out.
+    /// Passes of keys that have nothing to hand out, with or without a place.
     idle: BTreeSet<(u64, Share)>,
+    /// What a fairness key has of a concurrency key.
+    bundles: HashMap<(Share, Arc<str>), Bundle>,
+    places: HashMap<Arc<str>, Place>,
+    /// The first of each crowd whose key has a place free: its turn, who, what.
+    fronts: BTreeSet<(u64, Share, Rank, Arc<str>)>,
     /// There is something to hand out that stands in no line. Only kept with fairness.
     plain: bool,
+    /// How many entries were moved because a place came or went.
+    #[cfg(test)]
+    pub(super) moved: usize,
 }
 
-/// What a key has to hand out.
+/// What a fairness key has to hand out.
+#[derive(Default)]
 struct Ready {
-    lines: BTreeSet<(Rank, u32)>,
-    turn: u64,
+    /// Without a concurrency key.
+    free: BTreeSet<Rank>,
+    /// Of these concurrency keys there is something in `bundles`.
+    keys: BTreeSet<Arc<str>>,
+    /// They are many.
+    many: bool,
+    /// Then: the first of each that has a place free.
+    heads: BTreeSet<(Rank, Arc<str>)>,
+    /// As it stands in `order`.
+    turn: Option<u64>,
 }
+
+/// What a fairness key has of a concurrency key: mostly one line.
+struct Bundle {
+    first: Rank,
+    rest: BTreeSet<Rank>,
+}
+
+/// A concurrency key.
+struct Place {
+    /// There is none free.
+    full: bool,
+    /// Of those with few keys, and what of it is in `fronts`.
+    crowd: Option<Box<(Crowd, Front)>>,
+    /// Those with many keys, in order.
+    many: Vec<Share>,
+}
+
+type Front = Option<(u64, Share, Rank)>;
 
 impl Turns {
     pub(super) fn is_fair(&self) -> bool {
@@ -60,36 +105,140 @@ impl Turns {
         if self.is_fair() { keys.fairness.clone() } else { None }
     }
 
-    /// The first job, by its place in the order of its key, and its line. `plain` is the first of those that stand in
-    /// no line.
-    pub(super) fn first(&self, plain: Option<Rank>) -> Option<(Rank, Option<u32>)> {
-        let head = |share: &Share| self.shares.get(share)?.lines.first().map(|(rank, at)| (*rank, Some(*at)));
-        let share = if self.is_fair() { &self.order.first()?.1 } else { &None };
-        match share {
-            None => [head(&None), plain.map(|rank| (rank, None))].into_iter().flatten().min(),
-            key => head(key),
+    /// The first job, by its place in the order of its key. `plain` is the first of those that stand in no line.
+    pub(super) fn first(&self, plain: Option<Rank>) -> Option<Rank> {
+        let own = |share: &Share| {
+            let ready = self.shares.get(share);
+            let free = ready.and_then(|ready| ready.free.first().copied());
+            let head = ready.and_then(|ready| ready.heads.first().map(|(rank, _)| *rank));
+            let plain = plain.filter(|_| share.is_none());
+            [free, head, plain].into_iter().flatten().min()
+        };
+        if !self.is_fair() {
+            return own(&None);
         }
+        let of_order = self.order.first().and_then(|(turn, share)| Some(((*turn, share), own(share)?)));
+        let of_crowds = self.fronts.first().map(|(turn, share, rank, _)| ((*turn, share), *rank));
+        [of_order, of_crowds].into_iter().flatten().min().map(|(_, rank)| rank)
     }
 
-    pub(super) fn insert(&mut self, share: Share, rank: Rank, line: u32) {
-        self.enter(&share);
-        if let Some(ready) = self.shares.get_mut(&share) {
-            ready.lines.insert((rank, line));
+    /// A line has something to hand out. With its concurrency key: whether that has no place free.
+    pub(super) fn insert(&mut self, share: &Share, key: Option<(&Arc<str>, bool)>, rank: Rank) {
+        if let Some((key, _)) = key
+            && let Some(bundle) = self.bundles.get_mut(&(share.clone(), key.clone()))
+            && bundle.first < rank
+        {
+            // Behind what is known of it.
+            bundle.rest.insert(rank);
+            return;
         }
+        self.enter(share);
+        match key {
+            None => {
+                if let Some(ready) = self.shares.get_mut(share) {
+                    ready.free.insert(rank);
+                }
+            }
+            Some((key, full)) => {
+                let new = || Place { full, crowd: None, many: Vec::new() };
+                let place = self.places.entry(key.clone()).or_insert_with(new);
+                debug_assert_eq!(place.full, full, "who has a place is told at once");
+                self.lift(share, key);
+                match self.bundles.entry((share.clone(), key.clone())) {
+                    Entry::Occupied(mut bundle) => {
+                        let bundle = bundle.get_mut();
+                        bundle.rest.insert(bundle.first);
+                        bundle.first = rank;
+                    }
+                    Entry::Vacant(bundle) => {
+                        bundle.insert(Bundle { first: rank, rest: BTreeSet::new() });
+                        if let Some(ready) = self.shares.get_mut(share) {
+                            ready.keys.insert(key.clone());
+                        }
+                    }
+                }
+                self.stand(share, key);
+                self.count_keys(share);
+            }
+        }
+        self.seat(share);
     }
 
-    pub(super) fn remove(&mut self, share: &Share, rank: Rank, line: u32) {
-        if let Some(ready) = self.shares.get_mut(share) {
-            ready.lines.remove(&(rank, line));
-            self.leave(share);
+    /// It has it no more.
+    pub(super) fn remove(&mut self, share: &Share, key: Option<&Arc<str>>, rank: Rank) {
+        let Some(key) = key else {
+            if let Some(ready) = self.shares.get_mut(share) {
+                ready.free.remove(&rank);
+            }
+            return self.seat(share);
+        };
+        let name = (share.clone(), key.clone());
+        if let Some(bundle) = self.bundles.get_mut(&name)
+            && bundle.first != rank
+        {
+            bundle.rest.remove(&rank);
+            return;
         }
+        self.lift(share, key);
+        let next = self.bundles.get_mut(&name).and_then(|bundle| {
+            let next = bundle.rest.pop_first()?;
+            bundle.first = next;
+            Some(next)
+        });
+        if next.is_some() {
+            self.stand(share, key);
+        } else {
+            self.bundles.remove(&name);
+            if let Some(ready) = self.shares.get_mut(share) {
+                ready.keys.remove(key);
+            }
+            let is_empty = |place: &Place| place.crowd.is_none() && place.many.is_empty();
+            if self.places.get(key).is_some_and(is_empty) {
+                self.places.remove(key);
+            }
+            self.count_keys(share);
+        }
+        self.seat(share);
+    }
+
+    /// Whether a concurrency key has no place free.
+    pub(super) fn set_full(&mut self, key: &Arc<str>, full: bool) {
+        let Some(place) = self.places.get_mut(key).filter(|place| place.full != full) else { return };
+        place.full = full;
+        if let Some(crowd) = place.crowd.as_mut().filter(|_| !full) {
+            crowd.0.come_to(self.now);
+        }
+        let many = std::mem::take(&mut place.many);
+        for share in &many {
+            let head = first_of(&self.bundles, share, key);
+            if let (Some(ready), Some(head)) = (self.shares.get_mut(share), head) {
+                let entry = (head, key.clone());
+                if full {
+                    ready.heads.remove(&entry)
+                } else {
+                    ready.heads.insert(entry)
+                };
+            }
+            self.seat(share);
+        }
+        #[cfg(test)]
+        {
+            self.moved += many.len() + 1;
+        }
+        if let Some(place) = self.places.get_mut(key) {
+            place.many = many;
+        }
+        self.show(key);
     }
 
     /// Whether there is something to hand out that stands in no line.
     pub(super) fn set_plain(&mut self, plain: bool) {
         if self.is_fair() && self.plain != plain {
             self.plain = plain;
-            if plain { self.enter(&None) } else { self.leave(&None) }
+            if plain {
+                self.enter(&None);
+            }
+            self.seat(&None);
         }
     }
 
@@ -97,32 +246,122 @@ impl Turns {
         if self.shares.contains_key(share) {
             return;
         }
-        let pass = self.passes.get(share).copied();
-        if let Some(pass) = pass {
-            self.idle.remove(&(pass, share.clone()));
+        if let Some(pass) = self.passes.get(share) {
+            self.idle.remove(&(*pass, share.clone()));
         }
-        let turn = pass.unwrap_or(0).max(self.now);
-        self.order.insert((turn, share.clone()));
-        self.shares.insert(share.clone(), Ready { lines: BTreeSet::new(), turn });
+        let ready = Ready { many: !self.is_fair(), ..Ready::default() };
+        self.shares.insert(share.clone(), ready);
     }
 
-    fn leave(&mut self, share: &Share) {
-        let empty = |ready: &Ready| ready.lines.is_empty();
-        if share.is_none() && self.plain || !self.shares.get(share).is_some_and(empty) {
+    /// Gives a key its place in the order if it has something of its own to hand out, or takes it; forgets one that has
+    /// nothing at all.
+    fn seat(&mut self, share: &Share) {
+        let begins = self.begins(share);
+        let plain = share.is_none() && self.plain;
+        let Some(ready) = self.shares.get_mut(share) else { return };
+        let stands = plain || !ready.free.is_empty() || !ready.heads.is_empty();
+        match (ready.turn, stands) {
+            (None, true) => {
+                ready.turn = Some(begins);
+                self.order.insert((begins, share.clone()));
+            }
+            (Some(turn), false) => {
+                ready.turn = None;
+                self.order.remove(&(turn, share.clone()));
+            }
+            _ => {}
+        }
+        if !stands && ready.keys.is_empty() {
+            self.shares.remove(share);
+            if let Some(pass) = self.passes.get(share) {
+                self.idle.insert((*pass, share.clone()));
+            }
+        }
+    }
+
+    /// Takes out the first of what a key has of a concurrency key, wherever it stands.
+    fn lift(&mut self, share: &Share, key: &Arc<str>) {
+        let Some(head) = first_of(&self.bundles, share, key) else { return };
+        let (Some(ready), Some(place)) = (self.shares.get_mut(share), self.places.get_mut(key)) else {
+            return;
+        };
+        if ready.many {
+            ready.heads.remove(&(head, key.clone()));
+            if let Ok(at) = place.many.binary_search(share) {
+                place.many.remove(at);
+            }
+        } else if let Some(crowd) = &mut place.crowd {
+            crowd.0.remove(share);
+            self.show(key);
+        }
+    }
+
+    /// Puts it where it belongs.
+    fn stand(&mut self, share: &Share, key: &Arc<str>) {
+        let begins = self.begins(share);
+        let Some(head) = first_of(&self.bundles, share, key) else { return };
+        let (Some(ready), Some(place)) = (self.shares.get_mut(share), self.places.get_mut(key)) else {
+            return;
+        };
+        if ready.many {
+            if !place.full {
+                ready.heads.insert((head, key.clone()));
+            }
+            if let Err(at) = place.many.binary_search(share) {
+                place.many.insert(at, share.clone());
+            }
+        } else {
+            place.crowd.get_or_insert_default().0.put(share, begins, head);
+            self.show(key);
+        }
+    }
+
+    /// Moves what a key has if it has become many, or few.
+    fn count_keys(&mut self, share: &Share) {
+        let fair = self.is_fair();
+        let Some(ready) = self.shares.get(share) else { return };
+        let many = match ready.many {
+            true => !fair || ready.keys.len() >= MANY / 2,
+            false => ready.keys.len() > MANY,
+        };
+        if many == ready.many {
             return;
         }
-        if let Some(Ready { turn, .. }) = self.shares.remove(share) {
-            self.order.remove(&(turn, share.clone()));
+        let keys: Vec<_> = ready.keys.iter().cloned().collect();
+        keys.iter().for_each(|key| self.lift(share, key));
+        if let Some(ready) = self.shares.get_mut(share) {
+            ready.many = many;
         }
-        if let Some(pass) = self.passes.get(share) {
-            self.idle.insert((*pass, share.clone()));
+        keys.iter().for_each(|key| self.stand(share, key));
+    }
+
+    /// Shows the first of a crowd, if there is a place for it. A crowd that nobody stands in any more goes.
+    fn show(&mut self, key: &Arc<str>) {
+        let Some(place) = self.places.get_mut(key) else { return };
+        let Some((crowd, shown)) = place.crowd.as_deref_mut() else { return };
+        let front = if place.full { None } else { crowd.first(self.now) };
+        if *shown != front {
+            if let Some((turn, share, rank)) = std::mem::replace(shown, front.clone()) {
+                self.fronts.remove(&(turn, share, rank, key.clone()));
+            }
+            if let Some((turn, share, rank)) = front {
+                self.fronts.insert((turn, share, rank, key.clone()));
+            }
         }
+        if crowd.is_empty() {
+            place.crowd = None;
+        }
+    }
+
+    /// When the turn of a key begins, if it has something to hand out.
+    fn begins(&self, share: &Share) -> u64 {
+        self.passes.get(share).copied().unwrap_or(0).max(self.now)
     }
 
     /// When the turn of a key begins that has something to hand out, and its next one after it.
     pub(super) fn turn(&self, share: &Share) -> Option<(u64, u64)> {
         let fair = self.fair.as_ref()?;
-        let turn = self.shares.get(share)?.turn;
+        let turn = self.shares.contains_key(share).then(|| self.begins(share))?;
         let named = share.as_ref().and_then(|key| fair.weights.get(key)).copied();
         let weight = u64::from(named.unwrap_or(USUAL_WEIGHT).max(1));
         let stride = (UNIT * u64::from(USUAL_WEIGHT) / weight).max(1);
@@ -136,7 +375,7 @@ impl Turns {
     /// When the virtual time is to go on to because nobody has anything to hand out: past all passes, so that they can
     /// be forgotten.
     pub(super) fn end_of_all(&self) -> Option<u64> {
-        if !self.order.is_empty() {
+        if !self.shares.is_empty() {
             return None;
         }
         self.idle.last().map(|(pass, _)| *pass).filter(|pass| *pass > self.now)
@@ -154,7 +393,18 @@ impl Turns {
     }
 
     pub(super) fn swap_now(&mut self, now: u64) -> u64 {
-        std::mem::replace(&mut self.now, now)
+        let old = std::mem::replace(&mut self.now, now);
+        if now < old {
+            let keys: Vec<_> = self.places.keys().cloned().collect();
+            for key in &keys {
+                let passes = &self.passes;
+                if let Some(crowd) = self.places.get_mut(key).and_then(|place| place.crowd.as_mut()) {
+                    crowd.0.put_back(|share| passes.get(share).copied().unwrap_or(0).max(now));
+                }
+                self.show(key);
+            }
+        }
+        old
     }
 
     pub(super) fn swap_pass(&mut self, share: &Share, new: Option<u64>) -> Option<u64> {
@@ -162,16 +412,26 @@ impl Turns {
             Some(pass) => self.passes.insert(share.clone(), pass),
             None => self.passes.remove(share),
         };
-        if let Some(ready) = self.shares.get_mut(share) {
-            self.order.remove(&(ready.turn, share.clone()));
-            ready.turn = new.unwrap_or(0).max(self.now);
-            self.order.insert((ready.turn, share.clone()));
-        } else {
-            if let Some(pass) = old {
-                self.idle.remove(&(pass, share.clone()));
+        let begins = self.begins(share);
+        match self.shares.get_mut(share) {
+            Some(ready) => {
+                if let Some(turn) = &mut ready.turn {
+                    self.order.remove(&(*turn, share.clone()));
+                    *turn = begins;
+                    self.order.insert((begins, share.clone()));
+                }
+                if !ready.many {
+                    let keys: Vec<_> = ready.keys.iter().cloned().collect();
+                    keys.iter().for_each(|key| self.stand(share, key));
+                }
             }
-            if let Some(pass) = new {
-                self.idle.insert((pass, share.clone()));
+            None => {
+                if let Some(pass) = old {
+                    self.idle.remove(&(pass, share.clone()));
+                }
+                if let Some(pass) = new {
+                    self.idle.insert((pass, share.clone()));
+                }
             }
         }
         old
@@ -183,6 +443,14 @@ impl Turns {
         self.plain = false;
         self.shares.clear();
         self.order.clear();
+        self.bundles.clear();
+        self.places.clear();
+        self.fronts.clear();
         self.idle = self.passes.iter().map(|(share, pass)| (*pass, share.clone())).collect();
     }
+}
+
+fn first_of(bundles: &HashMap<(Share, Arc<str>), Bundle>, share: &Share, key: &Arc<str>) -> Option<Rank> {
+    // The map wants a key of its own; two counters go up for it.
+    bundles.get(&(share.clone(), key.clone())).map(|bundle| bundle.first)
 }
