@@ -73,7 +73,12 @@ impl Terminal {
     /// Its exit code, and all that was on the screen.
     async fn ended(mut self) -> (Option<i32>, String) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").unwrap();
-        self.shown.extend(self.screen.try_iter());
+        // The reader ends when nobody has the terminal open any more.
+        tokio::task::block_in_place(|| {
+            while let Ok(more) = self.screen.recv_timeout(PATIENCE) {
+                self.shown.push_str(&more);
+            }
+        });
         (status.code(), self.shown)
     }
 }

@@ -1,5 +1,6 @@
 //! The server from outside: over real sockets, on a store in memory unless a test is about another.
 
+mod changing;
 mod client;
 mod server;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mainstay::core::MemoryStore;
+use mainstay::core::{MemoryStore, Store};
 use mainstay::shutdown::Phase;
 use mainstay::{App, Boot, Client, Ended, Error, Shutdown};
 use mainstay_server::serve::{self, Config};
@@ -35,8 +35,13 @@ impl Setup {
     }
 
     /// The same with a clock that the test has.
-    pub fn on_clock(mut self, clock: Arc<ManualClock>) -> Self {
-        self.store = Some(Client::on(Arc::new(MemoryStore::new(clock.clone())), clock.clone()));
+    pub fn on_clock(self, clock: Arc<ManualClock>) -> Self {
+        self.on_store(Arc::new(MemoryStore::new(clock.clone())), clock)
+    }
+
+    /// The same with a store of the test's own.
+    pub fn on_store(mut self, store: Arc<dyn Store>, clock: Arc<ManualClock>) -> Self {
+        self.store = Some(Client::on(store, clock.clone()));
         self.clock = Some(clock);
         self
     }
