@@ -32,6 +32,11 @@ impl DatabaseClock {
         }
     }
 
+    /// Chance.
+    pub(crate) fn own_entropy(&self) -> u64 {
+        self.clock.entropy()
+    }
+
     /// This process's own time.
     pub(crate) fn own(&self) -> Now {
         self.clock.now()

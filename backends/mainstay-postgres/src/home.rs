@@ -22,6 +22,7 @@ use crate::{
     fault::Trouble,
     lead::{self, Try},
     link::{Again, Link, Target},
+    outbox, post,
     term::{self, Start, Term},
 };
 
@@ -31,8 +32,8 @@ pub(crate) enum Role {
     /// Nobody knows yet.
     Looking,
     Leads(Arc<Desk>),
-    /// This one leads.
-    Follows(String),
+    /// This one leads, with this epoch.
+    Follows(String, u64),
     /// The database is not there, or will not have it.
     Away(Error),
     Closed,
@@ -44,6 +45,7 @@ pub(crate) struct Home {
     pub(crate) role: watch::Sender<Role>,
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) users: Option<Handle>,
+    pub(crate) pool: Arc<Pool>,
 }
 
 /// How soon to look again whether the last one still leads. Asking costs a look at one row.
@@ -60,7 +62,13 @@ impl Home {
                 Err(trouble) => Some(Role::Away(trouble.error())),
             };
             if let Some(role) = role {
-                self.role.send_replace(role);
+                self.role.send_if_modified(|now| {
+                    let same = matches!((&*now, &role), (Role::Follows(a, b), Role::Follows(c, d)) if (a, b) == (c, d));
+                    if !same {
+                        *now = role;
+                    }
+                    !same
+                });
                 tokio::select! {
                     () = sleep(LOOK_AGAIN) => {}
                     _ = closing.wait_for(|closing| *closing) => {}
@@ -74,7 +82,7 @@ impl Home {
     async fn try_to_lead(&self, link: &mut Again) -> Result<Option<Role>, Trouble> {
         let session = link.get().await?;
         match lead::take(&session, &self.target.options).await? {
-            Try::Follows(owner) => Ok(Some(Role::Follows(owner))),
+            Try::Follows(owner, epoch) => Ok(Some(Role::Follows(owner, epoch))),
             Try::Leads(epoch) => {
                 let epoch = Arc::new(AtomicU64::new(epoch));
                 let over = self.lead(link, epoch.clone()).await;
@@ -103,11 +111,21 @@ impl Home {
         renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut renewed = Stopwatch::start();
         let (mut desk, mut failed) = (None, None);
+        // Ends with the term, whatever is under way.
+        let mut clerk = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 opened = &mut ready, if desk.is_none() && failed.is_none() => match opened {
                     Ok(Ok(opened)) => {
                         self.role.send_replace(Role::Leads(opened.clone()));
+                        clerk.spawn_on(
+                            post::clerk(self.target.clone(), opened.clone(), self.pool.clone()),
+                            &self.target.runtime,
+                        );
+                        clerk.spawn_on(
+                            outbox::drain(self.target.clone(), opened.clone()),
+                            &self.target.runtime,
+                        );
                         desk = Some(opened);
                     }
                     Ok(Err(error)) => failed = Some(error),

@@ -15,8 +15,8 @@ use crate::{
 pub(crate) enum Try {
     /// With this epoch.
     Leads(u64),
-    /// This one leads.
-    Follows(String),
+    /// This one leads, with this epoch.
+    Follows(String, u64),
 }
 
 /// The session of who leads, so that others see when it has ended. Behind a pooler it says nothing.
@@ -42,8 +42,9 @@ pub(crate) async fn take(link: &Link, options: &Options) -> Result<Try, Trouble>
     if let Some(row) = link.query(&sql, params).await?.first() {
         return Ok(Try::Leads(row.get::<_, i64>(0) as u64));
     }
-    let rows = link.query("select coalesce(owner, 'nobody') from {s}.leader", vec![]).await?;
-    Ok(Try::Follows(rows.first().map_or_else(String::new, |row| row.get(0))))
+    let rows = link.query("select coalesce(owner, 'nobody'), epoch from {s}.leader", vec![]).await?;
+    let (owner, epoch) = rows.first().map_or_else(Default::default, |row| (row.get(0), row.get::<_, i64>(1)));
+    Ok(Try::Follows(owner, epoch as u64))
 }
 
 /// Goes on leading; answers what time it is there. `None`: another leads.

@@ -9,9 +9,13 @@
 //! 2. `ground` is what the writer of `mainstay_writer` stands on here: `write` and `things` make the statements of a group,
 //!    `archive` answers the engine, `fill` adds what answers lack;
 //! 3. `load` rebuilds the engine, `read` answers everything else from snapshots; `rows` and `schema` say how tables look;
-//! 4. `link` is a session, `fault` what an error of the database means, `clock` the database's time.
+//! 4. `post` carries `calls` of processes that follow to the one that leads, and the answers back; `local` is how that one
+//!    answers its own and theirs;
+//! 5. `outbox` takes what other transactions of the database want done;
+//! 6. `link` is a session, `fault` what an error of the database means, `clock` the database's time.
 
 mod archive;
+mod calls;
 mod clock;
 mod fault;
 mod fill;
@@ -20,7 +24,10 @@ mod home;
 mod lead;
 mod link;
 mod load;
+mod local;
 mod options;
+mod outbox;
+mod post;
 mod read;
 mod rows;
 mod schema;
@@ -30,5 +37,8 @@ mod things;
 mod write;
 
 pub use options::{FatalHook, Options};
+pub use outbox::Outbox;
 pub use store::{PostgresStore, migrate};
+/// The client whose transactions an [`Outbox`] takes.
+pub use tokio_postgres;
 pub use tokio_postgres::Config;

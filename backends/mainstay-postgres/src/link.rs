@@ -165,6 +165,11 @@ impl Link {
         })
     }
 
+    /// What is listened to for new rows of a table.
+    pub(crate) fn channel(&self, table: &str) -> String {
+        format!("{}_{table}", self.schema)
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }

@@ -135,7 +135,7 @@ const OURS: [&str; 8] =
     ["schema", "lease_ms", "timeout_ms", "readers", "listen", "prepare", "migrate", "sslrootcert"];
 
 /// Such names need no quotes, and cannot be anything but a name.
-fn schema_name(name: &str) -> Result<String, Error> {
+pub(crate) fn schema_name(name: &str) -> Result<String, Error> {
     let fits = |(i, c): (usize, char)| c == '_' || c.is_ascii_lowercase() || (i > 0 && c.is_ascii_digit());
     if (1..=48).contains(&name.len()) && name.chars().enumerate().all(fits) {
         Ok(name.to_owned())

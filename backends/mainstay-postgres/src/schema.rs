@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// Step `n` brings a schema from format `n` to `n + 1`. A step that was released never changes.
-const STEPS: &[&str] = &[include_str!("schema/0001.sql")];
+const STEPS: &[&str] =
+    &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
 
 /// What a schema says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

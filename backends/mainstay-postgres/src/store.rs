@@ -19,30 +19,41 @@ use mainstay_core::{
         Slice, TokenOrder, Wake,
     },
 };
-use mainstay_writer::{desk::Desk, message::Ask, tail::Reading};
-use tokio::runtime::{Builder, Handle, Runtime};
+use mainstay_writer::{desk::Desk, message::Ask};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    time::timeout,
+};
 
 use crate::{
+    calls::{Call, Told, received},
     clock::DatabaseClock,
     fault::Trouble,
     home::{Home, Pool, Role},
     link::{Link, Target},
+    local,
     options::Options,
-    read::{self, LogQuery},
+    post::{Post, other},
     schema,
 };
 
-/// PostgreSQL as the store. Of all processes that have it open, one leads.
+/// PostgreSQL as the store. Of all processes that have it open, one leads; the others carry their calls to it.
 ///
 /// Close it with [`Store::close`]. Dropped without, it finishes the group in hand, refuses the rest, and blocks until its
 /// thread has ended; nothing acknowledged is lost either way.
 pub struct PostgresStore {
     home: Arc<Home>,
-    pool: Arc<Pool>,
+    post: Arc<Post>,
     capabilities: Capabilities,
     /// Its life is over.
     over: Mutex<Receiver<()>>,
     runtime: Mutex<Option<Runtime>>,
+}
+
+/// Whom to ask.
+enum Whom {
+    Own(Arc<Desk>),
+    Other,
 }
 
 /// How long to wait at the end for a database that does not answer.
@@ -67,8 +78,8 @@ impl PostgresStore {
             })?;
         let opened = PostgresStore::open_on(&runtime, options);
         match opened {
-            Ok((home, durable, over)) => Ok(PostgresStore {
-                pool: Arc::new(Pool::new(home.target.clone())),
+            Ok(Opened { home, post, durable, over }) => Ok(PostgresStore {
+                post,
                 home,
                 capabilities: Capabilities {
                     store: "postgres",
@@ -90,19 +101,25 @@ impl PostgresStore {
         }
     }
 
-    fn open_on(runtime: &Runtime, options: Options) -> Result<(Arc<Home>, bool, Receiver<()>), Error> {
+    fn open_on(runtime: &Runtime, options: Options) -> Result<Opened, Error> {
         let clock = Arc::new(DatabaseClock::new(options.clock.clone()));
         let target = Arc::new(Target::new(options, runtime.handle().clone())?);
         let first = target.clone();
         let durable = block(runtime, async move { prepare(&first).await })??;
         let (tell, over) = sync_channel(1);
+        let pool = Arc::new(Pool::new(target.clone()));
         let home = Arc::new(Home {
             target,
             clock,
             role: tokio::sync::watch::Sender::new(Role::Looking),
             closing: tokio::sync::watch::Sender::new(false),
             users: Handle::try_current().ok(),
+            pool,
         });
+        let (post, sending) = Post::new(&home.target, home.clock.own_entropy());
+        let (sender, clock, role) = (post.clone(), home.clock.clone(), home.role.subscribe());
+        let to = home.target.clone();
+        runtime.spawn(async move { sender.live(to, sending, role, move || clock.own_entropy()).await });
         let life = home.clone();
         runtime.spawn(async move {
             life.live().await;
@@ -117,44 +134,40 @@ impl PostgresStore {
                 home.closing.send_replace(true);
                 Err(error)
             }
-            _ => Ok((home, durable, over)),
+            _ => Ok(Opened { home, post, durable, over }),
         }
     }
 
-    /// The desk of this process's writer, once it leads.
-    async fn desk(&self) -> Result<Arc<Desk>, Error> {
+    /// Whom to ask: this process's own writer, or the post.
+    async fn whom(&self) -> Result<Whom, Error> {
         let mut role = self.home.role.subscribe();
         let now = role.borrow_and_update().clone();
-        match now {
-            Role::Leads(desk) => Ok(desk),
+        if !matches!(now, Role::Looking) {
+            return self.of_role(now);
+        }
+        let within = self.home.target.options.within;
+        let known = self.home.run(async move {
+            let known = timeout(within, role.wait_for(|role| !matches!(role, Role::Looking)));
+            match known.await {
+                Ok(Ok(role)) => Ok(role.clone()),
+                Ok(Err(_)) => Ok(Role::Closed),
+                Err(_) => {
+                    let message = "nobody leads the store, and this process cannot; try again later";
+                    Err(Error::new(ErrorKind::Unavailable, message))
+                }
+            }
+        });
+        self.of_role(known.await?)
+    }
+
+    fn of_role(&self, role: Role) -> Result<Whom, Error> {
+        match role {
+            Role::Leads(desk) => Ok(Whom::Own(desk)),
+            Role::Follows(..) => Ok(Whom::Other),
             Role::Closed => Err(Error::new(ErrorKind::Closed, "the store is closed")),
             Role::Away(error) => Err(Error::new(error.kind(), error.to_string()).because(error)),
-            Role::Follows(owner) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!(
-                    "{owner} leads the store; this process is ready to take over, and serves nothing until then"
-                ),
-            )),
             Role::Looking => {
-                let within = self.home.target.options.within;
-                let known = self.home.run(async move {
-                    let known =
-                        tokio::time::timeout(within, role.wait_for(|role| !matches!(role, Role::Looking)));
-                    match known.await {
-                        Ok(Ok(role)) => Ok(role.clone()),
-                        Ok(Err(_)) => Ok(Role::Closed),
-                        Err(_) => {
-                            let message = "nobody leads the store, and this process cannot; try again later";
-                            Err(Error::new(ErrorKind::Unavailable, message))
-                        }
-                    }
-                });
-                match known.await? {
-                    Role::Leads(desk) => Ok(desk),
-                    _ => {
-                        Err(Error::new(ErrorKind::Unavailable, "the store has just changed hands; try again"))
-                    }
-                }
+                Err(Error::new(ErrorKind::Unavailable, "the store has just changed hands; try again"))
             }
         }
     }
@@ -165,6 +178,14 @@ impl PostgresStore {
             _ => None,
         }
     }
+}
+
+/// What opening makes.
+struct Opened {
+    home: Arc<Home>,
+    post: Arc<Post>,
+    durable: bool,
+    over: Receiver<()>,
 }
 
 /// Waits for a future of the store's own runtime on this thread, which may be one of another runtime.
@@ -218,42 +239,45 @@ impl Store for PostgresStore {
     }
 
     async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
-        self.desk().await?.submit(batch, self.home.target.options.within).await
+        let within = self.home.target.options.within;
+        match self.whom().await? {
+            Whom::Own(desk) => desk.submit(batch, within).await,
+            Whom::Other => match self.post.call(Call::submit(batch, within)).await? {
+                Told::Submitted { answers, bodies, events } => Ok(received(answers, bodies, events)),
+                told => Err(other(&told)),
+            },
+        }
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
-        let desk = self.desk().await?;
-        if !matches!(key, Key::Job(_) | Key::AccessToken(_)) {
-            return desk.record(key).await;
+        match self.whom().await? {
+            Whom::Own(desk) if matches!(key, Key::Job(_) | Key::AccessToken(_)) => {
+                let (key, pool) = (key.clone(), self.home.pool.clone());
+                self.home.run(async move { local::get(&desk, &pool, &key).await }).await
+            }
+            Whom::Own(desk) => desk.record(key).await,
+            Whom::Other => match self.post.call(Call::Get(key.clone())).await? {
+                Told::Got(record) => Ok(record),
+                told => Err(other(&told)),
+            },
         }
-        desk.tidied().await?;
-        let (key, now, pool) = (key.clone(), desk.clock.now(), self.pool.clone());
-        let read = async move {
-            pool.read(async |link: &Link| match &key {
-                Key::Job(id) => {
-                    let found = read::records(link, &[*id], now).await?.remove(id);
-                    Ok(found.map(|job| Record::Job(Box::new(job))))
-                }
-                Key::AccessToken(name) => {
-                    Ok(read::access_token(link, name.as_str()).await?.map(Record::AccessToken))
-                }
-                _ => Ok(None),
-            })
-            .await
-        };
-        self.home.run(read).await
     }
 
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
-        let desk = self.desk().await?;
-        if Desk::has_list(query) {
-            return desk.list(query, page).await;
+        match self.whom().await? {
+            Whom::Own(desk) if Desk::has_list(query) => desk.list(query, page).await,
+            Whom::Own(desk) => {
+                let (query, page, pool) = (query.clone(), page.clone(), self.home.pool.clone());
+                self.home.run(async move { local::list(&desk, &pool, &query, &page).await }).await
+            }
+            Whom::Other => {
+                let call = Call::List(query.clone(), page.clone());
+                match self.post.call(call).await? {
+                    Told::Listed(slice) => Ok(slice),
+                    told => Err(other(&told)),
+                }
+            }
         }
-        desk.tidied().await?;
-        let (query, page, now, pool) = (query.clone(), page.clone(), desk.clock.now(), self.pool.clone());
-        let read =
-            async move { pool.read(async |link: &Link| read::list(link, &query, &page, now).await).await };
-        self.home.run(read).await
     }
 
     async fn read_log(
@@ -262,41 +286,54 @@ impl Store for PostgresStore {
         from: Position,
         budget: LogBudget,
     ) -> Result<LogSlice, Error> {
-        let desk = self.desk().await?;
-        desk.is_open()?;
-        let from = desk.log_position(from).await?;
-        match desk.tail.read(filters, from, budget) {
-            Reading::Here(slice) => Ok(slice),
-            Reading::Older { until, head } => {
-                let (filters, pool) = (filters.to_vec(), self.pool.clone());
-                let read = async move {
-                    pool.read(async |link: &Link| {
-                        let query = LogQuery { filters: &filters, from, budget, until, head };
-                        read::read_log(link, &desk.tail, &query).await
-                    })
-                    .await
-                };
+        match self.whom().await? {
+            Whom::Own(desk) => {
+                let (filters, pool) = (filters.to_vec(), self.home.pool.clone());
+                let read = async move { local::read_log(&desk, &pool, &filters, from, budget).await };
                 self.home.run(read).await
+            }
+            Whom::Other => {
+                let call = Call::ReadLog(filters.to_vec(), from, budget);
+                match self.post.call(call).await? {
+                    Told::Log(slice) => Ok(slice),
+                    told => Err(other(&told)),
+                }
             }
         }
     }
 
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
-        self.desk().await?.wait(on, at_most).await
+        match self.whom().await? {
+            Whom::Own(desk) => desk.wait(on, at_most).await,
+            Whom::Other => self.post.wait(on, at_most).await,
+        }
     }
 
     async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
-        self.desk().await?.maintain(budget).await
+        match self.whom().await? {
+            Whom::Own(desk) => desk.maintain(budget).await,
+            Whom::Other => match self.post.call(Call::Maintain(budget)).await? {
+                Told::Maintained(done) => Ok(done),
+                told => Err(other(&told)),
+            },
+        }
     }
 
     async fn now(&self) -> Result<Now, Error> {
-        let desk = self.desk().await?;
-        desk.is_open()?;
-        Ok(desk.clock.now())
+        match self.whom().await? {
+            Whom::Own(desk) => desk.is_open().map(|()| desk.clock.now()),
+            Whom::Other => match self.post.call(Call::Now).await? {
+                Told::Now(now) => Ok(now),
+                told => Err(other(&told)),
+            },
+        }
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        self.desk().await?.ask(Ask::Ping).await
+        match self.whom().await? {
+            Whom::Own(desk) => desk.ask(Ask::Ping).await,
+            Whom::Other => self.post.call(Call::Ping).await.map(drop),
+        }
     }
 
     async fn close(&self, at_most: Duration) -> Result<(), Error> {

@@ -41,7 +41,7 @@ pub const SETTLED_KEPT: usize = 1_000;
 pub const DEAD_KEPT_MS: u64 = 30 * 86_400_000;
 
 /// One change of topics, events or groups.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum EventOp {
     /// Appends an event to the log, and creates its topic if need be. → [`EventReply::Published`]
     Publish(Box<Publish>),
@@ -114,7 +114,7 @@ pub enum EventOp {
 }
 
 /// An event on its way into the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
     /// Where to.
     pub topic: TopicName,
@@ -192,7 +192,7 @@ pub struct TopicRetention {
 }
 
 /// What a caller waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventInterest {
     /// The log has an event of one of these topics (none: of any) at or behind `from`. Any number of waiters is woken.
     Log {

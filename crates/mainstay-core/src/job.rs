@@ -415,7 +415,7 @@ pub struct Grant {
 }
 
 /// Everything a store knows of a job. The lease itself is never shown, only its token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRecord {
     /// Which job.
     pub id: JobId,

@@ -148,7 +148,7 @@ impl fmt::Debug for Owner {
 pub type Ticket = IdempotencyKey;
 
 /// One change of a lock.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockOp {
     /// Takes a lock, or a place in its line, or collects what was handed to its ticket.
     ///
@@ -214,7 +214,7 @@ impl LockOp {
 }
 
 /// How a lock is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acquire {
     /// Which lock.
     pub name: Name,
@@ -298,7 +298,7 @@ pub struct LockWaiting {
 }
 
 /// A lock that is held, as anybody may see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockRecord {
     /// Its name.
     pub name: Name,
@@ -358,7 +358,7 @@ pub struct LockWaiter {
 }
 
 /// What a caller waits for. Only hints, as all of [`crate::store::Interest`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum LockInterest {
     /// The ticket was handed a grant, or (one that keeps its place) is not in the line any more.
     Granted {

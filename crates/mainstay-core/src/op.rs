@@ -1,6 +1,9 @@
 //! What can be asked of a store: every change is an [`Op`], and a [`Commit`] is a list of them, all or nothing.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +21,7 @@ use crate::{
 };
 
 /// A list of changes that happen together or not at all, durable when it is answered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Commit {
     /// Repeating the commit under the same key gets the first answer again.
     pub key: Option<IdempotencyKey>,
@@ -47,7 +50,7 @@ pub struct IdempotencyKey {
 }
 
 /// What must hold for a commit to happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Require {
     /// This lease of the job is live.
     Job {
@@ -69,7 +72,7 @@ pub enum Require {
 }
 
 /// One change.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Op {
     /// Adds a job. → [`Reply::Enqueued`]
     Enqueue(Box<NewJob>),
@@ -168,7 +171,7 @@ pub enum Op {
 pub const MAX_NOTE_BYTES: usize = 1_024;
 
 /// How jobs are taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
     /// In order of preference; unknown ones are simply empty.
     pub queues: Vec<QueueName>,
@@ -183,7 +186,7 @@ pub struct Claim {
 }
 
 /// How a claim ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settle {
     /// Which job.
     pub id: JobId,
@@ -281,7 +284,7 @@ pub struct Enqueued {
 }
 
 /// The answers to a commit, one an op.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     /// In the order of the ops.
     pub replies: Vec<Reply>,
@@ -312,7 +315,7 @@ impl Failure {
 }
 
 /// Definitely nothing changed, and why.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{reason}")]
 pub struct Rejection {
     /// What failed.
@@ -322,7 +325,7 @@ pub struct Rejection {
 }
 
 /// The part of a commit that a [`Rejection`] is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// The commit as a whole (its idempotency key).
     Commit,
@@ -333,22 +336,46 @@ pub enum Place {
 }
 
 /// An entry of a job's `after` that names nothing it could wait for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrongAfter {
     /// The op that enqueues the job.
     pub op: usize,
     /// Where the entry stands in its `after`.
     pub at: usize,
     /// What is wrong with it.
-    pub detail: &'static str,
+    #[serde(deserialize_with = "word")]
+    pub detail: Word,
 }
 
+/// A word of the code. (By this name, derived readers do not take it for borrowed.)
+pub type Word = &'static str;
+
+/// A word of the code, written by another process of the same build or another: each is kept once, and there are only as
+/// many as there are in the code.
+fn word<'de, D: serde::Deserializer<'de>>(from: D) -> Result<&'static str, D::Error> {
+    static WORDS: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let text = String::deserialize(from)?;
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = words.get(text.as_str()) {
+        return Ok(known);
+    }
+    if words.len() == WORDS_KEPT {
+        return Ok("something that this process has no word for");
+    }
+    let kept: &'static str = Box::leak(text.into_boxed_str());
+    words.insert(kept);
+    Ok(kept)
+}
+
+/// More words than any build has.
+const WORDS_KEPT: usize = 1_000;
+
 /// Why a commit was refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Reason {
     /// There is no such thing.
     #[error("no {0} of that name or id")]
-    NotFound(&'static str),
+    NotFound(#[serde(deserialize_with = "word")] Word),
     /// The claim or delivery expired, was settled, or was taken over.
     #[error("the lease is not live any more: it ran out, was settled, or somebody else has taken over")]
     LeaseLost,
@@ -406,7 +433,8 @@ pub enum Reason {
         /// Which lock was asked for.
         lock: Name,
         /// Of what: `waiters`, `grants`.
-        what: &'static str,
+        #[serde(deserialize_with = "word")]
+        what: Word,
         /// How many.
         limit: u64,
     },
@@ -414,7 +442,8 @@ pub enum Reason {
     #[error("{field}: {detail}")]
     Invalid {
         /// Which field.
-        field: &'static str,
+        #[serde(deserialize_with = "word")]
+        field: Word,
         /// What is wrong.
         detail: String,
     },

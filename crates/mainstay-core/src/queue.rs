@@ -166,7 +166,7 @@ impl Totals {
 }
 
 /// A queue as it is seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueRecord {
     /// Its name.
     pub name: QueueName,

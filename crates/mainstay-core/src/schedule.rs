@@ -111,7 +111,7 @@ impl ScheduleRecord {
 }
 
 /// A change of schedules.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum ScheduleOp {
     /// Makes a schedule or replaces what is wanted. → [`ScheduleReply::Put`]
     ///
@@ -147,7 +147,7 @@ pub enum ScheduleOp {
 }
 
 /// A tick has come.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fire {
     /// Whose.
     pub name: Name,
@@ -201,7 +201,7 @@ pub enum ScheduleChange {
 }
 
 /// In which order schedules are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ScheduleOrder {
     /// All of them, by name.
     Name,

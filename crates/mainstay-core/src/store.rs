@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     access::{AccessToken, AuditRecord},
@@ -162,7 +162,7 @@ impl Batch {
 }
 
 /// What to read one of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Key {
     /// A job, finished or not.
     Job(JobId),
@@ -179,7 +179,7 @@ pub enum Key {
 }
 
 /// What to read many of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// Jobs, newest first.
     Jobs(JobFilter),
@@ -205,7 +205,7 @@ pub enum Query {
 }
 
 /// Which jobs. Every part that is given must fit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct JobFilter {
     /// Of this queue.
     pub queue: Option<QueueName>,
@@ -218,7 +218,7 @@ pub struct JobFilter {
 }
 
 /// Which dead letters. Every part that is given must fit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DeadFilter {
     /// Of this queue.
     pub queue: QueueName,
@@ -229,7 +229,7 @@ pub struct DeadFilter {
 }
 
 /// Which page.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// At most this many records: 1…1,000.
     pub limit: u32,
@@ -238,7 +238,7 @@ pub struct Page {
 }
 
 /// One record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// A job.
     Job(Box<JobRecord>),
@@ -284,7 +284,7 @@ fn query_hash(query: &Query) -> u64 {
 }
 
 /// A page of records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slice {
     /// The records.
     pub items: Vec<Record>,
@@ -293,7 +293,7 @@ pub struct Slice {
 }
 
 /// What a caller waits for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Interest {
     /// A job of the queue can be claimed.
     Queue(QueueName),
@@ -340,7 +340,7 @@ impl std::fmt::Debug for Wake {
 }
 
 /// How much housekeeping to do at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// At most this many rows.
     pub rows: u32,
@@ -353,7 +353,7 @@ impl Default for Budget {
 }
 
 /// What housekeeping did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintained {
     /// Leases that had run out and were counted as crashes.
     pub crashed: u32,

@@ -39,7 +39,7 @@ impl StoreTime {
 }
 
 /// One reading of both clocks; every commit is applied at one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// The wall clock.
     pub wall: Timestamp,

@@ -1,5 +1,7 @@
 //! Workers, as a store sees them: by what they claim.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     name::{QueueName, WorkerName},
     time::Timestamp,
@@ -9,7 +11,7 @@ use crate::{
 ///
 /// Nothing of it is stored: after a restart, the workers that had jobs are known by those, the others from their next
 /// claim on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerRecord {
     /// What it calls itself. Workers of one name are one.
     pub name: WorkerName,

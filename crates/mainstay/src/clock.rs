@@ -18,9 +18,10 @@ mod place;
 #[cfg(feature = "testing")]
 #[path = "clock/switched.rs"]
 mod place;
+use place::virtual_chance;
+pub(crate) use place::{counted, current, monotonic, real, virtual_monotonic_ms, virtual_wall, watch};
 #[cfg(feature = "testing")]
-pub(crate) use place::switch_to;
-pub(crate) use place::{current, monotonic, real, virtual_monotonic_ms, virtual_wall, watch};
+pub(crate) use place::{switch_to, virtual_clock};
 
 /// The machine's wall clock, and its boot-time clock, which also runs while the machine sleeps.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,12 +50,17 @@ impl Clock for SystemClock {
     }
 
     fn entropy(&self) -> u64 {
-        random()
+        machine_random()
     }
 }
 
-/// 64 random bits from the operating system.
+/// 64 random bits: from the operating system, or from the seed where time is virtual.
 pub(crate) fn random() -> u64 {
+    virtual_chance().unwrap_or_else(machine_random)
+}
+
+/// 64 random bits from the operating system.
+pub(crate) fn machine_random() -> u64 {
     RESERVE.with_borrow_mut(Reserve::take)
 }
 
@@ -91,7 +97,10 @@ impl Reserve {
 /// pseudorandom number generators", 2018), begun anew from the system on each thread.
 pub(crate) fn quick_random() -> u64 {
     thread_local! {
-        static STATE: Cell<[u64; 4]> = Cell::new(std::array::from_fn(|_| random()));
+        static STATE: Cell<[u64; 4]> = Cell::new(std::array::from_fn(|_| machine_random()));
+    }
+    if let Some(chance) = virtual_chance() {
+        return chance;
     }
     let (out, next) = scramble(STATE.get());
     STATE.set(next);
@@ -127,8 +136,8 @@ mod tests {
     #[test]
     fn no_number_is_given_twice() {
         let mut seen = std::collections::HashSet::new();
-        let many = std::thread::spawn(|| (0..1_000).map(|_| super::random()).collect::<Vec<_>>());
-        let here = (0..1_000).map(|_| super::random());
+        let many = std::thread::spawn(|| (0..1_000).map(|_| super::machine_random()).collect::<Vec<_>>());
+        let here = (0..1_000).map(|_| super::machine_random());
         assert!(here.chain(many.join().unwrap()).all(|number| seen.insert(number)));
     }
 }

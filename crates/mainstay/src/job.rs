@@ -241,6 +241,11 @@ impl JobError {
         JobError(Ending::Retry { kind: None, message: message.into(), after: None })
     }
 
+    /// The attempt failed; try again after this time, whatever the job's back-off says, while it has attempts left.
+    pub fn retry_after(after: Duration, message: impl Into<String>) -> JobError {
+        JobError(Ending::Retry { kind: None, message: message.into(), after: Some(after) })
+    }
+
     /// The attempt failed and trying again is useless: the job becomes a dead letter.
     pub fn permanent(message: impl Into<String>) -> JobError {
         JobError(Ending::Permanent { message: message.into() })

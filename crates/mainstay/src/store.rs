@@ -217,7 +217,11 @@ impl<C> Boot<C> {
             let clock = clock::current(); // of this thread: the one that opens has none
             tokio::task::spawn_blocking(move || open_with(&url, token, clock, on_fatal))
         };
-        let opened = async { clock::real(opened).await.map_err(Error::from_any)? };
+        let stage = self.core.stage.clone();
+        let opened = async move {
+            let client = clock::real(opened).await.map_err(Error::from_any)??;
+            Ok::<_, Error>(stage.around(client))
+        };
         let close = |client: Client| async move { client.store().close(CLOSE_LIMIT).await };
         let opening = self.component("store", opened).within(OPEN_LIMIT);
         let client = opening.stop(close).stop_within(CLOSE_LIMIT).await?;

@@ -107,6 +107,7 @@ impl TaskSet {
         let leave = self.enter(name.clone(), location, span.clone());
         let id = leave.id;
         // The lock must be free here: a runtime on its way out drops the future, and `leave`, inside this call.
+        let future = crate::clock::counted(future);
         let work = async move {
             let _leave = leave;
             let ended = AssertUnwindSafe(future).catch_unwind().await;

@@ -64,17 +64,43 @@ fn on_schema(place: &Place, sql: &str) -> String {
 }
 
 #[tokio::test]
-async fn one_that_stands_by_has_everything_when_the_leader_closes() {
+async fn one_that_follows_has_everything_when_the_leader_closes() {
     let place = Place::new();
     let (mut ids, first) = (JobIds::default(), place.open_store());
     let second = place.try_open(|options| options.name = "second".to_owned()).unwrap();
-    let id = enqueue(&first, &mut ids).await;
-    let refused = second.ping().await.unwrap_err();
-    assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Unavailable, Applied::No));
+    let id = enqueue(&second, &mut ids).await;
     first.close(Duration::from_secs(5)).await.unwrap();
     serves(&second).await;
     let grants = claim(&second).await;
     assert_eq!(grants.iter().map(|grant| grant.id).collect::<Vec<_>>(), [id]);
+}
+
+/// A claim that is taken by the leader after its caller has gone must not keep the job until its lease runs out.
+#[tokio::test]
+async fn what_nobody_of_another_process_waits_for_goes_back() {
+    let place = Place::new();
+    let (mut ids, _leader) = (JobIds::default(), place.open_store());
+    let follower = place.open_store();
+    let id = enqueue(&follower, &mut ids).await;
+    let mut dropped = Box::pin(claim(&follower));
+    assert!(poll_once(dropped.as_mut()).await.is_none());
+    drop(dropped);
+    let mut found = Vec::new();
+    until("the job is there again", async || {
+        found = claim(&follower).await;
+        !found.is_empty()
+    })
+    .await;
+    assert_eq!((found[0].id, found[0].attempt), (id, 1));
+}
+
+/// Polls once.
+async fn poll_once<T>(mut future: std::pin::Pin<&mut (impl Future<Output = T> + ?Sized)>) -> Option<T> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
 }
 
 #[tokio::test]

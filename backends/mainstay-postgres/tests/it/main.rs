@@ -3,3 +3,4 @@
 mod hands;
 mod harness;
 mod judges;
+mod outbox;

@@ -4,11 +4,13 @@ use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest, Sha256};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{job::Json, topic::TopicName};
 
 /// What is published: the attributes and the data of a CloudEvent. Whoever makes one checks it with
 /// [`Event::problems`]; a store takes it as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// `id`: unique for its source.
     pub id: Arc<str>,
@@ -33,7 +35,7 @@ pub struct Event {
 }
 
 /// The data of an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventData {
     /// There is none.
     #[default]
@@ -153,7 +155,7 @@ impl Event {
 }
 
 /// What recognises an event that is published again: its topic, source and id, hashed.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct DedupKey(pub [u8; 16]);
 
 impl DedupKey {

@@ -46,7 +46,7 @@ impl GroupConfig {
 }
 
 /// How events are taken. Their leases live as long as the group's `ack_wait_ms`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     /// The group.
     pub group: GroupName,
@@ -82,7 +82,7 @@ pub struct Delivery {
 }
 
 /// Deliveries to settle, each alone: one that is refused does not touch the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SettleDeliveries {
     /// The group.
     pub group: GroupName,
@@ -95,7 +95,7 @@ pub struct SettleDeliveries {
 }
 
 /// A delivery that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nack {
     /// The proof.
     pub lease: LeaseId,
@@ -106,7 +106,7 @@ pub struct Nack {
 }
 
 /// A delivery that takes longer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prolong {
     /// The proof.
     pub lease: LeaseId,

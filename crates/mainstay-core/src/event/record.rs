@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Event, GroupConfig, TopicConfig};
 use crate::{
     job::{DeadReason, JobFailure},
@@ -11,7 +13,7 @@ use crate::{
 };
 
 /// What to read one of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKey {
     /// A topic.
     Topic(TopicName),
@@ -20,7 +22,7 @@ pub enum EventKey {
 }
 
 /// What to read many of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventQuery {
     /// Topics by name.
     Topics,
@@ -31,7 +33,7 @@ pub enum EventQuery {
 }
 
 /// Which dead letters. Every part that is given must fit.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct DeadEventFilter {
     /// Of this group.
     pub group: GroupName,
@@ -51,7 +53,7 @@ impl DeadEventFilter {
 }
 
 /// One record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventItem {
     /// A topic.
     Topic(TopicRecord),
@@ -62,7 +64,7 @@ pub enum EventItem {
 }
 
 /// A topic as it is seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicRecord {
     /// Its name.
     pub name: TopicName,
@@ -79,7 +81,7 @@ pub struct TopicRecord {
 }
 
 /// A group as it is seen from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {
     /// Its name.
     pub name: GroupName,
@@ -108,7 +110,7 @@ pub struct GroupRecord {
 }
 
 /// A dead letter of a group. It outlives its event's place in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadEvent {
     /// The store's number of it: newer ones have larger numbers.
     pub number: u64,
@@ -131,7 +133,7 @@ pub struct DeadEvent {
 }
 
 /// An event in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedEvent {
     /// Its topic.
     pub topic: TopicName,
@@ -144,7 +146,7 @@ pub struct LoggedEvent {
 }
 
 /// How much of the log to read at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogBudget {
     /// At most this many events.
     pub events: u32,
@@ -160,7 +162,7 @@ impl Default for LogBudget {
 }
 
 /// A piece of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogSlice {
     /// Where it begins: the number that the asked-for position stood for.
     pub from: u64,

@@ -1,6 +1,6 @@
 //! One handler at a time of a subscription: takes events out of its queue and sees each to its end.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, atomic::Ordering};
 
 use mainstay_core::job::DeadReason;
 use metrics::Counter;
@@ -16,6 +16,7 @@ use crate::{
     job::{Ending, JobError},
     policy::{Retry, retry},
     queue::Receiver,
+    stage::Cues,
 };
 
 /// What the lanes of a subscription share.
@@ -25,6 +26,7 @@ pub(super) struct Lanes {
     pub retry: Retry,
     pub dead: Arc<DeadLetters>,
     pub dead_meter: Counter,
+    pub cues: Arc<OnceLock<Cues>>,
 }
 
 impl Lanes {
@@ -55,7 +57,7 @@ impl Lanes {
             let rules = Retry { max_attempts: self.retry.max_attempts.saturating_sub(spent), ..self.retry };
             let answer = retry(rules, || {
                 spent += 1;
-                self.consumer.attempt(envelope, spent, missed, None)
+                self.attempt(envelope, spent, missed)
             });
             match answer.await {
                 // Later, and that was no attempt. The place in the order is kept.
@@ -66,6 +68,17 @@ impl Lanes {
                 answer => return (answer, spent),
             }
         }
+    }
+
+    async fn attempt(&self, envelope: &Envelope, attempt: u32, missed: u64) -> Answer {
+        // Known once the bus is part of a service.
+        let Some(cues) = self.cues.get() else {
+            return self.consumer.attempt(envelope, attempt, missed, None).await;
+        };
+        let turn = cues.turn(self.consumer.name(), envelope, attempt).await;
+        let answer = self.consumer.attempt(envelope, attempt, missed, None).await;
+        turn.ended(&answer);
+        answer
     }
 
     fn give_up(&self, event: Envelope, attempts: u32, error: JobError) {

@@ -96,6 +96,7 @@ use crate::{
     client::Client,
     event::{Envelope, Payload},
     policy::Policies,
+    stage::Cues,
     tasks::TaskSet,
 };
 
@@ -117,6 +118,8 @@ struct Inner {
     waiting_for_quiet: AtomicUsize,
     tasks: OnceLock<TaskSet>,
     policies: OnceLock<Policies>,
+    /// Those of the test that it plays in.
+    cues: Arc<OnceLock<Cues>>,
     store: OnceLock<Client>,
     /// Subscriptions of `boot`, until the service starts; then until it stops.
     kept: Mutex<Vec<subscribe::Opened>>,
@@ -136,6 +139,7 @@ impl Default for Inner {
             waiting_for_quiet: AtomicUsize::new(0),
             tasks: OnceLock::new(),
             policies: OnceLock::new(),
+            cues: Arc::default(),
             store: OnceLock::new(),
             kept: Mutex::default(),
             in_service: AtomicBool::new(false),
@@ -177,9 +181,14 @@ impl Bus {
     /// # Cancel safety
     /// Dropped while it waits, the event is with those that were not full, and perhaps with some that were.
     pub async fn publish(&self, event: impl Announce) -> Result<Published, PublishError> {
-        let _running = Running::begin(&self.0);
+        let running = Running::begin(&self.0);
         let (route, envelope) = self.prepare(event)?;
-        self.send(&route, envelope, None).await
+        let published = self.send(&route, envelope, None).await?;
+        drop(running);
+        if let Some(cues) = self.0.cues.get() {
+            cues.inline(self.idle()).await;
+        }
+        Ok(published)
     }
 
     /// The same without waiting.
@@ -326,6 +335,9 @@ impl Bus {
         receipt: Option<&Arc<Receipt>>,
     ) -> (Published, Vec<(Arc<Outlet>, Item)>) {
         route.published.increment(1);
+        if let Some(cues) = self.0.cues.get() {
+            cues.published(envelope);
+        }
         let listeners = route.rings.iter().map(|ring| ring.publish(envelope)).sum();
         let mut published = Published { subscribers: listeners, dropped: 0 };
         let mut full = Vec::new();

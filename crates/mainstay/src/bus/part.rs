@@ -43,6 +43,8 @@ impl<C> Boot<C> {
         if let Some(store) = self.core.last_store() {
             let _ = bus.0.store.set(store);
         }
+        let _ = bus.0.cues.set(self.core.stage.cues());
+        self.core.stage.offer(bus.clone());
         let part = BusPart {
             bus: bus.clone(),
             shutdown: self.shutdown(),

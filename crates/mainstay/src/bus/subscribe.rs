@@ -190,8 +190,8 @@ impl Subscribe {
         let open = |id| Outlet::open(id, consumer.name().clone(), filter.clone(), capacity, overflow, lanes);
         let (outlet, queue) = bus.0.routes.add(&filter, open).map_err(Error::from_any)?;
         let dead_meter = metrics::counter!("mainstay.bus.dead", "subscriber" => consumer.name().clone());
-        let dead = bus.0.dead.clone();
-        let lanes = Arc::new(Lanes { outlet: outlet.clone(), consumer, retry, dead, dead_meter });
+        let (dead, cues) = (bus.0.dead.clone(), bus.0.cues.clone());
+        let lanes = Arc::new(Lanes { outlet: outlet.clone(), consumer, retry, dead, dead_meter, cues });
         let subscription = Subscription::new(&bus, outlet);
         Ok(Opened { lanes, queue, subscription })
     }

@@ -21,9 +21,19 @@ pub(crate) const fn virtual_monotonic_ms() -> Option<u64> {
     None
 }
 
+/// Random bits, if chance follows a seed here.
+pub(super) const fn virtual_chance() -> Option<u64> {
+    None
+}
+
 /// The monotonic clock's milliseconds, for any thread.
 pub(crate) fn monotonic() -> Arc<dyn Fn() -> u64 + Send + Sync> {
     Arc::new(crate::time::monotonic_ms)
+}
+
+/// Nobody counts how often it is polled.
+pub(crate) fn counted<F: Future>(work: F) -> F {
+    work
 }
 
 /// Nobody looks for tasks that are left behind.

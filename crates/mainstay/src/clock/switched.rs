@@ -1,6 +1,6 @@
 //! Time comes from the machine, or from the virtual clock of the runtime that this thread is running.
 
-use std::{cell::RefCell, sync::Arc, time::Duration};
+use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc, time::Duration};
 
 use mainstay_core::clock::Clock;
 
@@ -26,6 +26,11 @@ pub(crate) fn current() -> Arc<dyn Clock> {
     }
 }
 
+/// The clock of the runtime that this thread is running, if its time is virtual.
+pub(crate) fn virtual_clock() -> Option<Arc<VirtualClock>> {
+    here().map(|here| here.clock)
+}
+
 /// The time since 1970, if it is virtual here.
 pub(crate) fn virtual_wall() -> Option<Duration> {
     here().map(|here| here.clock.since_epoch())
@@ -34,6 +39,11 @@ pub(crate) fn virtual_wall() -> Option<Duration> {
 /// The monotonic clock's milliseconds, if they are virtual here.
 pub(crate) fn virtual_monotonic_ms() -> Option<u64> {
     here().map(|here| here.clock.monotonic_ms())
+}
+
+/// Random bits, if chance follows a seed here.
+pub(super) fn virtual_chance() -> Option<u64> {
+    here().map(|here| here.clock.entropy())
 }
 
 /// The monotonic clock's milliseconds as this thread has them, for any thread.
@@ -47,6 +57,16 @@ pub(crate) fn monotonic() -> Arc<dyn Fn() -> u64 + Send + Sync> {
 /// Awaits something that another thread or the network does.
 pub(crate) async fn real<F: Future>(work: F) -> F::Output {
     if here().is_some() { crate::testing::real(work).await } else { work.await }
+}
+
+/// Tells the clock of every poll: something has come that it waits for.
+pub(crate) async fn counted<F: Future>(work: F) -> F::Output {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let _ = VIRTUAL.try_with(|here| here.borrow().iter().for_each(|here| here.clock.moves()));
+        work.as_mut().poll(cx)
+    })
+    .await
 }
 
 /// Has the runtime that this thread is running look after the set: who leaves a task behind is told.

@@ -379,6 +379,50 @@ mod http_headers {
         assert_eq!(context.criticality(), Criticality::SheddablePlus);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_timeout_is_a_deadline_in_any_of_its_units() {
+        let remaining = |all: &[(&'static str, &str)]| Context::from_headers(&headers(all)).remaining();
+        for (sent, limit) in [
+            ("2H", Some(secs(7_200))),
+            ("3M", Some(secs(180))),
+            ("4S", Some(secs(4))),
+            ("5m", Some(crate::millis(5))),
+            ("6000u", Some(crate::millis(6))),
+            ("7999999n", Some(crate::millis(7))),
+            ("999u", Some(secs(0))),
+            ("0S", Some(secs(0))),
+            // Eight digits at most, and nobody waits for longer than a day.
+            ("00000009S", Some(secs(9))),
+            ("99999999n", Some(crate::millis(99))),
+            ("99999999m", Some(secs(86_400))),
+            ("99999999H", Some(secs(86_400))),
+            ("000000009S", None),
+            ("100000000m", None),
+            ("", None),
+            ("S", None),
+            ("5", None),
+            ("5s", None),
+            ("5h", None),
+            ("5 S", None),
+            ("+5S", None),
+            ("-5S", None),
+            ("5.5S", None),
+            ("5SS", None),
+            ("5\u{b5}", None),
+        ] {
+            assert_eq!(remaining(&[("grpc-timeout", sent)]), limit, "`{sent}`");
+        }
+        let both = |grpc, ms| remaining(&[("grpc-timeout", grpc), ("x-request-timeout-ms", ms)]);
+        assert_eq!(both("2S", "3000"), Some(secs(2)), "the earlier of both");
+        assert_eq!(both("2S", "1000"), Some(secs(1)), "the earlier of both");
+        assert_eq!(both("2s", "3000"), Some(secs(3)), "one that is wrong is none");
+        assert_eq!(
+            remaining(&[("grpc-timeout", "1S"), ("grpc-timeout", "2S")]),
+            None,
+            "two answers are none"
+        );
+    }
+
     #[test]
     fn what_is_wrong_is_as_if_it_had_not_been_sent() {
         let context = Context::from_headers(&headers(&[

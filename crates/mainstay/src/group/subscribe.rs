@@ -194,6 +194,7 @@ impl Joins for Subscribe {
                 "group `{name}` is subscribed twice: one of the two would take the other's events; give each handler a group of its own"
             )));
         }
+        boot.core.stage.consumes(&group);
         let config = GroupConfig {
             topics: vec![filter],
             ack_wait_ms: ms(self.lease),

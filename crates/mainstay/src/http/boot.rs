@@ -148,15 +148,19 @@ impl Listener {
         });
         #[cfg(feature = "testing")]
         if core.stage.is_a_test() {
-            core.stage.offer(Inlet::new(door));
-            self.address.send_replace(Some(super::inlet::HERE));
-            return Ok(());
+            core.stage.offer(Inlet::new(door.clone()));
+            if !core.stage.has_sockets() {
+                self.address.send_replace(Some(super::inlet::HERE));
+                return Ok(());
+            }
         }
-        let bound = bind(&self.listen).await;
-        let bound = bound.map_err(|error| error.context(cannot_listen(&self.listen)))?;
+        let listen = core.stage.address(&self.listen);
+        let bound = bind(listen).await;
+        let bound = bound.map_err(|error| error.context(cannot_listen(listen)))?;
         let address = bound.listener.local_addr()?;
         self.tasks.spawn("http listener", accept(bound, door));
         self.address.send_replace(Some(address));
+        core.stage.offer(address);
         tracing::info!(%address, "listening");
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use super::keeper::{Held, Keeper};
 use async_trait::async_trait;
 use mainstay_core::{
     clock::Clock,
@@ -28,13 +29,28 @@ pub struct VirtualClock {
     monotonic_ms: u64,
     seed: u64,
     draws: AtomicU64,
+    keeper: Keeper,
 }
 
 impl VirtualClock {
-    pub(super) fn of(runtime: Handle, seed: u64) -> VirtualClock {
+    pub(super) fn of(runtime: Handle, seed: u64, keeper: Keeper) -> VirtualClock {
         let origin = on(&runtime);
         let monotonic_ms = crate::time::monotonic_ms();
-        VirtualClock { runtime, origin, monotonic_ms, seed, draws: AtomicU64::new(0) }
+        VirtualClock { runtime, origin, monotonic_ms, seed, draws: AtomicU64::new(0), keeper }
+    }
+
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// Something has come that it waits for.
+    pub(crate) fn moves(&self) {
+        self.keeper.moves();
+    }
+
+    /// Somebody holds it.
+    pub(super) fn hold(&self) -> Held {
+        self.keeper.hold()
     }
 
     /// How much virtual time has passed.

@@ -36,6 +36,8 @@ mod app;
 mod clock;
 mod fixture;
 mod gate;
+mod hold;
+mod keeper;
 mod leaks;
 mod logs;
 mod metrics;
@@ -48,16 +50,18 @@ mod tests;
 mod wait;
 
 #[cfg(feature = "http")]
-pub use app::{Answer, TestApp, TestBoot};
+pub use app::{Answer, Delivered, TestApp, TestBoot};
 pub use clock::{START, VirtualClock};
 pub use fixture::{Fixture, Shared, with_fixture};
 pub use gate::Gate;
+pub use hold::{Hold, Patient, hold_time, real};
 pub(crate) use leaks::Sets;
 pub use leaks::assert_no_leaks;
 pub use logs::{Level, LogLine, Logs};
 pub use metrics::Metrics;
 pub use proxy::{Direction, FaultProxy, Faults};
-pub use runtime::{Runtime, block_on_virtual, real};
+pub(crate) use runtime::sockets_in_use;
+pub use runtime::{Runtime, block_on_virtual};
 pub use script::{Call, Script};
 pub use server::TestServer;
 

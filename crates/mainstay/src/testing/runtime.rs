@@ -1,22 +1,20 @@
 //! The runtime whose time is virtual.
 
-use std::{
-    sync::{Arc, mpsc::sync_channel},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{runtime::Builder, task::spawn_blocking, time::timeout};
+use tokio::{runtime::Builder, time::timeout};
 
 use super::{
     VirtualClock,
+    keeper::Keeper,
     leaks::{Sets, settle},
 };
-use crate::secs;
+use crate::{millis, secs};
 
 /// A test that has not ended after this much virtual time waits for something that never comes.
 const LIMIT: Duration = secs(7 * 86_400);
-/// How long [`real`] holds the clock at most, in real time.
-const HOLD_LIMIT: Duration = secs(30);
+/// How long nothing has to come over a socket until time may move on.
+const QUIET: Duration = millis(20);
 
 /// Runs `work` on a thread of its own kind: this one, with virtual time. See [`Runtime`].
 ///
@@ -34,8 +32,9 @@ pub fn block_on_virtual<F: Future>(work: F) -> F::Output {
 /// A runtime of one thread whose time stands still while anything can run, and jumps to the next timer when nothing
 /// can. The same program does the same in every run.
 ///
-/// Time also stands still while a blocking task runs, and within [`real`]. Other threads and sockets are not waited for
-/// by themselves: time limits fire while they work.
+/// Time also stands still while a blocking task runs, within [`real`](super::real), and while
+/// [`hold_time`](super::hold_time) says so. Other threads are not waited for by themselves: time limits fire while they
+/// work. Sockets are, if the runtime is told [`with_sockets`](Self::with_sockets), or one of the kit's is in use.
 ///
 /// A test that leaves tasks behind fails when the runtime ends, or is dropped, unless it
 /// [may](Self::allow_leaks): it has forgotten to stop or to await something.
@@ -59,9 +58,16 @@ impl Runtime {
     /// # Panics
     /// If the system gives no resources for a runtime.
     pub fn seeded(seed: u64) -> Runtime {
-        let tokio = Builder::new_current_thread().enable_all().start_paused(true).build();
+        let keeper = Keeper::default();
+        let (asleep, awake) = (keeper.clone(), keeper.clone());
+        let tokio = Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .on_thread_park(move || asleep.falls_asleep())
+            .on_thread_unpark(move || awake.wakes())
+            .build();
         let tokio = tokio.expect("a runtime for a test");
-        let clock = Arc::new(VirtualClock::of(tokio.handle().clone(), seed));
+        let clock = Arc::new(VirtualClock::of(tokio.handle().clone(), seed, keeper));
         Runtime { tokio, clock, limit: LIMIT, sets: Arc::default(), leaks_allowed: false }
     }
 
@@ -79,6 +85,19 @@ impl Runtime {
         self
     }
 
+    /// For tests that use sockets: time moves on only when nothing at all has happened for 20 real milliseconds, so that
+    /// no time limit fires while bytes are on their way. (A paused tokio clock jumps whenever the thread would sleep, also
+    /// if an answer is there already.) Each jump then takes as long.
+    ///
+    /// A [`FaultProxy`](super::FaultProxy), a [`Patient`](super::Patient) stream and
+    /// [`TestBoot::with_sockets`](super::TestBoot::with_sockets) do it by themselves; the first two also wait for the
+    /// answer to what they have sent, however long it takes.
+    #[must_use]
+    pub fn with_sockets(self) -> Runtime {
+        self.clock.keeper().keep(QUIET);
+        self
+    }
+
     /// Its clock, for stores and policies that are given one.
     pub fn clock(&self) -> Arc<VirtualClock> {
         self.clock.clone()
@@ -91,7 +110,8 @@ impl Runtime {
     #[track_caller]
     pub fn block_on<F: Future>(&self, work: F) -> F::Output {
         let _switched = crate::clock::switch_to(self.clock.clone(), self.sets.clone());
-        let limited = self.tokio.block_on(async { timeout(self.limit, work).await });
+        let _running = Running::begin(self.clock.keeper());
+        let limited = self.tokio.block_on(crate::clock::counted(async { timeout(self.limit, work).await }));
         match limited {
             Ok(out) => out,
             Err(_) => panic!(
@@ -139,18 +159,27 @@ impl Drop for Runtime {
     }
 }
 
-/// Awaits something that the network or another thread does: virtual time stands still meanwhile, so that no time
-/// limit fires because the machine is busy. For 30 real seconds at most; then time goes on.
-///
-/// Cancel safe if `work` is.
-pub async fn real<F: Future>(work: F) -> F::Output {
-    // tokio never advances a paused clock while a blocking task runs.
-    let (release, held) = sync_channel::<()>(0);
-    let hold = spawn_blocking(move || held.recv_timeout(HOLD_LIMIT));
-    let out = work.await;
-    drop(release);
-    let _ = hold.await;
-    out
+/// While it lives, the keeper watches.
+struct Running<'k>(&'k Keeper);
+
+impl<'k> Running<'k> {
+    fn begin(keeper: &'k Keeper) -> Self {
+        keeper.runs(true);
+        Self(keeper)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.runs(false);
+    }
+}
+
+/// A socket is in use here: on virtual time, it is waited for.
+pub(crate) fn sockets_in_use() {
+    if let Some(clock) = crate::clock::virtual_clock() {
+        clock.keeper().keep(QUIET);
+    }
 }
 
 #[cfg(test)]
@@ -208,14 +237,22 @@ mod tests {
                 std::thread::sleep(crate::millis(20));
                 done.send(()).unwrap();
             });
-            timeout(crate::millis(1), real(waited)).await.expect("the limit fired").unwrap();
+            timeout(millis(1), crate::testing::real(waited)).await.expect("the limit fired").unwrap();
         });
     }
 
     #[test]
     fn chance_follows_the_seed() {
-        let draw = |seed| Runtime::seeded(seed).clock().entropy();
+        let draw = |seed| {
+            let runtime = Runtime::seeded(seed);
+            let chance =
+                runtime.block_on(async { [clock::random(), clock::quick_random(), clock::random()] });
+            (chance, runtime.clock().entropy())
+        };
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
+        let ([first, second, third], fourth) = draw(1);
+        let all = std::collections::BTreeSet::from([first, second, third, fourth]);
+        assert_eq!(all.len(), 4, "no number is given twice");
     }
 }

@@ -63,7 +63,7 @@ impl TestServer {
     /// As [`start`](Self::start).
     pub fn of(binary: impl AsRef<OsStr>, flags: &[&str]) -> TestServer {
         let binary = Path::new(binary.as_ref());
-        let name = format!("mainstay-test-{}-{:016x}", std::process::id(), crate::clock::random());
+        let name = format!("mainstay-test-{}-{:016x}", std::process::id(), crate::clock::machine_random());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir(&folder)
             .unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));

@@ -245,6 +245,7 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
                  `Workers::drain` asks for more"
             );
         }
+        boot.core.stage.works_on(&queues);
         let policies = boot.policies();
         let mut guards = HashMap::new();
         for (kind, target) in self.guards {

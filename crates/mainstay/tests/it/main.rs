@@ -16,6 +16,8 @@ mod group;
 mod harness;
 mod health;
 mod http;
+#[cfg(feature = "testing")]
+mod kit;
 mod life;
 #[cfg(feature = "testing")]
 mod locks;

@@ -2,8 +2,11 @@
 
 mod answer;
 mod build;
+mod events;
 mod jobs;
+mod steps;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -14,11 +17,16 @@ use tokio::sync::watch;
 pub use answer::Answer;
 pub use build::TestBoot;
 
+pub use crate::stage::Delivered;
+
 use crate::health::Health;
 use crate::http::Inlet;
 use crate::shutdown::Phase;
 use crate::stage::Stage;
 use crate::{Boot, Client, Ended, Result, Shutdown};
+
+/// Asked to see whether the listener answers: no route of the service's, so that none is called.
+const NOWHERE: &str = "/-/is-anybody-there";
 
 /// A service that runs in the test's process: the same `boot` that `main` runs, without sockets, signals and files.
 ///
@@ -62,11 +70,14 @@ use crate::{Boot, Client, Ended, Result, Shutdown};
 ///
 /// What is different from the machine:
 /// - `b.http(…)` binds no socket: requests come by [`request`](Self::request), through the whole pipeline. Bodies are
-///   read to their end; for event streams and WebSockets run the [`App`](crate::App) itself, with
-///   [`run_until`](crate::App::run_until).
+///   read to their end; for event streams, WebSockets and real clients there is [`TestBoot::with_sockets`].
 /// - `b.store(…)` opens `memory:` whatever the URL says.
 /// - Configuration comes from [`TestBoot::set`] alone, not from variables or files; the admin listener is off.
 /// - No signals, watchdog and panic hook.
+///
+/// Jobs and events are worked on as on the machine, by tasks beside the test, unless it says
+/// [`manual`](TestBoot::manual) (it lets each begin) or [`inline`](TestBoot::inline) (they are done when the call answers
+/// that made them).
 pub struct TestApp {
     stage: Stage,
     shutdown: Shutdown,
@@ -115,21 +126,46 @@ impl TestApp {
     }
 
     /// `GET path`. Panics as [`request`](Self::request).
-    pub async fn get(&self, path: &str) -> Answer {
-        self.request(plain(Method::GET, path, Body::empty())).await
+    #[track_caller]
+    pub fn get<'a>(&'a self, path: &str) -> impl Future<Output = Answer> + use<'a> {
+        self.request(plain(Method::GET, path, Body::empty()))
     }
 
     /// `POST path` with `body` as JSON; a string is sent as it is, as text. Panics as [`request`](Self::request), and if
     /// `body` is nothing that JSON can say.
-    pub async fn post(&self, path: &str, body: &impl Serialize) -> Answer {
-        let value = serde_json::to_value(body).expect("the body can be JSON");
-        let (kind, text) = match value {
-            serde_json::Value::String(text) => ("text/plain; charset=utf-8", text),
-            value => ("application/json", value.to_string()),
-        };
-        let mut request = plain(Method::POST, path, Body::from(text));
-        request.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-        self.request(request).await
+    #[track_caller]
+    pub fn post<'a, T: Serialize>(
+        &'a self,
+        path: &str,
+        body: &T,
+    ) -> impl Future<Output = Answer> + use<'a, T> {
+        self.request(with_body(Method::POST, path, body))
+    }
+
+    /// `PUT path`, as [`post`](Self::post).
+    #[track_caller]
+    pub fn put<'a, T: Serialize>(
+        &'a self,
+        path: &str,
+        body: &T,
+    ) -> impl Future<Output = Answer> + use<'a, T> {
+        self.request(with_body(Method::PUT, path, body))
+    }
+
+    /// `PATCH path`, as [`post`](Self::post).
+    #[track_caller]
+    pub fn patch<'a, T: Serialize>(
+        &'a self,
+        path: &str,
+        body: &T,
+    ) -> impl Future<Output = Answer> + use<'a, T> {
+        self.request(with_body(Method::PATCH, path, body))
+    }
+
+    /// `DELETE path`. Panics as [`request`](Self::request).
+    #[track_caller]
+    pub fn delete<'a>(&'a self, path: &str) -> impl Future<Output = Answer> + use<'a> {
+        self.request(plain(Method::DELETE, path, Body::empty()))
     }
 
     /// The store that the service opened first.
@@ -138,6 +174,15 @@ impl TestApp {
     /// If it has none.
     pub fn store(&self) -> Client {
         self.stage.offered::<Client>().into_iter().next().expect("the service has a store: `b.store(…)`")
+    }
+
+    /// Where the service listens: its first listener, bound by [`TestBoot::with_sockets`].
+    ///
+    /// # Panics
+    /// If it has no socket.
+    pub fn address(&self) -> SocketAddr {
+        let bound = self.stage.offered::<SocketAddr>().into_iter().next();
+        bound.expect("the service has a socket: `TestApp::new(boot).with_sockets()`, and `b.http(…)`")
     }
 
     /// Whether a balancer would send requests here.
@@ -175,7 +220,7 @@ impl TestApp {
     /// # Panics
     /// If it answers one.
     pub async fn assert_refuses_new(&self) {
-        let answer = self.try_request(plain(Method::GET, "/", Body::empty())).await;
+        let answer = self.try_request(plain(Method::GET, NOWHERE, Body::empty())).await;
         assert!(answer.is_none(), "the service still answers: {answer:?}");
     }
 
@@ -189,7 +234,7 @@ impl TestApp {
         self.shutdown.begin();
         self.shutdown.draining().await;
         assert!(!self.is_ready(), "the service is to stop and says that it is ready");
-        let answer = self.try_request(plain(Method::GET, "/", Body::empty())).await;
+        let answer = self.try_request(plain(Method::GET, NOWHERE, Body::empty())).await;
         assert!(answer.is_some(), "the service closed its listener at once: is `lame_duck_ms` 0?");
         self.shutdown.reached(Phase::Draining).await;
         self.assert_refuses_new().await;
@@ -207,6 +252,17 @@ fn assert_drained(ended: &Ended) {
 fn plain(method: Method, path: &str, body: Body) -> Request<Body> {
     let request = Request::builder().method(method).uri(path).body(body);
     request.unwrap_or_else(|error| panic!("`{path}` is no path of a request: {error}"))
+}
+
+fn with_body(method: Method, path: &str, body: &impl Serialize) -> Request<Body> {
+    let value = serde_json::to_value(body).expect("the body can be JSON");
+    let (kind, text) = match value {
+        serde_json::Value::String(text) => ("text/plain; charset=utf-8", text),
+        value => ("application/json", value.to_string()),
+    };
+    let mut request = plain(method, path, Body::from(text));
+    request.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    request
 }
 
 impl std::fmt::Debug for TestApp {

@@ -1,6 +1,10 @@
 //! One connection through the proxy.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    sync::{Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use mainstay_core::rules::mix;
 use tokio::{
@@ -14,6 +18,7 @@ use tokio::{
 };
 
 use super::{Control, Direction, lane::Lane};
+use crate::testing::{Hold, hold_time};
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
@@ -57,8 +62,16 @@ pub(super) async fn run(
     let passed = {
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
         let chance = |direction: Direction| mix(mix(control.seed, number), direction as u64);
-        let up = pass(from_client, to_server, &control.to_server, chance(Direction::ToServer));
-        let down = pass(from_server, to_client, &control.to_client, chance(Direction::ToClient));
+        let debt = Debt::default();
+        let asked = || {
+            if !control.impatient.load(Ordering::Relaxed) {
+                debt.owed();
+            }
+        };
+        let answered = || debt.paid();
+        let (up_chance, down_chance) = (chance(Direction::ToServer), chance(Direction::ToClient));
+        let up = pass(from_client, to_server, &control.to_server, up_chance, &NOBODY, &asked);
+        let down = pass(from_server, to_client, &control.to_client, down_chance, &answered, &NOBODY);
         tokio::select! {
             passed = async { tokio::try_join!(up, down) } => passed.map(|_| ()),
             _ = resets.changed() => Err(Cut::Reset),
@@ -76,17 +89,36 @@ pub(super) async fn run(
     }
 }
 
+/// Hears that something came, or went.
+type Note<'n> = &'n (dyn Fn() + Sync);
+const NOBODY: fn() = || ();
+
 /// Passes on what comes, and the end of it.
-async fn pass(from: ReadHalf<'_>, to: WriteHalf<'_>, lane: &Lane, seed: u64) -> Result<(), Cut> {
+async fn pass(
+    from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
+    lane: &Lane,
+    seed: u64,
+    came: Note<'_>,
+    went: Note<'_>,
+) -> Result<(), Cut> {
     let (queue, line) = mpsc::channel(ON_THE_WAY);
-    tokio::try_join!(read(from, queue, lane, seed), write(to, line, lane)).map(|_| ())
+    tokio::try_join!(read(from, queue, lane, seed, came), write(to, line, lane, went)).map(|_| ())
 }
 
-async fn read(mut from: ReadHalf<'_>, queue: mpsc::Sender<Chunk>, lane: &Lane, seed: u64) -> Result<(), Cut> {
+async fn read(
+    mut from: ReadHalf<'_>,
+    queue: mpsc::Sender<Chunk>,
+    lane: &Lane,
+    seed: u64,
+    came: Note<'_>,
+) -> Result<(), Cut> {
     let mut draws = 0;
     loop {
         let mut bytes = vec![0; CHUNK];
-        let n = from.read(&mut bytes).await.map_err(|_| Cut::Reset)?;
+        let read = from.read(&mut bytes).await;
+        came();
+        let n = read.map_err(|_| Cut::Reset)?;
         bytes.truncate(n);
         lane.received.send_modify(|seen| *seen += n as u64);
         let faults = lane.faults();
@@ -103,6 +135,7 @@ async fn write(
     mut to: impl AsyncWrite + Unpin,
     mut line: mpsc::Receiver<Chunk>,
     lane: &Lane,
+    went: Note<'_>,
 ) -> Result<(), Cut> {
     let mut passed = 0;
     while let Some(chunk) = line.recv().await {
@@ -127,6 +160,7 @@ async fn write(
                 lane.flowing().await;
             }
             to.write_all(&rest[..n]).await.map_err(|_| Cut::Reset)?;
+            went();
             passed += n as u64;
             lane.forwarded.send_modify(|seen| *seen += n as u64);
             if faults.limit.is_some_and(|limit| passed >= limit) {
@@ -146,6 +180,24 @@ async fn write(
         }
     }
     Ok(())
+}
+
+/// Virtual time stands still while the server owes an answer.
+#[derive(Default)]
+struct Debt(Mutex<Option<Hold>>);
+
+impl Debt {
+    fn owed(&self) {
+        self.lock().get_or_insert_with(hold_time);
+    }
+
+    fn paid(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Hold>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A part of `whole` by chance.
@@ -195,7 +247,7 @@ mod tests {
                 assert!(queue.send(Chunk { due: Instant::now(), bytes }).await.is_ok());
             }
             let mut writes = Vec::new();
-            assert!(write(Writes(&mut writes), line, &lane).await.is_ok());
+            assert!(write(Writes(&mut writes), line, &lane, &|| ()).await.is_ok());
             assert_eq!(writes, ["abc", "def", "gh", "end"]);
             assert_eq!(*lane.forwarded.borrow(), 8);
         });

@@ -4,7 +4,15 @@ mod connection;
 mod faults;
 mod lane;
 
-use std::{io, net::SocketAddr, panic::Location, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    panic::Location,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -15,7 +23,7 @@ use tokio::{
 pub use faults::{Direction, Faults};
 use lane::Lane;
 
-use super::wait::until;
+use super::{sockets_in_use, wait::until};
 use crate::{TaskSet, millis};
 
 /// A proxy has at most this many connections; further ones wait.
@@ -38,9 +46,11 @@ const MOST: usize = 1024;
 /// # Ok(()) }
 /// ```
 ///
-/// Its tasks run on the runtime it is started on, and take their time from it. On virtual time, sockets are not waited
-/// for by themselves: a test that awaits what passes the proxy without a delay does so within
-/// [`real`](super::real), and one that awaits a delay without.
+/// Its tasks run on the runtime it is started on, and take their time from it. On virtual time it keeps time from running
+/// ahead of the network: time moves on only when nothing has happened for 20 real milliseconds, and stands still from
+/// the bytes that a server was sent to the first that it answers, for 30 real seconds at most. So no time limit fires
+/// because a server is slow; and one does at once, if the silence is the proxy's: behind a stall, a partition or a
+/// latency. A server that itself takes virtual time is not to be waited for: [`impatient`](Self::impatient).
 #[derive(Debug)]
 pub struct FaultProxy {
     address: SocketAddr,
@@ -54,6 +64,7 @@ struct Control {
     seed: u64,
     to_server: Lane,
     to_client: Lane,
+    impatient: AtomicBool,
     /// Raised by one for each reset.
     resets: watch::Sender<u64>,
     open: watch::Sender<usize>,
@@ -73,6 +84,7 @@ impl FaultProxy {
     /// # Errors
     /// What the system says to the listener.
     pub async fn seeded(upstream: SocketAddr, seed: u64) -> io::Result<FaultProxy> {
+        sockets_in_use();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let control = Arc::new(Control {
@@ -80,6 +92,7 @@ impl FaultProxy {
             seed,
             to_server: Lane::default(),
             to_client: Lane::default(),
+            impatient: AtomicBool::new(false),
             resets: watch::Sender::default(),
             open: watch::Sender::default(),
         });
@@ -87,6 +100,14 @@ impl FaultProxy {
             TaskSet::current().ok_or_else(|| io::Error::other("a fault proxy needs a tokio runtime"))?;
         drop(tasks.spawn("fault proxy", accept(listener, control.clone(), tasks.clone())));
         Ok(FaultProxy { address, control, tasks })
+    }
+
+    /// Does not hold virtual time for the server's answers: for a server whose time is virtual, too, because it runs in
+    /// the same runtime.
+    #[must_use]
+    pub fn impatient(self) -> FaultProxy {
+        self.control.impatient.store(true, Ordering::Relaxed);
+        self
     }
 
     /// Where clients connect to.

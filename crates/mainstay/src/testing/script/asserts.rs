@@ -71,6 +71,17 @@ impl<A: Debug + PartialEq, R> Script<A, R> {
         self.check(same, || format!("was not called exactly with {expected:?}"));
     }
 
+    /// These calls were made one directly after the other, whatever came before and after them.
+    #[track_caller]
+    pub fn assert_has_calls(&self, expected: impl IntoIterator<Item = A>) {
+        let expected: Vec<A> = expected.into_iter().collect();
+        let among = |calls: &[Record<A>]| {
+            let args = |calls: &[Record<A>]| calls.iter().map(|call| &*call.args).eq(&expected);
+            expected.is_empty() || calls.windows(expected.len()).any(args)
+        };
+        self.check(among, || format!("has no calls {expected:?} one after the other"));
+    }
+
     /// So many calls returned.
     #[track_caller]
     pub fn assert_awaited_times(&self, n: usize) {
@@ -84,11 +95,25 @@ impl<A: Debug + PartialEq, R> Script<A, R> {
         self.assert_awaited_times(0);
     }
 
+    /// The last call that returned had these arguments.
+    #[track_caller]
+    pub fn assert_awaited_with(&self, args: A) {
+        let last = |calls: &[Record<A>]| awaited(calls).last().is_some_and(|call| *call.args == args);
+        self.check(last, || format!("was not awaited last with {args:?}"));
+    }
+
+    /// Some call with these arguments returned.
+    #[track_caller]
+    pub fn assert_any_await(&self, args: A) {
+        let any = |calls: &[Record<A>]| awaited(calls).any(|call| *call.args == args);
+        self.check(any, || format!("was never awaited with {args:?}"));
+    }
+
     /// One call returned, and had these arguments.
     #[track_caller]
     pub fn assert_awaited_once_with(&self, args: A) {
         let once = |calls: &[Record<A>]| {
-            let mut awaited = calls.iter().filter(|call| call.fate == Fate::Awaited);
+            let mut awaited = awaited(calls);
             awaited.next().is_some_and(|call| *call.args == args) && awaited.next().is_none()
         };
         self.check(once, || format!("was not awaited exactly once, with {args:?}"));
@@ -117,6 +142,10 @@ impl<A: Debug + PartialEq, R> Script<A, R> {
             panic!("script `{}` {}\n{history}", self.0.name, what());
         }
     }
+}
+
+fn awaited<A>(calls: &[Record<A>]) -> impl Iterator<Item = &Record<A>> {
+    calls.iter().filter(|call| call.fate == Fate::Awaited)
 }
 
 fn count<A>(calls: &[Record<A>], fate: Fate) -> usize {

@@ -2,7 +2,6 @@
 
 mod asserts;
 mod history;
-#[cfg(feature = "http")]
 mod service;
 mod step;
 
@@ -57,7 +56,7 @@ use step::{Outcome, Step, Wait};
 /// [`pending_until`](Self::pending_until)) comes before it. A call beyond the last step panics and names the script
 /// and the call. All clones are one script: give one to the service, keep one for the assertions.
 ///
-/// Also a `tower::Service` (feature `http`) if it returns a `Result`, and a closure by [`into_fn`](Self::into_fn).
+/// Also a `tower::Service` if it returns a `Result`, and a closure by [`into_fn`](Self::into_fn).
 /// Every call is kept, with its arguments.
 pub struct Script<A, R>(Arc<Inner<A, R>>);
 
@@ -110,6 +109,16 @@ impl<A, R> Script<A, R> {
     #[track_caller]
     pub fn answer(self, answer: impl Fn(&A) -> R + Send + Sync + 'static) -> Self {
         self.step(Outcome::Answer(Arc::new(answer)))
+    }
+
+    /// The next step runs what `answer` makes of its arguments: anything async, as long as it takes. A call that is
+    /// dropped meanwhile is cancelled, and drops it.
+    #[track_caller]
+    pub fn answer_async<Fut>(self, answer: impl Fn(Arc<A>) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = R> + Send + 'static,
+    {
+        self.step(Outcome::Run(Arc::new(move |args| Box::pin(answer(args)))))
     }
 
     /// The next step never ends.
@@ -190,8 +199,8 @@ impl<A, R> Script<A, R> {
         }
     }
 
-    /// The script as a closure.
-    pub fn into_fn(self) -> impl Fn(A) -> Call<R> + Clone + Send + Sync
+    /// The script as a closure, for what asks for a function that returns a future, or for an async one.
+    pub fn into_fn(self) -> impl Fn(A) -> Call<R> + AsyncFn(A) -> R + Clone + Send + Sync
     where
         A: Debug + Send + Sync + 'static,
         R: Send + 'static,

@@ -1,6 +1,13 @@
 //! One step of a script.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    future::pending,
+    panic::{AssertUnwindSafe, resume_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
 
 use tokio::time::sleep;
 
@@ -20,6 +27,7 @@ pub(super) enum Wait {
 pub(super) enum Outcome<A, R> {
     Value(R),
     Answer(Arc<dyn Fn(&A) -> R + Send + Sync>),
+    Run(Arc<dyn Fn(Arc<A>) -> BoxFuture<'static, R> + Send + Sync>),
     Hang,
     Panic(String),
 }
@@ -37,6 +45,19 @@ impl<A, R> Step<A, R> {
             Outcome::Answer(answer) => {
                 under_way.fate = Fate::Panicked;
                 answer(&args)
+            }
+            Outcome::Run(run) => {
+                under_way.fate = Fate::Panicked;
+                let running = run(args);
+                // Dropped from here on it is cancelled, and has not panicked.
+                under_way.fate = Fate::Cancelled;
+                match AssertUnwindSafe(running).catch_unwind().await {
+                    Ok(value) => value,
+                    Err(panic) => {
+                        under_way.fate = Fate::Panicked;
+                        resume_unwind(panic)
+                    }
+                }
             }
             Outcome::Hang => pending().await,
             Outcome::Panic(message) => {
@@ -61,6 +82,7 @@ impl<A, R: Clone> Clone for Outcome<A, R> {
         match self {
             Outcome::Value(value) => Outcome::Value(value.clone()),
             Outcome::Answer(answer) => Outcome::Answer(answer.clone()),
+            Outcome::Run(run) => Outcome::Run(run.clone()),
             Outcome::Hang => Outcome::Hang,
             Outcome::Panic(message) => Outcome::Panic(message.clone()),
         }

@@ -181,3 +181,80 @@ fn a_job_that_nobody_works_on_is_told() {
     });
     says(&told, &["1 in `money`"]);
 }
+
+#[test]
+fn a_callers_grpc_timeout_holds_within_the_services_own() {
+    let boot = async |b: &mut Boot<()>| {
+        let left = get(async || {
+            crate::Context::current().remaining().map_or_else(String::new, |left| format!("{left:?}"))
+        });
+        b.http("127.0.0.1:0", Router::new().route("/", left))
+            .pipeline(|pipeline| pipeline.time_limit(secs(2)));
+        Ok(())
+    };
+    block_on_virtual(TestApp::new(boot).run(async |app| {
+        for (sent, left) in
+            [("1S", "1s"), ("1500m", "1.5s"), ("1M", "2s"), ("99999999H", "2s"), ("9S9", "2s")]
+        {
+            let request = http::Request::get("/").header("grpc-timeout", sent).body("".into()).unwrap();
+            assert_eq!(app.request(request).await.text(), left, "{sent}");
+        }
+        assert_eq!(app.get("/").await.text(), "2s");
+    }));
+}
+
+#[test]
+fn checks_are_run_beside_the_test_unless_it_does_without() {
+    let calls = |without: bool| {
+        let ping = Script::<(), Result<(), Error>>::named("ping").otherwise(|()| Ok(()));
+        let pinged = ping.clone();
+        let boot = async move |b: &mut Boot<()>| {
+            b.check("db", Weight::Critical, move || pinged.call(()));
+            Ok(())
+        };
+        let boot = TestApp::new(boot);
+        let boot = if without { boot.without_checks() } else { boot };
+        block_on_virtual(boot.run(async |app| {
+            tokio::time::sleep(secs(60)).await;
+            assert!(app.is_ready());
+        }));
+        ping.called()
+    };
+    assert!(calls(false) > 10);
+    assert_eq!(calls(true), 0);
+}
+
+#[test]
+fn requests_of_every_kind_have_a_short_form() {
+    block_on_virtual(
+        TestApp::new(async |b: &mut Boot<()>| {
+            let echo = async |method: http::Method, body: String| format!("{method} {body}");
+            b.http("127.0.0.1:1", Router::new().route("/", axum::routing::any(echo)));
+            Ok(())
+        })
+        .run(async |app| {
+            assert_eq!(app.get("/").await.text(), "GET ");
+            assert_eq!(app.delete("/").await.text(), "DELETE ");
+            assert_eq!(app.post("/", &json!([1])).await.text(), "POST [1]");
+            assert_eq!(app.put("/", &"text").await.text(), "PUT text");
+            assert_eq!(app.patch("/", &json!({})).await.text(), "PATCH {}");
+        }),
+    );
+}
+
+#[tokio::test]
+async fn with_sockets_real_clients_reach_it() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let hello = Script::<(), String>::named("hello").returns("hello".to_owned());
+    TestApp::new(serving(&hello))
+        .with_sockets()
+        .run(async |app| {
+            let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            says(&answer, &["200 OK", "hello"]);
+        })
+        .await;
+    hello.assert_called_times(1);
+}

@@ -7,6 +7,9 @@ mod fixtures;
 mod leaks;
 mod proxy;
 mod scripts;
+mod time;
+#[cfg(feature = "http")]
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,0 +1,74 @@
+//! What other transactions hand in.
+
+use mainstay_core::{
+    Store,
+    event::{LogBudget, Position},
+};
+use mainstay_postgres::{
+    Outbox,
+    tokio_postgres::{self, Client, NoTls},
+};
+use mainstay_testkit::cluster::Cluster;
+use tokio::task::JoinSet;
+
+use crate::{
+    hands::{claim, until},
+    harness::Place,
+};
+
+async fn user(tasks: &mut JoinSet<()>) -> Client {
+    let (client, connection) = tokio_postgres::connect(&Cluster::url(), NoTls).await.expect("connect");
+    tasks.spawn(async move { drop(connection.await) });
+    client
+}
+
+#[tokio::test]
+async fn what_is_handed_in_is_done_once_when_its_transaction_commits() {
+    let (place, mut tasks) = (Place::new(), JoinSet::new());
+    let store = place.open_store();
+    let (mut client, outbox) = (user(&mut tasks).await, Outbox::new(&place.schema).unwrap());
+
+    let given_up = client.transaction().await.unwrap();
+    outbox.enqueue_in(&given_up, "q", "work", "0", "{}").await.unwrap();
+    given_up.rollback().await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    outbox.enqueue_in(&transaction, "q", "work", r#"{"b":1,"a":2.50}"#, r#"{"priority":3}"#).await.unwrap();
+    outbox.publish_in(&transaction, "users.created", "created", "7", r#"{"subject":"u"}"#).await.unwrap();
+    assert!(claim(&store).await.is_empty());
+    transaction.commit().await.unwrap();
+    // As any other language does it.
+    client.batch_execute(&format!("select {}.enqueue('q', 'plain')", place.schema)).await.unwrap();
+
+    let mut found = Vec::new();
+    until("the jobs are there", async || {
+        found.extend(claim(&store).await);
+        found.len() >= 2
+    })
+    .await;
+    let bodies: Vec<_> = found.iter().filter_map(|grant| grant.body.clone()).collect();
+    assert_eq!(bodies.len(), 2);
+    assert!(bodies.iter().any(|body| &*body.payload == r#"{"b":1,"a":2.50}"# && &*body.kind == "work"));
+    assert!(bodies.iter().any(|body| &*body.payload == "null" && &*body.kind == "plain"));
+    let log = store.read_log(&[], Position::Earliest, LogBudget::default()).await.unwrap();
+    assert_eq!(log.events.len(), 1);
+    assert_eq!((log.events[0].topic.as_str(), &*log.events[0].event.kind), ("users.created", "created"));
+    let left = format!("select count(*) from {}.outbox", place.schema);
+    until("nothing is left", async || client.query_one(&left, &[]).await.unwrap().get::<_, i64>(0) == 0)
+        .await;
+    assert!(claim(&store).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused_in_the_transaction() {
+    let (place, mut tasks) = (Place::new(), JoinSet::new());
+    let _store = place.open_store();
+    let (client, outbox) = (user(&mut tasks).await, Outbox::new(&place.schema).unwrap());
+    for (queue, options, part) in
+        [("a b", "{}", "queue"), ("q", r#"{"prio":1}"#, "prio"), ("q", r#"{"priority":10}"#, "priority")]
+    {
+        let refused = outbox.enqueue_in(&client, queue, "work", "0", options).await.unwrap_err();
+        let said = refused.as_db_error().expect("the database says it");
+        assert!(said.code().code() == "22023" && said.message().contains(part), "{said:?}");
+    }
+    assert!(Outbox::new("x; drop table y").is_err());
+}
