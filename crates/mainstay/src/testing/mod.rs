@@ -5,7 +5,7 @@
 //! - `TestApp`: the whole service in the test's process, from the same `boot` that `main` runs.
 //! - [`Logs`], [`Metrics`]: what this test has logged and counted.
 //! - [`Fixture`], [`Shared`]: what is set up before a test, and torn down however it ends.
-//! - [`FaultProxy`]: a network that misbehaves.
+//! - [`FaultProxy`]: a network that misbehaves. [`real`], [`hold_time`], [`Patient`]: time waits for the real world.
 //!
 //! ```
 //! use mainstay::{Client, secs, testing::block_on_virtual};
