@@ -24,7 +24,7 @@ use crate::{
     archive::Past,
     fault::Trouble,
     fill::fill,
-    link::{Param, Target},
+    link::{Again, Param, Target},
     write,
 };
 
@@ -32,6 +32,9 @@ pub(crate) struct Transactions {
     desk: Arc<Desk>,
     target: Arc<Target>,
     past: Past,
+    /// A session of its own for what answers lack: on the writer's, a query of theirs that fails could fall between the
+    /// last step of a transaction and its commit, which would then be a silent rollback.
+    filler: Again,
     /// What this process leads by; another number whenever it has to be sure of something.
     epoch: Arc<AtomicU64>,
     /// The last group.
@@ -46,7 +49,8 @@ impl Transactions {
         epoch: Arc<AtomicU64>,
         lsn: u64,
     ) -> Transactions {
-        Transactions { desk, target, past, epoch, lsn }
+        let filler = Again::new(target.clone());
+        Transactions { desk, target, past, filler, epoch, lsn }
     }
 
     /// Writes a group. An error says whether it may have happened all the same; then nobody can tell any more.
@@ -98,13 +102,17 @@ impl Transactions {
                 let sql = "update {s}.leader set epoch = epoch + 1, backend_pid = null where epoch = $1 returning epoch";
                 let ours = link.query(sql, vec![Param::i64(epoch)]).await?;
                 let next = ours.first().map(|row| row.get::<_, i64>(0) as u64);
-                let sql = "select 1 from {s}.journal where lsn = $1 and epoch = $2";
+                let sql = "select exists (select 1 from {s}.journal where lsn = $1 and epoch = $2), \
+                     coalesce((select min(lsn) from {s}.journal), 0)";
                 let found = link.query(sql, vec![Param::i64(lsn), Param::i64(epoch)]).await?;
-                Ok::<_, Trouble>((next, !found.is_empty()))
+                let (happened, oldest) = found.first().map_or((false, 0), |row| (row.get(0), row.get::<_, i64>(1)));
+                Ok::<_, Trouble>((next, happened, oldest as u64))
             });
             match looked {
+                // Another has led meanwhile, and has let go of that part of the journal.
+                Ok((_, false, oldest)) if oldest > lsn => break,
                 // If there is no next one, another leads: the next group finds out.
-                Ok((next, happened)) => {
+                Ok((next, happened, _)) => {
                     if let Some(next) = next {
                         self.epoch.store(next, Ordering::Release);
                     }
@@ -187,7 +195,7 @@ impl Ground for Transactions {
 
     fn fill(&mut self, cold: Vec<Sealed>) {
         let runtime = self.target.runtime.clone();
-        let link = runtime.block_on(self.past.link.get());
+        let link = runtime.block_on(self.filler.get());
         match link {
             // Its own task: the next group need not wait for it. As many of them as there are callers who wait.
             Ok(link) => drop(runtime.spawn(fill(link, cold))),

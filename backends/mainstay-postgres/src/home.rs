@@ -14,14 +14,14 @@ use mainstay_writer::{desk::Desk, message::Message, stopwatch::Stopwatch};
 use tokio::{
     runtime::Handle,
     sync::{oneshot, watch},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
     clock::DatabaseClock,
     fault::Trouble,
     lead::{self, Try},
-    link::{Again, Link, Target},
+    link::{Again, Link, Target, lost},
     outbox, post,
     term::{self, Start, Term},
 };
@@ -113,8 +113,11 @@ impl Home {
         let (mut desk, mut failed) = (None, None);
         // Ends with the term, whatever is under way.
         let mut clerk = tokio::task::JoinSet::new();
+        let mut trimmed = 0;
         loop {
             tokio::select! {
+                // In this order: why it ended is heard before that it has.
+                biased;
                 opened = &mut ready, if desk.is_none() && failed.is_none() => match opened {
                     Ok(Ok(opened)) => {
                         self.role.send_replace(Role::Leads(opened.clone()));
@@ -126,15 +129,26 @@ impl Home {
                             outbox::drain(self.target.clone(), opened.clone()),
                             &self.target.runtime,
                         );
+                        // Closed while it was loading: then there was no inbox to close.
+                        if *self.closing.borrow() {
+                            opened.inbox.close();
+                        }
                         desk = Some(opened);
                     }
                     Ok(Err(error)) => failed = Some(error),
                     Err(_) => failed = Some(Error::new(ErrorKind::Unavailable, "the writing thread could not start")),
                 },
+                _ = over(&mut done) => break,
                 _ = renewal.tick() => {
                     let began = Stopwatch::start();
-                    match self.renew(link, epoch.load(Ordering::Acquire)).await {
+                    let proved = epoch.load(Ordering::Acquire);
+                    // A session that hangs must not keep this process in office: another may lead when the lease is over.
+                    let left = (options.lease.mul_f32(0.75)).saturating_sub(renewed.elapsed());
+                    let renewal = timeout(left.max(options.lease / 6), self.renew(link, proved, &mut trimmed));
+                    match renewal.await.unwrap_or_else(|_| Err(lost("the lease could not be renewed in time"))) {
                         Ok(true) => renewed = began,
+                        // The writer has made its own epoch invalid meanwhile, to be sure of a commit.
+                        Ok(false) if epoch.load(Ordering::Acquire) != proved => {}
                         Ok(false) => depose(desk.as_ref(), "another process leads the store now"),
                         // It may be led by another before it can be asked again.
                         Err(cause) if renewed.elapsed() > options.lease.mul_f32(0.6) => {
@@ -143,7 +157,6 @@ impl Home {
                         Err(_) => link.drop_link(),
                     }
                 }
-                _ = over(&mut done) => break,
             }
         }
         // Whoever comes from now on waits for what is next.
@@ -160,7 +173,7 @@ impl Home {
         }
     }
 
-    async fn renew(&self, link: &mut Again, epoch: u64) -> Result<bool, Trouble> {
+    async fn renew(&self, link: &mut Again, epoch: u64, trimmed: &mut i64) -> Result<bool, Trouble> {
         let asked = self.clock.own();
         let session = link.get().await?;
         let options = &self.target.options;
@@ -168,7 +181,10 @@ impl Home {
         if options.database_time {
             self.clock.heard(asked, time);
         }
-        lead::trim(&session).await?;
+        // Whatever comes of it, the lease is renewed.
+        if let Err(trouble) = lead::trim(&session, trimmed).await {
+            tracing::debug!(error = %trouble.error(), "old rows of the journal stay for now");
+        }
         Ok(true)
     }
 

@@ -16,6 +16,7 @@ impl Stage {
         false
     }
 
+    #[cfg(feature = "http")]
     pub fn address<'a>(&self, listen: &'a str) -> &'a str {
         listen
     }
