@@ -102,3 +102,55 @@ impl Settler {
 fn retryable(error: &StoreError) -> bool {
     error.is_retryable() || error.may_have_happened()
 }
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use mainstay_core::{
+        TopicFilter, TopicName,
+        event::{Event, EventOp, EventReply, Fetch, GroupConfig, Position, Publish},
+        job::Retry,
+        name::Name,
+        op::{Op, Reply},
+    };
+
+    use super::*;
+    use crate::testing::block_on_virtual;
+
+    /// The leases of two deliveries of one group.
+    async fn two_deliveries(client: &Client, group: &GroupName) -> [LeaseId; 2] {
+        let topic = TopicName::new("t").unwrap();
+        for id in ["a", "b"] {
+            let publish = Publish::new(topic.clone(), Event::new(id, &topic, "1"));
+            client.apply(Op::Event(EventOp::Publish(Box::new(publish)))).await.unwrap();
+        }
+        let config = Box::new(GroupConfig::new(vec![TopicFilter::all()]));
+        let put = EventOp::PutGroup { group: group.clone(), config, start: Position::Earliest };
+        client.apply(Op::Event(put)).await.unwrap();
+        let fetch = Fetch { group: group.clone(), max: 2, max_bytes: 1 << 20, consumer: None };
+        match client.apply(Op::Event(EventOp::Fetch(fetch))).await {
+            Ok(Reply::Event(EventReply::Fetched(deliveries))) => [deliveries[0].lease, deliveries[1].lease],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_end_of_a_batch_gets_its_own_answer_in_whatever_order_they_came() {
+        for ack_first in [true, false] {
+            block_on_virtual(async {
+                let (client, group) = (Client::memory(), Name::new("g").unwrap());
+                let [one, other] = two_deliveries(&client, &group).await;
+                let settler = Arc::new(Settler::new(&client, &group));
+                let ack = End::Ack(one);
+                let nack = End::Nack(Nack { lease: other, retry: Retry::Never, error: None });
+                let (first, second) = if ack_first { (ack, nack) } else { (nack, ack) };
+                let both = async { tokio::join!(settler.settle(first), settler.settle(second)) };
+                let answers = tokio::select! {
+                    answers = both => answers,
+                    () = settler.clone().run() => panic!("it runs until it is dropped"),
+                };
+                let (acked, dead) = (Some(Settled::Acked), Some(Settled::Dead));
+                assert_eq!(answers, if ack_first { (acked, dead) } else { (dead, acked) });
+            });
+        }
+    }
+}
