@@ -155,11 +155,10 @@ impl Naive {
     }
 }
 
-/// What a hand-out has changed, to be taken back.
-struct Step {
-    job: Job,
-    now: u64,
-    pass: Option<u64>,
+/// What has happened, to be taken back.
+enum Step {
+    HandedOut { job: Job, now: u64, pass: Option<u64> },
+    Ended(Job),
 }
 
 #[test]
@@ -193,7 +192,7 @@ fn whatever_comes_and_goes_the_first_is_the_first_of_all() {
                     let at = naive.waiting.iter().position(|(_, job)| job.id == id).unwrap();
                     let job = naive.waiting.remove(at);
                     let share = naive.share(&job.0);
-                    let step = Step { now: naive.now, pass: naive.passes.get(&share).copied(), job };
+                    let (now, pass) = (naive.now, naive.passes.get(&share).copied());
                     if let Some((turn, next)) = bench.lines.turns.turn(&share) {
                         if turn > bench.lines.turns.now() {
                             bench.lines.turns.swap_now(turn);
@@ -202,33 +201,43 @@ fn whatever_comes_and_goes_the_first_is_the_first_of_all() {
                         bench.lines.turns.swap_pass(&share, Some(next));
                         naive.passes.insert(share, next);
                     }
-                    bench.hand_out(&step.job);
-                    naive.running.push(step.job.clone());
-                    steps.push(step);
+                    bench.hand_out(&job);
+                    naive.running.push(job.clone());
+                    steps.push(Step::HandedOut { job, now, pass });
                 }
                 8 if !naive.running.is_empty() => {
                     let at = below(naive.running.len() as u64) as usize;
                     let job = naive.running.remove(at);
                     bench.lines.run(&job.0, false);
-                    steps.clear();
+                    steps.push(Step::Ended(job));
                 }
+                // It did not happen: in the order of an undo.
                 _ => {
-                    // It did not happen: in the order of an undo.
-                    let Some(Step { job, now, pass }) = steps.pop() else { continue };
-                    naive.running.retain(|(_, running)| running.id != job.1.id);
-                    bench.lines.run(&job.0, false);
-                    bench.lines.insert(&job.0, &job.1, NOW);
-                    if is_fair {
-                        let share = naive.share(&job.0);
-                        bench.lines.turns.swap_pass(&share, pass);
-                        bench.lines.turns.swap_now(now);
-                        match pass {
-                            Some(pass) => naive.passes.insert(share, pass),
-                            None => naive.passes.remove(&share),
+                    for _ in 0..below(4) {
+                        let (job, now, pass) = match steps.pop() {
+                            None => break,
+                            Some(Step::Ended(job)) => {
+                                bench.lines.run(&job.0, true);
+                                naive.running.push(job);
+                                continue;
+                            }
+                            Some(Step::HandedOut { job, now, pass }) => (job, now, pass),
                         };
-                        naive.now = now;
+                        naive.running.retain(|(_, running)| running.id != job.1.id);
+                        bench.lines.run(&job.0, false);
+                        bench.lines.insert(&job.0, &job.1, NOW);
+                        if is_fair {
+                            let share = naive.share(&job.0);
+                            bench.lines.turns.swap_pass(&share, pass);
+                            bench.lines.turns.swap_now(now);
+                            match pass {
+                                Some(pass) => naive.passes.insert(share, pass),
+                                None => naive.passes.remove(&share),
+                            };
+                            naive.now = now;
+                        }
+                        naive.waiting.push(job);
                     }
-                    naive.waiting.push(job);
                 }
             }
             // A pass that says nothing any more may be forgotten at any time.
