@@ -29,7 +29,9 @@ struct Bench {
 
 impl Bench {
     fn new(is_fair: bool) -> Bench {
-        let fairness = is_fair.then(|| Fairness { weights: Arc::default() });
+        // Of many shares, so that turns begin at many times.
+        let weights = (0..60).map(|n| (format!("f{n:04}").into(), 300 + 137 * n)).collect();
+        let fairness = is_fair.then(|| Fairness { weights: Arc::new(weights) });
         let mut lines = Lines::default();
         lines.configure(&QueueConfig { fairness, ..QueueConfig::default() }, NOW);
         Bench { lines, ids: JobIds::default(), n: 0 }
@@ -119,6 +121,33 @@ fn lines_without_a_place_are_in_nobodys_way() {
         assert_eq!(bench.first(), None);
         assert!(bench.lines.turns.moved <= 2 * 101 * FEW, "{}", bench.lines.turns.moved);
         assert_eq!(bench.lines.runnable(), 0);
+    }
+}
+
+#[test]
+fn a_turn_that_was_passed_by_a_hand_out_that_did_not_happen_is_still_to_come() {
+    let mut bench = Bench::new(true);
+    let share = |n: usize| Some(format!("f{n:04}").into());
+    let (holds, blocked, other) = (bench.add(Some("c"), 0), bench.add(Some("c"), 1), bench.add(None, 2));
+    bench.hand_out(&holds);
+    bench.lines.turns.swap_pass(&share(1), Some(10));
+    bench.lines.turns.swap_pass(&share(2), Some(20));
+    // The time passes the turn of the one that has no place, and then there is one.
+    assert_eq!(bench.first(), Some(other.1.id));
+    bench.lines.turns.swap_now(20);
+    bench.hand_out(&other);
+    bench.lines.run(&holds.0, false);
+    assert_eq!(bench.first(), Some(blocked.1.id));
+    // None of it happened.
+    bench.lines.run(&holds.0, true);
+    bench.lines.run(&other.0, false);
+    bench.lines.insert(&other.0, &other.1, NOW);
+    bench.lines.turns.swap_now(0);
+    bench.lines.run(&holds.0, false);
+    let earlier = bench.add(None, 3);
+    for job in [&earlier, &blocked, &other] {
+        assert_eq!(bench.first(), Some(job.1.id));
+        bench.hand_out(job);
     }
 }
 
