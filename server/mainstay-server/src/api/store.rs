@@ -9,7 +9,9 @@ use super::call::{Answer, Call};
 use super::json;
 
 /// What of the contract this version has, by name.
-const FEATURES: &[&str] = &["jobs", "queues", "dead", "bulk", "settle", "commit"];
+const FEATURES: &[&str] = &[
+    "jobs", "queues", "dead", "bulk", "settle", "schedules", "workers", "locks", "events", "groups", "commit",
+];
 
 pub(crate) async fn info(call: Call) -> Answer {
     call.input().finish(Some(()))?;
