@@ -1,5 +1,7 @@
 //! The seam: what every store does, whatever it is made of.
 
+mod over;
+
 use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
@@ -20,6 +22,8 @@ use crate::{
     topic::TopicFilter,
     worker::WorkerRecord,
 };
+
+pub use over::Over;
 
 /// A store of jobs and events (and, later, of locks).
 ///

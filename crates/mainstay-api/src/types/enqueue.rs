@@ -167,30 +167,13 @@ const NEW_JOB: [&str; 20] = [
 ];
 
 /// The fields of an enqueue inside a commit.
-pub(super) const ENQUEUE_OP: [&str; 22] = [
-    "op",
-    "queue",
-    "kind",
-    "id",
-    "payload",
-    "priority",
-    "run_at",
-    "delay_ms",
-    "max_attempts",
-    "max_crashes",
-    "backoff",
-    "timeout_ms",
-    "expires_at",
-    "expires_in_ms",
-    "unique",
-    "concurrency_key",
-    "fairness_key",
-    "after",
-    "after_failure",
-    "tags",
-    "meta",
-    "retain_ms",
-];
+pub(super) const ENQUEUE_OP: [&str; 22] = {
+    let mut all = ["op"; 22];
+    all[1] = "queue";
+    let (_, job) = all.split_at_mut(2);
+    job.copy_from_slice(&NEW_JOB);
+    all
+};
 
 impl Strict for NewJob {
     fn read(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<Self> {

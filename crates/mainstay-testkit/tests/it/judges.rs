@@ -3,12 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
-    Error, LeaseId, Now, Store, Token, TopicFilter,
-    event::{LogBudget, LogSlice, Position},
+    Error, LeaseId, Token,
     lock::{LockGrant, LockMode, LockOp, LockReply, LockWaiting, Owner},
     memory::MemoryStore,
     op::{Committed, Failure, Op, Reason, Reply},
-    store::{Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Wake},
+    store::{Batch, Key, Over, Page, Query, Record, Slice, Store},
 };
 use mainstay_testkit::{Harness, ManualClock, async_trait, conformance, model};
 
@@ -142,10 +141,11 @@ impl LyingStore {
 }
 
 #[async_trait]
-impl Store for LyingStore {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+impl Over for LyingStore {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
+
     async fn submit(&self, mut batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
         for op in batch.commits.iter_mut().flat_map(|commit| &mut commit.ops) {
             if let (Lie::LockTooShort, Op::Lock(LockOp::Acquire(ask))) = (self.lie, op) {
@@ -166,33 +166,16 @@ impl Store for LyingStore {
         }
         Ok(answers)
     }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
         Ok(self.inner.get(key).await?.map(|record| self.told(record)))
     }
+
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         let Slice { items, next } = self.inner.list(query, page).await?;
         Ok(Slice { items: items.into_iter().map(|record| self.told(record)).collect(), next })
     }
-    async fn read_log(
-        &self,
-        filters: &[TopicFilter],
-        from: Position,
-        budget: LogBudget,
-    ) -> Result<LogSlice, Error> {
-        self.inner.read_log(filters, from, budget).await
-    }
-    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
-        self.inner.wait(on, at_most).await
-    }
-    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
-        self.inner.maintain(budget).await
-    }
-    async fn now(&self) -> Result<Now, Error> {
-        self.inner.now().await
-    }
-    async fn ping(&self) -> Result<(), Error> {
-        self.inner.ping().await
-    }
+
     async fn close(&self, at_most: Duration) -> Result<(), Error> {
         if self.lie == Lie::Undying { Ok(()) } else { self.inner.close(at_most).await }
     }

@@ -2,17 +2,15 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use tower::{Layer, Service};
 
 use super::{Denied, Principal, Verify};
 use crate::context::Context;
-use crate::request::Refusal;
+use crate::request::{Gate, Gated, Refusal};
 
 /// Authentication by `Authorization: Bearer …`, as a tower layer; [`Pipeline::authenticate`] puts it in its place.
 ///
@@ -109,48 +107,27 @@ pub(super) fn unauthenticated(wrong: Option<&'static str>, refuse: fn(Refusal) -
 }
 
 impl<S> Layer<S> for Authenticate {
-    type Service = Authenticated<S>;
+    type Service = Gated<S, Authenticate>;
 
-    fn layer(&self, inner: S) -> Authenticated<S> {
-        Authenticated { inner, layer: self.clone() }
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone())
     }
 }
 
-/// A service behind [`Authenticate`].
-#[derive(Clone)]
-pub struct Authenticated<S> {
-    inner: S,
-    layer: Authenticate,
-}
-
-impl<S> Service<Request<Body>> for Authenticated<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let fresh = self.inner.clone();
-        let mut asked = std::mem::replace(&mut self.inner, fresh);
-        let layer = self.layer.clone();
-        Box::pin(async move {
-            match layer.identify(request.headers()).await {
-                Ok(Some(principal)) => {
-                    Context::current().set("principal", principal.name().to_owned());
-                    request.extensions_mut().insert(principal);
-                }
-                Ok(None) => {}
-                Err(refused) => return Ok(refused),
+impl Gate for Authenticate {
+    async fn answer<S>(self, mut request: Request<Body>, mut inner: S) -> Result<Response, Infallible>
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Send + 'static,
+    {
+        match self.identify(request.headers()).await {
+            Ok(Some(principal)) => {
+                Context::current().set("principal", principal.name().to_owned());
+                request.extensions_mut().insert(principal);
             }
-            asked.call(request).await
-        })
+            Ok(None) => {}
+            Err(refused) => return Ok(refused),
+        }
+        inner.call(request).await
     }
 }
 

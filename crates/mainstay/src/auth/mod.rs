@@ -25,7 +25,7 @@ mod principal;
 mod tokens;
 
 use async_trait::async_trait;
-pub use layer::{Authenticate, Authenticated};
+pub use layer::Authenticate;
 pub use principal::Principal;
 pub use tokens::StaticTokens;
 

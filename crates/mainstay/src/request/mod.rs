@@ -5,6 +5,7 @@
 
 mod answers;
 mod body;
+mod gate;
 mod inside;
 mod meters;
 mod outcome;
@@ -26,9 +27,11 @@ use inside::{Added, Place};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service};
 
+pub(crate) use gate::Gate;
+pub use gate::Gated;
 pub use inside::Inside;
 pub use outcome::Outcome;
-pub use rate::{CallerRate, RateLimited};
+pub use rate::CallerRate;
 pub use refusal::Refusal;
 pub use service::Piped;
 

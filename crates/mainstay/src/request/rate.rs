@@ -3,16 +3,14 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderName, HeaderValue, Request, StatusCode, header};
 use tower::{Layer, Service};
 
-use super::Refusal;
+use super::{Gate, Gated, Refusal};
 use crate::auth::Principal;
 use crate::http::Peer;
 use crate::rate::{Decision, RateLimiter};
@@ -89,44 +87,23 @@ fn seconds(time: Duration) -> u64 {
 }
 
 impl<S> Layer<S> for CallerRate {
-    type Service = RateLimited<S>;
+    type Service = Gated<S, CallerRate>;
 
-    fn layer(&self, inner: S) -> RateLimited<S> {
-        RateLimited { inner, layer: self.clone() }
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone())
     }
 }
 
-/// A service behind a [`CallerRate`].
-#[derive(Debug, Clone)]
-pub struct RateLimited<S> {
-    inner: S,
-    layer: CallerRate,
-}
-
-impl<S> Service<Request<Body>> for RateLimited<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let fresh = self.inner.clone();
-        let mut asked = std::mem::replace(&mut self.inner, fresh);
-        let layer = self.layer.clone();
-        Box::pin(async move {
-            let decision = layer.limiter.check(&caller(request.extensions())).await;
-            let mut response =
-                if decision.is_allowed() { asked.call(request).await? } else { layer.refusal(&decision) };
-            layer.stamp(&decision, &mut response);
-            Ok(response)
-        })
+impl Gate for CallerRate {
+    async fn answer<S>(self, request: Request<Body>, mut inner: S) -> Result<Response, Infallible>
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Send + 'static,
+    {
+        let decision = self.limiter.check(&caller(request.extensions())).await;
+        let mut response =
+            if decision.is_allowed() { inner.call(request).await? } else { self.refusal(&decision) };
+        self.stamp(&decision, &mut response);
+        Ok(response)
     }
 }
 

@@ -1,17 +1,13 @@
 //! A store in a test: what is taken out of it waits for its cue, and the test hears of what happens to it.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mainstay_core::{
     Error, LeaseId,
-    event::{EventInterest, EventItem, EventKey, EventOp, EventReply, LogBudget, LogSlice, Position},
+    event::{EventInterest, EventItem, EventKey, EventOp, EventReply},
     op::{Commit, Committed, Failure, Op, Reply},
-    store::{
-        Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Store, Wake,
-    },
-    time::Now,
-    topic::TopicFilter,
+    store::{Batch, Interest, Key, Over, Record, Store, Wake},
 };
 use tokio::time::{sleep, timeout};
 
@@ -167,9 +163,9 @@ fn makes_work(commit: &Commit) -> bool {
 }
 
 #[async_trait]
-impl Store for Played {
-    fn capabilities(&self) -> &Capabilities {
-        self.store.capabilities()
+impl Over for Played {
+    fn below(&self) -> &dyn Store {
+        &*self.store
     }
 
     async fn submit(&self, mut batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
@@ -212,23 +208,6 @@ impl Store for Played {
         Ok(answers)
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
-        self.store.get(key).await
-    }
-
-    async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
-        self.store.list(query, page).await
-    }
-
-    async fn read_log(
-        &self,
-        filters: &[TopicFilter],
-        from: Position,
-        budget: LogBudget,
-    ) -> Result<LogSlice, Error> {
-        self.store.read_log(filters, from, budget).await
-    }
-
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
         let held = |interest: &Interest| match interest {
             Interest::Queue(_) => self.cues.jobs().filter(|jobs| jobs.is_none()),
@@ -254,29 +233,5 @@ impl Store for Played {
             () = Allowance::any(allowance) => Ok(Wake::woken(None)),
             wake = rest => wake,
         }
-    }
-
-    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
-        self.store.maintain(budget).await
-    }
-
-    async fn now(&self) -> Result<Now, Error> {
-        self.store.now().await
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        self.store.ping().await
-    }
-
-    async fn close(&self, at_most: Duration) -> Result<(), Error> {
-        self.store.close(at_most).await
-    }
-
-    async fn backup(&self, into: &Path) -> Result<(), Error> {
-        self.store.backup(into).await
-    }
-
-    fn stats(&self) -> Vec<(&'static str, f64)> {
-        self.store.stats()
     }
 }

@@ -9,11 +9,7 @@ use mainstay::core::error::{Error, ErrorKind};
 use mainstay::core::event::{LogBudget, LogSlice, Position};
 use mainstay::core::op::{Claim, Committed, Failure};
 use mainstay::core::queue::QueueConfig;
-use mainstay::core::store::{
-    Batch, Budget, Capabilities, DeadFilter, Interest, JobFilter, Key, Maintained, Page, Query, Record,
-    Slice, Store, Wake,
-};
-use mainstay::core::time::Now;
+use mainstay::core::store::{Batch, DeadFilter, JobFilter, Key, Over, Page, Query, Record, Slice, Store};
 use mainstay::core::{JobId, TopicFilter, name::QueueName};
 use mainstay::testing::block_on_virtual;
 use mainstay::{Client, Context, ErrorKind as Kind, Job, StoreError, millis, secs};
@@ -35,24 +31,28 @@ struct Slow {
 }
 
 #[async_trait]
-impl Store for Slow {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+impl Over for Slow {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
+
     async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
         self.within.lock().unwrap().push(batch.within);
         let answer = self.inner.submit(batch).await;
         tokio::time::sleep(self.takes).await;
         answer
     }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
         tokio::time::sleep(self.takes).await;
         self.inner.get(key).await
     }
+
     async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
         tokio::time::sleep(self.takes).await;
         self.inner.list(query, page).await
     }
+
     async fn read_log(
         &self,
         filters: &[TopicFilter],
@@ -61,21 +61,6 @@ impl Store for Slow {
     ) -> Result<LogSlice, Error> {
         tokio::time::sleep(self.takes).await;
         self.inner.read_log(filters, from, budget).await
-    }
-    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
-        self.inner.wait(on, at_most).await
-    }
-    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
-        self.inner.maintain(budget).await
-    }
-    async fn now(&self) -> Result<Now, Error> {
-        self.inner.now().await
-    }
-    async fn ping(&self) -> Result<(), Error> {
-        self.inner.ping().await
-    }
-    async fn close(&self, at_most: Duration) -> Result<(), Error> {
-        self.inner.close(at_most).await
     }
 }
 

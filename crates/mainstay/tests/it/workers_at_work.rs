@@ -6,14 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mainstay::config::Loader;
-use mainstay::core::event::{LogBudget, LogSlice, Position};
 use mainstay::core::job::{JobRecord, JobState, Outcome};
 use mainstay::core::op::{Committed, Failure, Op, Place, Reason, Rejection};
-use mainstay::core::store::{
-    Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Store, Wake,
-};
-use mainstay::core::time::Now;
-use mainstay::core::topic::TopicFilter;
+use mainstay::core::store::{Batch, Over, Store};
 use mainstay::core::{Error as StoreError, ErrorKind, JobId};
 use mainstay::{App, Boot, Client, Ended, Job, JobContext, JobError, Result, Workers, millis, secs};
 use serde::{Deserialize, Serialize};
@@ -116,9 +111,9 @@ impl Watched {
 }
 
 #[async_trait]
-impl Store for Watched {
-    fn capabilities(&self) -> &Capabilities {
-        self.inner.capabilities()
+impl Over for Watched {
+    fn below(&self) -> &dyn Store {
+        &*self.inner
     }
 
     async fn submit(
@@ -154,36 +149,6 @@ impl Store for Watched {
             gate.acquire().await.unwrap().forget();
         }
         self.inner.submit(batch).await
-    }
-
-    async fn get(&self, key: &Key) -> std::result::Result<Option<Record>, StoreError> {
-        self.inner.get(key).await
-    }
-    async fn list(&self, query: &Query, page: &Page) -> std::result::Result<Slice, StoreError> {
-        self.inner.list(query, page).await
-    }
-    async fn read_log(
-        &self,
-        filter: &[TopicFilter],
-        from: Position,
-        budget: LogBudget,
-    ) -> std::result::Result<LogSlice, StoreError> {
-        self.inner.read_log(filter, from, budget).await
-    }
-    async fn wait(&self, on: &[Interest], at_most: Duration) -> std::result::Result<Wake, StoreError> {
-        self.inner.wait(on, at_most).await
-    }
-    async fn maintain(&self, budget: Budget) -> std::result::Result<Maintained, StoreError> {
-        self.inner.maintain(budget).await
-    }
-    async fn now(&self) -> std::result::Result<Now, StoreError> {
-        self.inner.now().await
-    }
-    async fn ping(&self) -> std::result::Result<(), StoreError> {
-        self.inner.ping().await
-    }
-    async fn close(&self, at_most: Duration) -> std::result::Result<(), StoreError> {
-        self.inner.close(at_most).await
     }
 }
 

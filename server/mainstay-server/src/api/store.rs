@@ -10,7 +10,17 @@ use super::json;
 
 /// What of the contract this version has, by name.
 const FEATURES: &[&str] = &[
-    "jobs", "queues", "dead", "bulk", "settle", "schedules", "workers", "locks", "events", "groups", "commit",
+    "jobs",
+    "queues",
+    "dead",
+    "bulk",
+    "settle",
+    "schedules",
+    "workers",
+    "locks",
+    "events",
+    "groups",
+    "commit",
 ];
 
 pub(crate) async fn info(call: Call) -> Answer {

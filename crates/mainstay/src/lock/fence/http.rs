@@ -18,7 +18,6 @@ use std::{
     collections::{BTreeSet, HashMap},
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
-    task::{Context as TaskContext, Poll},
 };
 
 use async_trait::async_trait;
@@ -26,13 +25,15 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use mainstay_core::{lease::Token, name::Name};
 use tower::{Layer, Service};
 
 use super::{Fence, Stale};
-use crate::{Result, request::Refusal};
+use crate::{
+    Result,
+    request::{Gate, Gated, Refusal},
+};
 
 /// The header with the lock's name.
 pub const LOCK: HeaderName = HeaderName::from_static("mainstay-lock");
@@ -197,45 +198,24 @@ impl FenceLayer {
 }
 
 impl<S> Layer<S> for FenceLayer {
-    type Service = Fenced<S>;
+    type Service = Gated<S, FenceLayer>;
 
-    fn layer(&self, inner: S) -> Fenced<S> {
-        Fenced { inner, layer: self.clone() }
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone())
     }
 }
 
-/// A service behind [`FenceLayer`].
-#[derive(Clone)]
-pub struct Fenced<S> {
-    inner: S,
-    layer: FenceLayer,
-}
-
-impl<S> Service<Request<Body>> for Fenced<S>
-where
-    S: Service<Request<Body>, Response = Response, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let fresh = self.inner.clone();
-        let mut asked = std::mem::replace(&mut self.inner, fresh);
-        let layer = self.layer.clone();
-        Box::pin(async move {
-            match layer.judge(request.headers()).await {
-                Ok(Some(fence)) => drop(request.extensions_mut().insert(fence)),
-                Ok(None) => {}
-                Err(refusal) => return Ok(refusal.into_response()),
-            }
-            asked.call(request).await
-        })
+impl Gate for FenceLayer {
+    async fn answer<S>(self, mut request: Request<Body>, mut inner: S) -> Result<Response, Infallible>
+    where
+        S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Send + 'static,
+    {
+        match self.judge(request.headers()).await {
+            Ok(Some(fence)) => drop(request.extensions_mut().insert(fence)),
+            Ok(None) => {}
+            Err(refusal) => return Ok(refusal.into_response()),
+        }
+        inner.call(request).await
     }
 }
 

@@ -11,7 +11,6 @@ mod stopping;
 mod trouble;
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,15 +22,11 @@ use async_trait::async_trait;
 use mainstay::{
     Client,
     core::{
-        Error, MemoryStore, TopicFilter,
+        Error, MemoryStore,
         clock::Clock,
-        event::{LogBudget, LogSlice, Position},
         lock::LockOp,
         op::{Committed, Failure, Op},
-        store::{
-            Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Store, Wake,
-        },
-        time::Now,
+        store::{Batch, Over, Store},
     },
     testing::Runtime,
 };
@@ -74,10 +69,11 @@ impl Wire {
 }
 
 #[async_trait]
-impl Store for Wire {
-    fn capabilities(&self) -> &Capabilities {
-        self.store.capabilities()
+impl Over for Wire {
+    fn below(&self) -> &dyn Store {
+        &self.store
     }
+
     async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
         let renews = |op: &Op| matches!(op, Op::Lock(LockOp::Renew { .. }));
         if batch.commits.iter().flat_map(|commit| &commit.ops).any(renews) {
@@ -90,38 +86,6 @@ impl Store for Wire {
         let answer = self.store.submit(batch).await;
         self.answer().await;
         answer
-    }
-    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
-        self.store.get(key).await
-    }
-    async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
-        self.store.list(query, page).await
-    }
-    async fn read_log(
-        &self,
-        filter: &[TopicFilter],
-        from: Position,
-        budget: LogBudget,
-    ) -> Result<LogSlice, Error> {
-        self.store.read_log(filter, from, budget).await
-    }
-    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
-        self.store.wait(on, at_most).await
-    }
-    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
-        self.store.maintain(budget).await
-    }
-    async fn now(&self) -> Result<Now, Error> {
-        self.store.now().await
-    }
-    async fn ping(&self) -> Result<(), Error> {
-        self.store.ping().await
-    }
-    async fn close(&self, at_most: Duration) -> Result<(), Error> {
-        self.store.close(at_most).await
-    }
-    async fn backup(&self, into: &Path) -> Result<(), Error> {
-        self.store.backup(into).await
     }
 }
 
