@@ -16,8 +16,9 @@ use mainstay_writer::{codec::parts, numbers::bits};
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
-    link::{Again, Param},
+    link::Again,
     rows::{Cells, FINISHED, FINISHED_REF},
+    step::Param,
     write::{ids, lane_number},
 };
 

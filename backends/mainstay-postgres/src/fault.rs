@@ -13,6 +13,8 @@ pub(crate) enum Trouble {
     Refused(tokio_postgres::Error),
     /// The connection is gone or silent: what was under way may have happened.
     Lost(Error),
+    /// It cannot be sent, and nothing was.
+    NotSent(Error),
 }
 
 impl From<tokio_postgres::Error> for Trouble {
@@ -21,8 +23,6 @@ impl From<tokio_postgres::Error> for Trouble {
             // A server that stops its sessions says so and hangs up: its last transaction may have happened.
             Some(db) if is_end_of_session(db) => Trouble::Lost(unreachable(&e)),
             Some(_) => Trouble::Refused(e),
-            // A value that cannot be sent was not sent.
-            None if e.to_string().starts_with("error serializing parameter") => Trouble::Refused(e),
             None => Trouble::Lost(unreachable(&e)),
         }
     }
@@ -38,7 +38,7 @@ impl Trouble {
     pub(crate) fn error(self) -> Error {
         match self {
             Trouble::Refused(e) => refused(e),
-            Trouble::Lost(error) => error,
+            Trouble::Lost(error) | Trouble::NotSent(error) => error,
         }
     }
 
@@ -86,9 +86,7 @@ fn unreachable(e: &tokio_postgres::Error) -> Error {
 
 fn refused(e: tokio_postgres::Error) -> Error {
     let text = words(&e);
-    let Some(code) = e.code().cloned() else {
-        return Error::new(ErrorKind::Invalid, format!("a value cannot be stored: {text}")).because(e);
-    };
+    let Some(code) = e.code().cloned() else { return unreachable(&e) };
     let class = code.code().get(..2).unwrap_or_default();
     let (kind, advice) = match (class, &code) {
         (_, &SqlState::READ_ONLY_SQL_TRANSACTION) => {

@@ -18,11 +18,7 @@ use mainstay_writer::{
 };
 use tokio_postgres::Row;
 
-use crate::{
-    fault::Trouble,
-    link::{Link, Param},
-    rows::Cells,
-};
+use crate::{fault::Trouble, link::Link, rows::Cells, step::Param};
 
 /// Answers with what they lacked. Their group is in the tables.
 pub(crate) async fn fill(link: Arc<Link>, cold: Vec<Sealed>) {

@@ -24,7 +24,9 @@ use crate::{
     archive::Past,
     fault::Trouble,
     fill::fill,
-    link::{Again, Param, Target},
+    link::{Again, Target},
+    step::Param,
+    things::Forgotten,
     write,
 };
 
@@ -39,6 +41,7 @@ pub(crate) struct Transactions {
     epoch: Arc<AtomicU64>,
     /// The last group.
     lsn: u64,
+    forgotten: Forgotten,
 }
 
 impl Transactions {
@@ -50,13 +53,13 @@ impl Transactions {
         lsn: u64,
     ) -> Transactions {
         let filler = Again::new(target.clone());
-        Transactions { desk, target, past, filler, epoch, lsn }
+        Transactions { desk, target, past, filler, epoch, lsn, forgotten: Forgotten::default() }
     }
 
     /// Writes a group. An error says whether it may have happened all the same; then nobody can tell any more.
     fn transaction(&mut self, batch: &Batch, last_seq: u64) -> Result<()> {
         let (epoch, lsn) = (self.epoch.load(Ordering::Acquire), batch.lsn);
-        let steps = write::steps(batch, epoch, last_seq);
+        let steps = write::steps(batch, epoch, last_seq, self.forgotten);
         let runtime = self.target.runtime.clone();
         let link = &mut self.past.link;
         let done = runtime.block_on(async {
@@ -160,7 +163,8 @@ impl Ground for Transactions {
 
     fn write(&mut self, group: &mut Group, counters: &Counters, last_seq: u64) -> Result<bool> {
         if group.changes.is_empty() {
-            return Ok(false);
+            // What it found is the truth if this process leads still; no transaction says so.
+            return self.desk.is_current().map(|()| false).map_err(Fault::clean);
         }
         let lsn = self.lsn + 1;
         let changes = std::mem::take(&mut group.changes);
@@ -168,6 +172,7 @@ impl Ground for Transactions {
         batch.add(Handed { lsn, counters: *counters, changes, bytes: 0, growth: 0 });
         self.transaction(&batch, last_seq)?;
         self.lsn = lsn;
+        self.forgotten = self.forgotten.after(&batch);
         if !group.notes.is_empty() {
             self.desk.tail.add(group.notes.drain(..));
             self.desk.tail.trim(last_seq);

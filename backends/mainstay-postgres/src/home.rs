@@ -4,16 +4,20 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use mainstay_core::{Error, ErrorKind};
-use mainstay_writer::{desk::Desk, message::Message, stopwatch::Stopwatch};
+use mainstay_writer::{
+    desk::{Desk, Office},
+    message::Message,
+    stopwatch::Stopwatch,
+};
 use tokio::{
     runtime::Handle,
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
@@ -46,22 +50,38 @@ pub(crate) struct Home {
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) users: Option<Handle>,
     pub(crate) pool: Arc<Pool>,
+    /// Opening has gone well: what goes wrong from now on is heard by nobody who waits for it.
+    pub(crate) opened: AtomicBool,
 }
 
 /// How soon to look again whether the last one still leads. Asking costs a look at one row.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// The session by which a process leads: others see that it has ended.
+struct Session {
+    link: Again,
+    ended: Arc<Notify>,
+}
+
+impl Session {
+    fn new(target: &Arc<Target>) -> Session {
+        let ended = Arc::new(Notify::new());
+        Session { link: Again::telling(target.clone(), ended.clone()), ended }
+    }
+}
+
 impl Home {
     /// Until the store closes.
     pub(crate) async fn live(self: Arc<Home>) {
-        let mut link = Again::new(self.target.clone());
+        let mut session = Session::new(&self.target);
         let mut closing = self.closing.subscribe();
         while !*closing.borrow() {
-            let role = match self.try_to_lead(&mut link).await {
+            let role = match self.try_to_lead(&mut session).await {
                 Ok(role) => role,
                 Err(trouble) => Some(Role::Away(trouble.error())),
             };
             if let Some(role) = role {
+                let damage = matches!(&role, Role::Away(error) if error.kind() == ErrorKind::Untrusted);
                 self.role.send_if_modified(|now| {
                     let same = matches!((&*now, &role), (Role::Follows(a, b), Role::Follows(c, d)) if (a, b) == (c, d));
                     if !same {
@@ -69,6 +89,10 @@ impl Home {
                     }
                     !same
                 });
+                if damage {
+                    // Trying again would end the same, again and again.
+                    let _ = closing.wait_for(|closing| *closing).await;
+                }
                 tokio::select! {
                     () = sleep(LOOK_AGAIN) => {}
                     _ = closing.wait_for(|closing| *closing) => {}
@@ -79,14 +103,15 @@ impl Home {
     }
 
     /// Leads for as long as it may; `None`: it did, and it is over. Otherwise what it is instead.
-    async fn try_to_lead(&self, link: &mut Again) -> Result<Option<Role>, Trouble> {
-        let session = link.get().await?;
-        match lead::take(&session, &self.target.options).await? {
+    async fn try_to_lead(&self, session: &mut Session) -> Result<Option<Role>, Trouble> {
+        let asked = Office::now();
+        let link = session.link.get().await?;
+        match lead::take(&link, &self.target.options).await? {
             Try::Follows(owner, epoch) => Ok(Some(Role::Follows(owner, epoch))),
             Try::Leads(epoch) => {
                 let epoch = Arc::new(AtomicU64::new(epoch));
-                let over = self.lead(link, epoch.clone()).await;
-                if let Ok(session) = link.get().await {
+                let over = self.lead(session, epoch.clone(), asked + self.target.options.lease).await;
+                if let Ok(session) = session.link.get().await {
                     let _ = lead::release(&session, epoch.load(Ordering::Acquire)).await;
                 }
                 Ok(over.err().map(Role::Away))
@@ -94,7 +119,14 @@ impl Home {
         }
     }
 
-    async fn lead(&self, link: &mut Again, epoch: Arc<AtomicU64>) -> Result<(), Error> {
+    /// Nobody else can lead until `certain`.
+    async fn lead(
+        &self,
+        session: &mut Session,
+        epoch: Arc<AtomicU64>,
+        mut certain: Duration,
+    ) -> Result<(), Error> {
+        let Session { link, ended } = session;
         let options = &self.target.options;
         tracing::info!(
             schema = options.schema,
@@ -120,6 +152,7 @@ impl Home {
                 biased;
                 opened = &mut ready, if desk.is_none() && failed.is_none() => match opened {
                     Ok(Ok(opened)) => {
+                        opened.office.set(certain);
                         self.role.send_replace(Role::Leads(opened.clone()));
                         clerk.spawn_on(
                             post::clerk(self.target.clone(), opened.clone(), self.pool.clone()),
@@ -135,18 +168,35 @@ impl Home {
                         }
                         desk = Some(opened);
                     }
-                    Ok(Err(error)) => failed = Some(error),
+                    Ok(Err(error)) => {
+                        self.is_damaged(&error);
+                        failed = Some(error);
+                    }
                     Err(_) => failed = Some(Error::new(ErrorKind::Unavailable, "the writing thread could not start")),
                 },
                 _ = over(&mut done) => break,
+                () = ended.notified() => if !link.is_open() {
+                    // Others need not wait for the end of the lease.
+                    certain = Duration::ZERO;
+                    if let Some(desk) = &desk {
+                        desk.office.suspend();
+                    }
+                    renewal.reset_immediately();
+                },
                 _ = renewal.tick() => {
-                    let began = Stopwatch::start();
+                    let (began, asked) = (Stopwatch::start(), Office::now());
                     let proved = epoch.load(Ordering::Acquire);
                     // A session that hangs must not keep this process in office: another may lead when the lease is over.
                     let left = (options.lease.mul_f32(0.75)).saturating_sub(renewed.elapsed());
                     let renewal = timeout(left.max(options.lease / 6), self.renew(link, proved, &mut trimmed));
                     match renewal.await.unwrap_or_else(|_| Err(lost("the lease could not be renewed in time"))) {
-                        Ok(true) => renewed = began,
+                        Ok(true) => {
+                            renewed = began;
+                            certain = asked + options.lease;
+                            if let Some(desk) = &desk {
+                                desk.office.set(certain);
+                            }
+                        }
                         // The writer has made its own epoch invalid meanwhile, to be sure of a commit.
                         Ok(false) if epoch.load(Ordering::Acquire) != proved => {}
                         Ok(false) => depose(desk.as_ref(), "another process leads the store now"),
@@ -159,6 +209,9 @@ impl Home {
                 }
             }
         }
+        if let Some(desk) = &desk {
+            desk.office.suspend();
+        }
         // Whoever comes from now on waits for what is next.
         self.role.send_if_modified(|role| {
             let leads = matches!(role, Role::Leads(_));
@@ -170,6 +223,16 @@ impl Home {
         match failed.or_else(|| desk.and_then(|desk| desk.ended.borrow().clone()?.err())) {
             Some(error) => Err(error),
             None => Ok(()),
+        }
+    }
+
+    /// Tables that make no sense end a process that waited for its turn, as they would end one that leads.
+    fn is_damaged(&self, error: &Error) {
+        if error.kind() == ErrorKind::Untrusted && self.opened.load(Ordering::Acquire) {
+            tracing::error!(%error, "the store cannot be led; this process does not try again");
+            if let Some(hook) = &self.target.options.on_fatal {
+                hook(error);
+            }
         }
     }
 

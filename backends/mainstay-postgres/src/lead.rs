@@ -5,11 +5,7 @@ use std::time::Duration;
 use mainstay_core::Timestamp;
 use tokio_postgres::types::Type;
 
-use crate::{
-    fault::Trouble,
-    link::{Link, Param},
-    options::Options,
-};
+use crate::{fault::Trouble, link::Link, options::Options, step::Param};
 
 /// What a try to lead came to.
 pub(crate) enum Try {

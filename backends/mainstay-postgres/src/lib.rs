@@ -12,7 +12,8 @@
 //! 4. `post` carries `calls` of processes that follow to the one that leads, and the answers back; `local` is how that one
 //!    answers its own and theirs;
 //! 5. `outbox` takes what other transactions of the database want done;
-//! 6. `link` is a session, `fault` what an error of the database means, `clock` the database's time.
+//! 6. `link` is a session, on which `pipeline` sends what `step` describes; `fault` is what an error of the database means, `clock` the
+//!    database's time.
 
 mod archive;
 mod calls;
@@ -27,10 +28,12 @@ mod load;
 mod local;
 mod options;
 mod outbox;
+mod pipeline;
 mod post;
 mod read;
 mod rows;
 mod schema;
+mod step;
 mod store;
 mod term;
 mod things;

@@ -14,56 +14,16 @@ use rustls::{
 };
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle};
 use tokio_postgres::{
-    AsyncMessage, Client, Row, Statement,
-    config::SslMode,
-    types::{ToSql, Type},
+    AsyncMessage, Client, Row, SimpleQueryMessage, Statement, config::SslMode, types::ToSql,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     fault::{Trouble, words},
     options::Options,
+    pipeline::Requests,
+    step::{Param, Step, can_be_sent},
 };
-
-/// A value on its way into a statement, with its type: a pooler may not keep what was prepared.
-pub(crate) struct Param {
-    value: Box<dyn ToSql + Sync + Send>,
-    of: Type,
-}
-
-impl Param {
-    pub(crate) fn new(value: impl ToSql + Sync + Send + 'static, of: Type) -> Param {
-        Param { value: Box::new(value), of }
-    }
-
-    pub(crate) fn i64(value: u64) -> Param {
-        Param::new(value as i64, Type::INT8)
-    }
-
-    pub(crate) fn i64s(values: Vec<i64>) -> Param {
-        Param::new(values, Type::INT8_ARRAY)
-    }
-
-    pub(crate) fn i32(value: u32) -> Param {
-        Param::new(value as i32, Type::INT4)
-    }
-
-    pub(crate) fn bytes(value: Vec<u8>) -> Param {
-        Param::new(value, Type::BYTEA)
-    }
-
-    pub(crate) fn many_bytes(values: Vec<Vec<u8>>) -> Param {
-        Param::new(values, Type::BYTEA_ARRAY)
-    }
-}
-
-/// A statement with its values. `{s}` in the text stands for the schema.
-pub(crate) struct Step {
-    pub(crate) sql: String,
-    pub(crate) params: Vec<Param>,
-    /// How many rows it changes, if that is known.
-    pub(crate) rows: Option<u64>,
-}
 
 /// How to get a session.
 pub(crate) struct Target {
@@ -174,76 +134,102 @@ impl Link {
         self.client.is_closed()
     }
 
-    /// Runs statements without values, as they are.
-    pub(crate) async fn run(&self, sql: &str) -> Result<(), Trouble> {
+    /// Runs statements without values, as they are. Answers how many rows came back.
+    pub(crate) async fn run(&self, sql: &str) -> Result<usize, Trouble> {
         let sql = sql.replace("{s}", &self.schema);
-        self.in_time(self.client.batch_execute(&sql)).await
+        let messages = self.in_time(self.client.simple_query(&sql)).await?;
+        Ok(messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count())
     }
 
     pub(crate) async fn query(&self, sql: &str, params: Vec<Param>) -> Result<Vec<Row>, Trouble> {
+        can_be_sent(&params).map_err(Trouble::NotSent)?;
         if !self.prepare {
             let sql = sql.replace("{s}", &self.schema);
-            let typed: Vec<_> =
-                params.iter().map(|p| (&*p.value as &(dyn ToSql + Sync), p.of.clone())).collect();
+            let typed: Vec<_> = params.iter().map(|p| (p as &(dyn ToSql + Sync), p.of.clone())).collect();
             return self.in_time(self.client.query_typed(&sql, &typed)).await;
         }
-        let statement = self.statement(sql, &params).await?;
-        let values: Vec<_> = params.iter().map(|p| &*p.value as &(dyn ToSql + Sync)).collect();
+        let statement = self.statement(sql, &sql.replace("{s}", &self.schema), &params).await?;
+        let values: Vec<_> = params.iter().map(|p| p as &(dyn ToSql + Sync)).collect();
         self.in_time(self.client.query(&statement, &values)).await
     }
 
     /// One transaction, in one round trip: proves that `epoch` still leads, then runs the steps. Answers a step that
     /// changed another number of rows than it should have.
+    ///
+    /// All of it goes out at once, so a step runs whatever became of what was sent before it. Each therefore asks for the
+    /// setting that only a beginning which proved the epoch has made, and only until its transaction ends: if the beginning
+    /// failed, there is no transaction, and every step does nothing. The commit goes out when every step has, in order.
     pub(crate) async fn transaction(&self, epoch: u64, steps: &[Step]) -> Result<Option<String>, Trouble> {
+        let mark = epoch.to_string();
+        let mut texts = Vec::with_capacity(steps.len());
+        for step in steps {
+            can_be_sent(&step.params).map_err(Trouble::NotSent)?;
+            if !step.sql.contains("{p}") {
+                let message =
+                    format!("a bug: a step would run without a proof that its process leads: {}", step.sql);
+                return Err(Trouble::NotSent(Error::new(ErrorKind::Untrusted, message)));
+            }
+            let proof = format!("current_setting('mainstay.proved', true) = ${}", step.params.len() + 1);
+            texts.push(step.sql.replace("{s}", &self.schema).replace("{p}", &proof));
+        }
+        let proof = Param::text(&mark);
         let mut statements = Vec::new();
         if self.prepare {
-            for step in steps {
-                statements.push(self.statement(&step.sql, &step.params).await?);
+            for (step, text) in steps.iter().zip(&texts) {
+                statements.push(self.statement(&step.sql, text, step.params.iter().chain([&proof])).await?);
             }
         }
-        let begin = format!("begin; select {}.prove({})", self.schema, epoch as i64);
+        let (client, schema) = (&self.client, &self.schema);
+        let begin = format!(
+            "begin; select {schema}.prove({}), set_config('mainstay.proved', '{mark}', true)",
+            epoch as i64
+        );
         let all = async {
-            // Requests go out in the order in which they are first polled.
-            let begin = self.client.batch_execute(&begin);
-            let steps = futures_util::future::join_all(steps.iter().enumerate().map(|(i, step)| {
-                let statement = statements.get(i);
-                async move {
-                    let values = step.params.iter().map(|p| &*p.value as &(dyn ToSql + Sync));
-                    match statement {
+            let mut requests = Requests::default();
+            let sent = async {
+                requests.send(async { client.batch_execute(&begin).await.map(|()| 0) }).await?;
+                for (i, step) in steps.iter().enumerate() {
+                    let values = step.params.iter().chain([&proof]);
+                    match statements.get(i) {
                         Some(statement) => {
-                            self.client.execute_raw(statement, values.collect::<Vec<_>>()).await
+                            let values: Vec<_> = values.map(|p| p as &(dyn ToSql + Sync)).collect();
+                            requests.send(client.execute_raw(statement, values)).await?;
                         }
                         None => {
-                            let sql = step.sql.replace("{s}", &self.schema);
-                            let typed: Vec<_> =
-                                values.zip(&step.params).map(|(value, p)| (value, p.of.clone())).collect();
-                            self.client.execute_typed(&sql, &typed).await
+                            let values: Vec<_> =
+                                values.map(|p| (p as &(dyn ToSql + Sync), p.of.clone())).collect();
+                            let text = &texts[i];
+                            requests.send(async move { client.execute_typed(text, &values).await }).await?;
                         }
                     }
                 }
-            }));
-            let commit = self.client.batch_execute("commit");
-            let (begun, done, committed) = futures_util::future::join3(begin, steps, commit).await;
-            // The first that failed says why; those behind it only say that it did.
-            begun?;
-            let done = done.into_iter().collect::<Result<Vec<u64>, _>>()?;
-            committed?;
-            Ok(done)
+                requests.send(async { client.batch_execute("commit").await.map(|()| 0) }).await
+            };
+            if let Err(e) = sent.await {
+                // A part of a transaction must not wait here for the commit of the next.
+                self.driver.abort();
+                return Err(e);
+            }
+            requests.answers().await
         };
         let done = self.in_time(all).await?;
-        let wrong =
-            steps.iter().zip(done).find(|(step, rows)| step.rows.is_some_and(|wanted| wanted != *rows));
+        let steps = steps.iter().zip(done.iter().skip(1));
+        let wrong = steps.into_iter().find(|(step, rows)| step.rows.is_some_and(|wanted| wanted != **rows));
         Ok(wrong.map(|(step, rows)| format!("{rows} rows of {:?} changed by: {}", step.rows, step.sql)))
     }
 
-    async fn statement(&self, sql: &str, params: &[Param]) -> Result<Statement, Trouble> {
-        if let Some(known) = self.known().get(sql) {
+    async fn statement(
+        &self,
+        key: &str,
+        text: &str,
+        params: impl IntoIterator<Item = &Param>,
+    ) -> Result<Statement, Trouble> {
+        if let Some(known) = self.known().get(key) {
             return Ok(known.clone());
         }
-        let types: Vec<_> = params.iter().map(|p| p.of.clone()).collect();
-        let text = sql.replace("{s}", &self.schema);
-        let statement = self.in_time(self.client.prepare_typed(&text, &types)).await?;
-        self.known().insert(sql.to_owned(), statement.clone());
+        let types: Vec<_> = params.into_iter().map(|p| p.of.clone()).collect();
+        let statement = self.in_time(self.client.prepare_typed(text, &types)).await?;
+        self.known().insert(key.to_owned(), statement.clone());
         Ok(statement)
     }
 
@@ -302,19 +288,30 @@ where
 /// A session that is opened anew when it has ended.
 pub(crate) struct Again {
     target: Arc<Target>,
+    told: Option<Arc<Notify>>,
     link: Option<Arc<Link>>,
 }
 
 impl Again {
     pub(crate) fn new(target: Arc<Target>) -> Again {
-        Again { target, link: None }
+        Again { target, told: None, link: None }
+    }
+
+    /// Tells when a session has ended that was not let go of.
+    pub(crate) fn telling(target: Arc<Target>, told: Arc<Notify>) -> Again {
+        Again { target, told: Some(told), link: None }
+    }
+
+    /// There is a session, as far as anybody knows.
+    pub(crate) fn is_open(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| !link.is_closed())
     }
 
     pub(crate) async fn get(&mut self) -> Result<Arc<Link>, Trouble> {
         if let Some(link) = self.link.as_ref().filter(|link| !link.is_closed()) {
             return Ok(link.clone());
         }
-        let link = Arc::new(Link::open(&self.target, None).await?);
+        let link = Arc::new(Link::open(&self.target, self.told.clone()).await?);
         self.link = Some(link.clone());
         Ok(link)
     }
@@ -323,3 +320,7 @@ impl Again {
         self.link = None;
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -20,8 +20,9 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     archive::Past,
     fault::{Trouble, damaged},
-    link::{Link, Param},
+    link::Link,
     rows::{Cells, JOB},
+    step::Param,
 };
 
 /// What the tables said.

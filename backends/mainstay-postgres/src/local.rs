@@ -6,6 +6,7 @@ use mainstay_core::{
     Error, ErrorKind, TopicFilter,
     event::{LogBudget, LogSlice, Position},
     store::{Batch, Key, Page, Query, Record, Slice},
+    time::Now,
 };
 use mainstay_writer::{desk::Desk, message::Ask, tail::Reading};
 
@@ -55,7 +56,7 @@ pub(crate) async fn read_log(
     desk.is_open()?;
     let from = desk.log_position(from).await?;
     match desk.tail.read(filters, from, budget) {
-        Reading::Here(slice) => Ok(slice),
+        Reading::Here(slice) => desk.is_current().map(|()| slice),
         Reading::Older { until, head } => {
             pool.read(async |link: &Link| {
                 let query = LogQuery { filters, from, budget, until, head };
@@ -64,6 +65,13 @@ pub(crate) async fn read_log(
             .await
         }
     }
+}
+
+/// The time.
+pub(crate) fn now(desk: &Desk) -> Result<Now, Error> {
+    desk.is_open()?;
+    let now = desk.clock.now();
+    desk.is_current().map(|()| now)
 }
 
 /// A call of another process.
@@ -82,7 +90,7 @@ pub(crate) async fn answer(desk: &Arc<Desk>, pool: &Pool, call: Call) -> Told {
             Err(Error::new(ErrorKind::Invalid, "who carries calls sees to waits by itself"))
         }
         Call::Maintain(budget) => desk.maintain(budget).await.map(Told::Maintained),
-        Call::Now => desk.is_open().map(|()| Told::Now(desk.clock.now())),
+        Call::Now => now(desk).map(Told::Now),
         Call::Ping => desk.ask(Ask::Ping).await.map(|()| Told::Pong),
     };
     told.unwrap_or_else(|error| Told::Failed(error.into()))

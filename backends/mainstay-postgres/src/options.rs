@@ -3,7 +3,8 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use mainstay_core::{Error, ErrorKind, clock::Clock};
-use tokio_postgres::Config;
+use percent_encoding::percent_decode_str;
+use tokio_postgres::{Config, config::SslMode};
 
 /// How [`crate::PostgresStore::open`] opens a store.
 #[derive(Clone)]
@@ -81,7 +82,8 @@ impl Options {
     }
 
     /// From `postgres://USER:PASSWORD@HOST:PORT/DATABASE?…`: what libpq reads, and `schema`, `lease_ms`, `timeout_ms`,
-    /// `readers`, `listen`, `prepare` and `migrate` (`on` or `off`), `sslrootcert`.
+    /// `readers`, `listen`, `prepare` and `migrate` (`on` or `off`), `sslmode`, `sslrootcert`; what
+    /// stands behind a `%` is decoded.
     ///
     /// # Errors
     /// `Invalid`: what is wrong with the URL. It never shows the password.
@@ -102,7 +104,9 @@ impl Options {
             .map_err(|_| invalid("it is not of the form postgres://USER:PASSWORD@HOST:PORT/DATABASE"))?;
         let mut options = Options::new(config, clock);
         for (name, value) in ours {
-            options.set(name, value)?;
+            let value = percent_decode_str(value).decode_utf8();
+            let value = value.map_err(|_| invalid(&format!("`{name}` is not UTF-8 behind its %")))?;
+            options.set(name, &value)?;
         }
         Ok(options)
     }
@@ -125,14 +129,21 @@ impl Options {
             "listen" => self.listen = switch()?,
             "prepare" => self.prepare = switch()?,
             "migrate" => self.migrate = switch()?,
+            // A certificate is always held against the name, so this is what `require` does here.
+            "sslmode" => drop(self.config.ssl_mode(match value {
+                "disable" => SslMode::Disable,
+                "prefer" => SslMode::Prefer,
+                "require" | "verify-full" => SslMode::Require,
+                _ => return Err(invalid("`sslmode` is `disable`, `prefer`, `require` or `verify-full`")),
+            })),
             _ => self.root_certificates = Some(PathBuf::from(value)),
         }
         Ok(())
     }
 }
 
-const OURS: [&str; 8] =
-    ["schema", "lease_ms", "timeout_ms", "readers", "listen", "prepare", "migrate", "sslrootcert"];
+const OURS: [&str; 9] =
+    ["schema", "lease_ms", "timeout_ms", "readers", "listen", "prepare", "migrate", "sslmode", "sslrootcert"];
 
 /// Such names need no quotes, and cannot be anything but a name.
 pub(crate) fn schema_name(name: &str) -> Result<String, Error> {
@@ -162,5 +173,28 @@ impl fmt::Debug for Options {
             .field("migrate", &self.migrate)
             .field("name", &self.name)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_testkit::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn a_url_says_what_libpq_reads_and_more() {
+        let read = |more: &str| Options::from_url(&format!("postgres://u@h/d?{more}"), ManualClock::new());
+        let options =
+            read("sslrootcert=/etc/a%20b/ca.pem&sslmode=verify-full&schema=x%5fy&lease_ms=500").unwrap();
+        assert_eq!(options.root_certificates, Some(PathBuf::from("/etc/a b/ca.pem")));
+        assert_eq!(options.config.get_ssl_mode(), SslMode::Require);
+        assert_eq!((options.schema.as_str(), options.lease), ("x_y", Duration::from_millis(500)));
+        for (wrong, part) in
+            [("sslmode=verify-ca", "verify-full"), ("sslrootcert=%ff", "UTF-8"), ("lease_ms=1", "300")]
+        {
+            let refused = read(wrong).unwrap_err().to_string();
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 }

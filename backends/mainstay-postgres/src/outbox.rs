@@ -17,8 +17,9 @@ use tokio_postgres::{GenericClient, Row, types::Type};
 
 use crate::{
     fault::Trouble,
-    link::{Again, Link, Param, Target},
+    link::{Again, Link, Target},
     options::{Options, schema_name},
+    step::Param,
 };
 
 /// The way into the store for transactions of one's own: what is handed in is done exactly once when the transaction

@@ -26,8 +26,9 @@ use crate::{
     calls::{Call, Told, give_back},
     fault::Trouble,
     home::{Pool, Role},
-    link::{Again, Link, Param, Target},
+    link::{Again, Link, Target},
     local,
+    step::Param,
 };
 
 /// Calls of a process that may wait to be sent; more are refused.

@@ -21,8 +21,9 @@ pub(crate) use log::{LogQuery, read_log};
 use crate::{
     fault::{Trouble, damaged},
     fill::body,
-    link::{Link, Param},
+    link::Link,
     rows::{Cells, FINISHED, JOB},
+    step::Param,
     write::ids,
 };
 

@@ -3,10 +3,7 @@
 use mainstay_core::{Error, ErrorKind};
 use tokio_postgres::types::Type;
 
-use crate::{
-    fault::Trouble,
-    link::{Link, Param},
-};
+use crate::{fault::Trouble, link::Link, step::Param};
 
 /// Step `n` brings a schema from format `n` to `n + 1`. A step that was released never changes.
 const STEPS: &[&str] =
@@ -52,8 +49,8 @@ pub(crate) async fn migrate(link: &Link, schema: &str) -> Result<usize, Error> {
         let text = step.replace("{s}", schema);
         let sql = format!(
             "begin;
-             select pg_advisory_xact_lock(hashtextextended('mainstay.migrate.{schema}', 0));
              do $schema$ begin
+               perform pg_advisory_xact_lock(hashtextextended('mainstay.migrate.{schema}', 0));
                if not exists (select 1 from pg_namespace where nspname = '{schema}') then
                  create schema {schema};
                end if;
@@ -64,18 +61,24 @@ pub(crate) async fn migrate(link: &Link, schema: &str) -> Result<usize, Error> {
                  {body}
                  insert into {schema}.format values (true, {version})
                    on conflict (one) do update set version = excluded.version;
+                 perform set_config('mainstay.migrated', '{version}', true);
                end if;
              end $migration$;
+             select 1 where current_setting('mainstay.migrated', true) = '{version}';
              commit;",
             body = text
         );
-        if let Err(trouble) = link.run(&sql).await {
-            let _ = link.run("rollback").await;
-            let cause = trouble.error();
-            let message = format!("the schema `{schema}` could not be brought to format {version}: {cause}");
-            return Err(Error::new(ErrorKind::Unavailable, message).because(cause));
+        match link.run(&sql).await {
+            // Another may have taken the step meanwhile.
+            Ok(rows) => taken += rows,
+            Err(trouble) => {
+                let _ = link.run("rollback").await;
+                let cause = trouble.error();
+                let message =
+                    format!("the schema `{schema}` could not be brought to format {version}: {cause}");
+                return Err(Error::new(ErrorKind::Unavailable, message).because(cause));
+            }
         }
-        taken += 1;
     }
     Ok(taken)
 }

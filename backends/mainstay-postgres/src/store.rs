@@ -4,6 +4,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     time::Duration,
@@ -115,6 +116,7 @@ impl PostgresStore {
             closing: tokio::sync::watch::Sender::new(false),
             users: Handle::try_current().ok(),
             pool,
+            opened: AtomicBool::new(false),
         });
         let (post, sending) = Post::new(&home.target, home.clock.own_entropy());
         let (sender, clock, role) = (post.clone(), home.clock.clone(), home.role.subscribe());
@@ -134,7 +136,10 @@ impl PostgresStore {
                 home.closing.send_replace(true);
                 Err(error)
             }
-            _ => Ok(Opened { home, post, durable, over }),
+            _ => {
+                home.opened.store(true, Ordering::Release);
+                Ok(Opened { home, post, durable, over })
+            }
         }
     }
 
@@ -321,7 +326,7 @@ impl Store for PostgresStore {
 
     async fn now(&self) -> Result<Now, Error> {
         match self.whom().await? {
-            Whom::Own(desk) => desk.is_open().map(|()| desk.clock.now()),
+            Whom::Own(desk) => local::now(&desk),
             Whom::Other => match self.post.call(Call::Now).await? {
                 Told::Now(now) => Ok(now),
                 told => Err(other(&told)),

@@ -26,6 +26,7 @@ use crate::{
     ground::Transactions,
     link::{Again, Target},
     load::{load, load_pending},
+    things::Forgotten,
     write,
 };
 
@@ -110,7 +111,7 @@ fn open(start: &Start) -> Result<(Arc<Desk>, Writer<Transactions>), Error> {
     let mut batch = Batch::default();
     batch.add(Handed { lsn, counters: engine.counters(), changes, bytes: 0, growth: 0 });
     let mine = epoch.load(Ordering::Acquire);
-    let steps = write::steps(&batch, mine, engine.last_seq());
+    let steps = write::steps(&batch, mine, engine.last_seq(), Forgotten::default());
     if let Some(wrong) = runtime.block_on(session.transaction(mine, &steps)).map_err(Trouble::error)? {
         return Err(Error::new(ErrorKind::Untrusted, format!("the tables contradict themselves: {wrong}")));
     }

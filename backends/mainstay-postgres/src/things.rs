@@ -15,8 +15,8 @@ use mainstay_core::{
 use mainstay_writer::batch::{Batch, Grant, Group, ScheduleRow};
 
 use crate::{
-    link::{Param, Step},
     rows::{KeyBytes, bytes_of},
+    step::{Param, Step},
 };
 
 /// Changes of such tables, by table.
@@ -51,8 +51,9 @@ impl Things {
         self.tables.entry(table).or_default().gone.push(key.0);
     }
 
-    fn gone_up_to(&mut self, table: &'static str, up_to: u64) {
-        self.gone_between(table, KeyBytes::default(), KeyBytes::default().u64(up_to));
+    /// All of a table up to a number, from `before` on: up to there, nothing is left.
+    fn gone_up_to(&mut self, table: &'static str, before: u64, up_to: u64) {
+        self.gone_between(table, KeyBytes::default().u64(before), KeyBytes::default().u64(up_to));
     }
 
     fn gone_between(&mut self, table: &'static str, from: KeyBytes, up_to: KeyBytes) {
@@ -62,18 +63,18 @@ impl Things {
     fn into_steps(self, steps: &mut Vec<Step>) {
         for (table, Table { gone, gone_between, moved, put }) in self.tables {
             for (from, up_to) in gone_between {
-                let sql = format!("delete from {{s}}.{table} where key between $1 and $2");
+                let sql = format!("delete from {{s}}.{table} where key between $1 and $2 and {{p}}");
                 steps.push(Step { sql, params: vec![Param::bytes(from), Param::bytes(up_to)], rows: None });
             }
             if !gone.is_empty() {
-                let sql = format!("delete from {{s}}.{table} where key = any($1)");
+                let sql = format!("delete from {{s}}.{table} where key = any($1) and {{p}}");
                 steps.push(Step { sql, params: vec![Param::many_bytes(gone)], rows: None });
             }
             if !moved.0.is_empty() {
                 let rows = Some(moved.0.len() as u64);
                 let sql = format!(
                     "update {{s}}.{table} set moved = new.moved from unnest($1, $2) as new (key, moved) \
-                     where {table}.key = new.key"
+                     where {table}.key = new.key and {{p}}"
                 );
                 let params = vec![Param::many_bytes(moved.0), Param::many_bytes(moved.1)];
                 steps.push(Step { sql, params, rows });
@@ -81,7 +82,7 @@ impl Things {
             if !put.0.is_empty() {
                 let rows = Some(put.0.len() as u64);
                 let sql = format!(
-                    "insert into {{s}}.{table} (key, data) select * from unnest($1, $2) \
+                    "insert into {{s}}.{table} (key, data) select * from unnest($1, $2) where {{p}} \
                      on conflict (key) do update set data = excluded.data, moved = null"
                 );
                 let params = vec![Param::many_bytes(put.0), Param::many_bytes(put.1)];
@@ -91,17 +92,37 @@ impl Things {
     }
 }
 
+/// Up to where tables that are emptied from below are empty. Who deletes in them begins there: while somebody holds an old
+/// snapshot, all that was deleted is still in the index, to be walked over. A process that begins to lead walks once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Forgotten {
+    keyed: u64,
+    audit: u64,
+    ids: u64,
+}
+
+impl Forgotten {
+    /// When this batch has been written.
+    pub(crate) fn after(self, batch: &Batch) -> Forgotten {
+        Forgotten {
+            keyed: batch.keyed_forgotten.unwrap_or(self.keyed),
+            audit: batch.audit_forgotten.unwrap_or(self.audit),
+            ids: batch.events.ids_forgotten.unwrap_or(self.ids),
+        }
+    }
+}
+
 fn key() -> KeyBytes {
     KeyBytes::default()
 }
 
 /// All of a batch that is about such tables.
-pub(crate) fn steps(batch: &Batch, steps: &mut Vec<Step>) {
+pub(crate) fn steps(batch: &Batch, forgotten: Forgotten, steps: &mut Vec<Step>) {
     let mut things = Things::default();
     of_queues(batch, &mut things);
-    of_jobs(batch, &mut things);
+    of_jobs(batch, forgotten, &mut things);
     of_locks(batch, &mut things);
-    of_events(batch, &mut things);
+    of_events(batch, forgotten, &mut things);
     things.into_steps(steps);
 }
 
@@ -153,7 +174,7 @@ fn of_queues(batch: &Batch, things: &mut Things) {
     }
 }
 
-fn of_jobs(batch: &Batch, things: &mut Things) {
+fn of_jobs(batch: &Batch, forgotten: Forgotten, things: &mut Things) {
     for ((waiter, subject), row) in &batch.edges {
         let place = key().bytes(waiter.as_bytes()).bytes(subject.as_bytes());
         match row.now {
@@ -184,7 +205,7 @@ fn of_jobs(batch: &Batch, things: &mut Things) {
         }
     }
     if let Some(up_to) = batch.keyed_forgotten {
-        things.gone_up_to("keyed", up_to);
+        things.gone_up_to("keyed", forgotten.keyed, up_to);
     }
     for (k, row) in &batch.keyed {
         let change = Change::Keyed { k: *k, key: row.key, at: row.at, replies: row.replies.clone() };
@@ -198,7 +219,7 @@ fn of_jobs(batch: &Batch, things: &mut Things) {
         }
     }
     if let Some(up_to) = batch.audit_forgotten {
-        things.gone_up_to("audit", up_to);
+        things.gone_up_to("audit", forgotten.audit, up_to);
     }
     for (number, record) in &batch.audit {
         let change = Change::Audit { number: *number, record: record.clone() };
@@ -234,7 +255,7 @@ fn of_locks(batch: &Batch, things: &mut Things) {
     }
 }
 
-fn of_events(batch: &Batch, things: &mut Things) {
+fn of_events(batch: &Batch, forgotten: Forgotten, things: &mut Things) {
     let batch = &batch.events;
     for (id, row) in &batch.topics {
         match row {
@@ -256,7 +277,7 @@ fn of_events(batch: &Batch, things: &mut Things) {
         }
     }
     if let Some(up_to) = batch.ids_forgotten {
-        things.gone_up_to("event_dedup", up_to);
+        things.gone_up_to("event_dedup", forgotten.ids, up_to);
     }
     for (seq, topic, at, dedup) in &batch.ids {
         // The change that made it is the publishing itself; what is needed of it is in the key and here.
@@ -301,5 +322,27 @@ fn of_events(batch: &Batch, things: &mut Things) {
             let change = EventChange::Settled { group: *group, n: *n, lease: *lease, verb: *verb };
             things.put("settled_delivery", place, &Change::Event(change));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_before_is_not_walked_over_again() {
+        let delete = |forgotten, up_to| {
+            let (mut made, batch) = (Vec::new(), Batch { keyed_forgotten: Some(up_to), ..Batch::default() });
+            steps(&batch, forgotten, &mut made);
+            (format!("{:?}", made[0].params), forgotten.after(&batch))
+        };
+        let key = |number| format!("{:?}", Param::bytes(key().u64(number).0));
+        let (first, forgotten) = delete(Forgotten::default(), 300);
+        assert_eq!(first, format!("[{}, {}]", key(0), key(300)));
+        let (second, forgotten) = delete(forgotten, 700);
+        assert_eq!(second, format!("[{}, {}]", key(300), key(700)));
+        // Other groups leave it where it is.
+        let forgotten = forgotten.after(&Batch::default());
+        assert_eq!(delete(forgotten, 701).0, format!("[{}, {}]", key(700), key(701)));
     }
 }

@@ -16,19 +16,19 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
-    link::{Param, Step},
     rows::{FINISHED, JOB, bytes_of, extras, flags, uuid},
-    things,
+    step::{Param, Step},
+    things::{self, Forgotten},
 };
 
 /// All that a group does to the tables.
-pub(crate) fn steps(batch: &Batch, epoch: u64, last_seq: u64) -> Vec<Step> {
+pub(crate) fn steps(batch: &Batch, epoch: u64, last_seq: u64, forgotten: Forgotten) -> Vec<Step> {
     let mut steps = Vec::new();
     jobs(batch, &mut steps);
     finished(batch, &mut steps);
     bodies(batch, &mut steps);
     events(batch, &mut steps);
-    things::steps(batch, &mut steps);
+    things::steps(batch, forgotten, &mut steps);
     steps.push(journal(batch.lsn, epoch, &batch.counters, last_seq));
     steps
 }
@@ -39,7 +39,7 @@ fn journal(lsn: u64, epoch: u64, counters: &Counters, last_seq: u64) -> Step {
     let numbers = [lsn, epoch, token, n, f, k, audit, clock.0, last_seq];
     Step {
         sql: "insert into {s}.journal (lsn, epoch, token, n, f, k, audit, clock, last_seq) \
-              values ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+              select $1, $2, $3, $4, $5, $6, $7, $8, $9 where {p}"
             .to_owned(),
         params: numbers.into_iter().map(Param::i64).collect(),
         rows: Some(1),
@@ -138,7 +138,7 @@ fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
     if !gone.is_empty() {
         let rows = Some(gone.len() as u64);
         let params = Columns::default().uuids(gone).params;
-        steps.push(Step { sql: "delete from {s}.job where id = any($1)".to_owned(), params, rows });
+        steps.push(Step { sql: "delete from {s}.job where id = any($1) and {p}".to_owned(), params, rows });
     }
     if !changed.is_empty() {
         let rows = Some(changed.len() as u64);
@@ -155,7 +155,7 @@ fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
                      settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
         let sets: Vec<_> = names.split(", ").map(|name| format!("{name} = new.{name}")).collect();
         let sql = format!(
-            "update {{s}}.job set {} from unnest({}) as new (id, {names}) where job.id = new.id",
+            "update {{s}}.job set {} from unnest({}) as new (id, {names}) where job.id = new.id and {{p}}",
             sets.join(", "),
             columns.places()
         );
@@ -184,7 +184,7 @@ fn insert_jobs(rows: &[&LiveRow], steps: &mut Vec<Step>) {
         .leases(rows, |row| row.lease.as_ref())
         .settled(rows, |row| row.settled)
         .bytes(rows, |row| extras(&row.job, &row.extras));
-    let sql = format!("insert into {{s}}.job ({JOB}) select * from unnest({})", columns.places());
+    let sql = format!("insert into {{s}}.job ({JOB}) select * from unnest({}) where {{p}}", columns.places());
     steps.push(Step { sql, params: columns.params, rows: Some(rows.len() as u64) });
 }
 
@@ -204,7 +204,7 @@ fn finished(batch: &Batch, steps: &mut Vec<Step>) {
             .i16s(&gone, |key| lane_number(key.lane))
             .i64s(&gone, |key| bits(key.f));
         let sql = "delete from {s}.finished using unnest($1, $2, $3) as gone (queue, lane, f) \
-                   where finished.queue = gone.queue and finished.lane = gone.lane and finished.f = gone.f";
+                   where finished.queue = gone.queue and finished.lane = gone.lane and finished.f = gone.f and {p}";
         let rows = Some(gone.len() as u64);
         steps.push(Step { sql: sql.to_owned(), params: columns.params, rows });
     }
@@ -231,7 +231,10 @@ fn finished(batch: &Batch, steps: &mut Vec<Step>) {
         .i64s(rows, |row| row.finished_at.0)
         .settled(rows, |row| row.settled)
         .bytes(rows, |row| extras(&row.job, &row.extras));
-    let sql = format!("insert into {{s}}.finished ({FINISHED}) select * from unnest({})", columns.places());
+    let sql = format!(
+        "insert into {{s}}.finished ({FINISHED}) select * from unnest({}) where {{p}}",
+        columns.places()
+    );
     steps.push(Step { sql, params: columns.params, rows: Some(rows.len() as u64) });
 }
 
@@ -255,7 +258,7 @@ fn bodies(batch: &Batch, steps: &mut Vec<Step>) {
         let mut numbers: Vec<i64> = batch.forgotten.iter().map(|n| bits(*n)).collect();
         numbers.sort_unstable();
         for table in ["body", "result", "progress", "failure"] {
-            let sql = format!("delete from {{s}}.{table} where n = any($1)");
+            let sql = format!("delete from {{s}}.{table} where n = any($1) and {{p}}");
             steps.push(Step { sql, params: vec![Param::i64s(numbers.clone())], rows: None });
         }
     }
@@ -268,7 +271,8 @@ fn bodies(batch: &Batch, steps: &mut Vec<Step>) {
             .texts(&rows, |(_, body)| Some(body.payload.to_string()))
             .bytes(&rows, |(_, body)| more(body));
         let sql =
-            "insert into {s}.body (n, kind, payload, more) select * from unnest($1, $2, $3, $4)".to_owned();
+            "insert into {s}.body (n, kind, payload, more) select * from unnest($1, $2, $3, $4) where {p}"
+                .to_owned();
         steps.push(Step { sql, params: columns.params, rows: Some(rows.len() as u64) });
     }
     notes(batch, steps);
@@ -292,7 +296,7 @@ fn notes(batch: &Batch, steps: &mut Vec<Step>) {
         let columns =
             Columns::default().i64s(&texts, |(n, _)| *n).texts(&texts, |(_, text)| Some(text.clone()));
         let sql = format!(
-            "insert into {{s}}.{table} (n, {table}) select * from unnest($1, $2) \
+            "insert into {{s}}.{table} (n, {table}) select * from unnest($1, $2) where {{p}} \
              on conflict (n) do update set {table} = excluded.{table}"
         );
         steps.push(Step { sql, params: columns.params, rows: Some(texts.len() as u64) });
@@ -312,7 +316,7 @@ fn notes(batch: &Batch, steps: &mut Vec<Step>) {
             .i64s(&rows, |((n, _), _)| *n)
             .i16s(&rows, |((_, slot), _)| *slot)
             .bytes(&rows, |(_, data)| Some(data.clone()));
-        let sql = "insert into {s}.failure (n, slot, data) select * from unnest($1, $2, $3) \
+        let sql = "insert into {s}.failure (n, slot, data) select * from unnest($1, $2, $3) where {p} \
                    on conflict (n, slot) do update set data = excluded.data";
         steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: Some(rows.len() as u64) });
     }
@@ -328,8 +332,8 @@ fn events(batch: &Batch, steps: &mut Vec<Step>) {
             .i64s(&rows, |(meta, _)| meta.at.0)
             .bytes(&rows, |(meta, _)| Some(parts::meta(meta)))
             .bytes(&rows, |(_, event)| Some(parts::event(event)));
-        let sql =
-            "insert into {s}.event (seq, topic, at, meta, body) select * from unnest($1, $2, $3, $4, $5)";
+        let sql = "insert into {s}.event (seq, topic, at, meta, body) \
+             select * from unnest($1, $2, $3, $4, $5) where {p}";
         steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: Some(rows.len() as u64) });
     }
     // The events of dead letters are copied before they can go.
@@ -339,7 +343,7 @@ fn events(batch: &Batch, steps: &mut Vec<Step>) {
         let columns =
             Columns::default().i32s(&rows, |(topic, _)| topic.0).i64s(&rows, |(_, up_to)| bits(**up_to));
         let sql = "delete from {s}.event using unnest($1, $2) as gone (topic, up_to) \
-                   where event.topic = gone.topic and event.seq <= gone.up_to";
+                   where event.topic = gone.topic and event.seq <= gone.up_to and {p}";
         steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: None });
     }
     let removed =
@@ -349,7 +353,7 @@ fn events(batch: &Batch, steps: &mut Vec<Step>) {
     if !groups.is_empty() {
         let params = Columns::default().i32s(&groups, |id| *id).params;
         steps.push(Step {
-            sql: "delete from {s}.dead_event where grp = any($1)".to_owned(),
+            sql: "delete from {s}.dead_event where grp = any($1) and {p}".to_owned(),
             params,
             rows: None,
         });
@@ -386,7 +390,7 @@ fn dead(letters: &std::collections::BTreeMap<u64, Dead>, steps: &mut Vec<Step>) 
         let rows: Vec<_> = here.iter().map(|(row, _)| row).collect();
         let columns = columns(&rows).bytes(&here, |(_, body)| Some(body.clone()));
         let sql = "insert into {s}.dead_event (number, grp, revived, letter, body) \
-                   select * from unnest($1, $2, $3, $4, $5)";
+                   select * from unnest($1, $2, $3, $4, $5) where {p}";
         steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: Some(here.len() as u64) });
     }
     for (copied, (table, column)) in copied.iter().zip([("event", "seq"), ("dead_event", "number")]) {
@@ -399,19 +403,23 @@ fn dead(letters: &std::collections::BTreeMap<u64, Dead>, steps: &mut Vec<Step>) 
             "insert into {{s}}.dead_event (number, grp, revived, letter, body) \
              select new.number, new.grp, new.revived, new.letter, old.body \
              from unnest($1, $2, $3, $4, $5) as new (number, grp, revived, letter, whence) \
-             join {{s}}.{table} old on old.{column} = new.whence"
+             join {{s}}.{table} old on old.{column} = new.whence \
+             where {{p}}"
         );
         steps.push(Step { sql, params: columns.params, rows: Some(copied.len() as u64) });
     }
     for (now, numbers) in revived.into_iter().enumerate() {
         if !numbers.is_empty() {
             let rows = Some(numbers.len() as u64);
-            let sql = format!("update {{s}}.dead_event set revived = {} where number = any($1)", now == 1);
+            let sql = format!(
+                "update {{s}}.dead_event set revived = {} where number = any($1) and {{p}}",
+                now == 1
+            );
             steps.push(Step { sql, params: vec![Param::i64s(numbers)], rows });
         }
     }
     if !gone.is_empty() {
-        let sql = "delete from {s}.dead_event where number = any($1)".to_owned();
+        let sql = "delete from {s}.dead_event where number = any($1) and {p}".to_owned();
         steps.push(Step { sql, params: vec![Param::i64s(gone)], rows: None });
     }
 }

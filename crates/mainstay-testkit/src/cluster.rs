@@ -86,6 +86,11 @@ impl Cluster {
         format!("postgres://{USER}@{host}/postgres")
     }
 
+    /// The socket on which it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
+    }
+
     /// Stops the server in the way that `pg_ctl -m` calls so (`fast`, `immediate`), and starts it again.
     ///
     /// # Panics

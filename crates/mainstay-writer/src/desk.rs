@@ -1,6 +1,7 @@
 //! Where callers come: what they, the writer and a store's own helpers share.
 
 mod lists;
+mod office;
 
 use std::{
     future::{Future, poll_fn},
@@ -30,6 +31,8 @@ use crate::{
     tail::Tail,
 };
 
+pub use office::Office;
+
 pub struct Desk {
     pub clock: StoreClock,
     /// To the writer.
@@ -42,6 +45,8 @@ pub struct Desk {
     pub failed: OnceLock<Error>,
     /// Set once, before that, when it is another writer's turn: nothing is wrong with the store.
     pub moved: OnceLock<Error>,
+    /// Until when answers that no transaction proves may be given.
+    pub office: Office,
     /// The time to close is over: what has not begun is refused.
     pub abandon: AtomicBool,
     /// How the store ended, once it has.
@@ -99,6 +104,7 @@ impl Desk {
             due: Due::default(),
             failed: OnceLock::new(),
             moved: OnceLock::new(),
+            office: Office::default(),
             abandon: AtomicBool::new(false),
             ended: watch::Sender::new(None),
         }
@@ -123,6 +129,18 @@ impl Desk {
         if open { Ok(()) } else { Err(self.gone()) }
     }
 
+    /// Asked when an answer from RAM has been made, and before it is given.
+    ///
+    /// # Errors
+    /// `Unavailable`: another process may have changed what it says.
+    pub fn is_current(&self) -> Result<(), Error> {
+        if self.office.is_over() {
+            let message = "this process cannot tell whether it still leads the store; try again";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(())
+    }
+
     /// Hands a message to the writer.
     pub fn tell(&self, message: Message, weight: usize) -> Result<(), Error> {
         self.inbox.push(message, weight).map_err(|(refused, _)| match refused {
@@ -138,7 +156,8 @@ impl Desk {
     pub async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Ask) -> Result<T, Error> {
         let (answer, receiver) = oneshot::channel();
         self.tell(Message::Ask(make(answer)), SMALL)?;
-        receiver.await.map_err(|_| self.gone())
+        let answered = receiver.await.map_err(|_| self.gone())?;
+        self.is_current().map(|()| answered)
     }
 
     /// Has the writer apply a batch; `within` is how long it may wait for its turn if it does not say so itself.

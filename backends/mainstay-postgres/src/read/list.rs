@@ -14,8 +14,9 @@ use tokio_postgres::types::Type;
 use super::{query, records, token};
 use crate::{
     fill::event,
-    link::{Link, Param},
+    link::Link,
     rows::{Cells, RETRYING, uuid},
+    step::Param,
     write::lane_number,
 };
 

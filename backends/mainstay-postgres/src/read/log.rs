@@ -14,11 +14,7 @@ use mainstay_writer::{
 use tokio_postgres::types::Type;
 
 use super::query;
-use crate::{
-    fill::event,
-    link::{Link, Param},
-    rows::Cells,
-};
+use crate::{fill::event, link::Link, rows::Cells, step::Param};
 
 /// A piece of the log looks at no more rows than this.
 const SCAN_LIMIT: usize = 10_000;

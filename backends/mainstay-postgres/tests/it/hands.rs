@@ -58,7 +58,7 @@ pub(crate) async fn serves(store: &PostgresStore) {
     until("the store serves", async || store.ping().await.is_ok()).await;
 }
 
-fn on_schema(place: &Place, sql: &str) -> String {
+pub(crate) fn on_schema(place: &Place, sql: &str) -> String {
     let cluster = Cluster::shared().expect("the shared cluster");
     cluster.sql(&sql.replace("{s}", &place.schema))
 }

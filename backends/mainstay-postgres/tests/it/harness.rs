@@ -24,7 +24,12 @@ impl Place {
 
     /// The options of the suites: nothing happens by itself.
     pub(crate) fn options(&self) -> Options {
-        let url = format!("{}?schema={}", Cluster::url(), self.schema);
+        self.options_at(&Cluster::url(), "")
+    }
+
+    /// Those at another database, with more parameters in the URL (`&name=value`).
+    pub(crate) fn options_at(&self, base: &str, more: &str) -> Options {
+        let url = format!("{base}?schema={}{more}", self.schema);
         let options = Options::from_url(&url, self.clock.clone()).expect("a URL");
         Options { housekeeping: false, database_time: false, ..options }
     }
