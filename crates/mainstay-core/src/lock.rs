@@ -157,7 +157,7 @@ pub enum LockOp {
     ///
     /// Not re-entrant: the same owner without the ticket waits like anybody else. A ticket that waits or whose grant
     /// lives is refused with another fingerprint ([`crate::op::Reason::IdempotencyMismatch`]); one whose grant has
-    /// ended is an ordinary acquire again.
+    /// ended, or that was withdrawn, is an ordinary acquire again.
     Acquire(Box<Acquire>),
     /// Prolongs a grant: it runs `ttl_ms` from now, and never ends earlier than it would have.
     /// → [`LockReply::Renewed`], or [`crate::op::Reason::LockLost`].
@@ -194,8 +194,8 @@ pub enum LockOp {
         visit: u64,
         /// `true`: its connection is gone but it may come back: it keeps its place (if its acquire said
         /// `keep_place`) or a grant, and goes on waiting in its other visits; one that ended before changes nothing.
-        /// `false`: it wants nothing more: it leaves the line, or its grant is released,
-        /// collected or not.
+        /// `false`: it wants nothing more: it leaves the line, or its grant is released, collected or not, and what
+        /// still waits with the ticket is refused when it asks [`again`](Acquire::again), for [`WAIT_MS`] from now.
         may_return: bool,
     },
 }
@@ -235,6 +235,10 @@ pub struct Acquire {
     /// Which request of its ticket this is, for tickets that may be sent over several connections at a time: each says
     /// a number of its own, and the same whenever it asks again. The caller is there while one of them is. In RAM alone.
     pub visit: u64,
+    /// This request has asked before, and waits on. One whose ticket was withdrawn since then
+    /// ([`crate::lock::LockOp::Withdraw`]) gets [`crate::op::Reason::StateConflict`]; any other is an acquire as usual.
+    #[serde(default)]
+    pub again: bool,
     /// The ticket keeps its place for [`PLACE_KEPT_MS`] when its caller is not there (a caller that may come back:
     /// an HTTP client with an `Idempotency-Key`), also over a restart. `false`: it leaves the line then.
     pub keep_place: bool,

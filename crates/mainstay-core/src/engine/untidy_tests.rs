@@ -74,6 +74,7 @@ fn acquire(who: u8, wait_ms: u64) -> Op {
         ticket,
         wait_ms,
         visit: 0,
+        again: false,
         keep_place: false,
     })))
 }

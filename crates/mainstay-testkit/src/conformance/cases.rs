@@ -384,6 +384,9 @@ macro_rules! __seam_cases {
                 the_end_of_an_old_connection_is_not_the_end_of_the_new_one
                 a_last_look_does_not_end_the_wait_of_another_request
                 who_asked_something_else_under_the_same_key_withdraws_nothing
+                a_request_that_waits_is_over_when_its_ticket_is_withdrawn
+                who_comes_anew_under_a_withdrawn_ticket_waits_as_usual
+                who_was_late_is_not_taken_for_withdrawn
                 who_waits_is_woken_when_its_place_is_gone
                 a_ticket_collects_what_it_was_handed_when_its_connection_broke
                 a_commit_that_has_to_wait_is_not_kept_under_a_key

@@ -1,8 +1,10 @@
 //! Tickets: an acquire that is sent again is the same acquire.
 
 use mainstay_core::{
-    lock::{Acquire, LockInterest, LockReply, MAX_WAITERS, PLACE_KEPT_MS, Ticket},
-    op::{Op, Reason},
+    lock::{
+        Acquire, COLLECT_MS, LockInterest, LockOp, LockReply, MAX_WAITERS, PLACE_KEPT_MS, Ticket, WAIT_MS,
+    },
+    op::{Op, Reason, Reply},
     store::Interest,
 };
 
@@ -201,6 +203,96 @@ pub(super) async fn who_asked_something_else_under_the_same_key_withdraws_nothin
     w.unlock(&held).await;
 }
 
+/// The same request asks again, as one does that waits on.
+fn again(number: u64) -> Op {
+    Op::Lock(LockOp::Acquire(Box::new(Acquire { again: true, ..visit(number) })))
+}
+
+/// [`visit`] is refused, and leaves nothing behind.
+async fn is_over(w: &World, number: u64) {
+    let before = w.show_lock("l").await;
+    assert!(matches!(w.refused(again(number)).await, Reason::StateConflict(_)));
+    assert_eq!(w.show_lock("l").await, before);
+}
+
+pub(super) async fn a_request_that_waits_is_over_when_its_ticket_is_withdrawn(w: &mut World) {
+    // While it waits: the lock goes to the next, and then to nobody.
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    w.queue_up(wait(ask("l", "c"))).await;
+    w.op(withdraw_op(&visit(9), false)).await;
+    is_over(w, 1).await;
+    w.unlock(&held).await;
+    assert_eq!((w.holders("l").await, w.line("l").await), (vec!["c".into()], vec![]));
+    let held = w.lock(wait(ask("l", "c"))).await;
+    w.unlock(&held).await;
+    is_over(w, 1).await;
+    // When it was handed the lock, whether another request has collected that or not.
+    for collects in [false, true] {
+        let held = w.lock(ask("l", "a")).await;
+        w.queue_up(visit(3)).await;
+        w.queue_up(visit(4)).await;
+        w.unlock(&held).await;
+        if collects {
+            w.lock(visit(4)).await;
+        }
+        w.op(withdraw_op(&visit(9), false)).await;
+        assert_eq!(w.show_lock("l").await, None, "it is free");
+        is_over(w, 3).await;
+    }
+    // For as long as any may wait without saying so again.
+    w.advance(WAIT_MS - 1);
+    is_over(w, 3).await;
+    // One whose end was noticed before may come again.
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(5)).await;
+    w.op(withdraw_op(&visit(5), true)).await;
+    w.queue_up(visit(6)).await;
+    w.unlock(&held).await;
+    w.op(again(6)).await;
+}
+
+pub(super) async fn who_comes_anew_under_a_withdrawn_ticket_waits_as_usual(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    w.op(withdraw_op(&visit(9), false)).await;
+    w.queue_up(visit(2)).await;
+    // The old request neither speaks for the new one nor takes what is handed to it.
+    is_over(w, 1).await;
+    w.unlock(&held).await;
+    is_over(w, 1).await;
+    assert!(matches!(w.op(again(2)).await, Reply::Lock(LockReply::Granted(_))));
+    // Withdrawn once more, both are over.
+    w.op(withdraw_op(&visit(9), false)).await;
+    for number in [1, 2] {
+        is_over(w, number).await;
+    }
+    let held = w.lock(visit(3)).await;
+    w.unlock(&held).await;
+}
+
+pub(super) async fn who_was_late_is_not_taken_for_withdrawn(w: &mut World) {
+    let held = w.lock(ask("l", "a")).await;
+    w.queue_up(visit(1)).await;
+    w.op(withdraw_op(&visit(9), false)).await;
+    // It comes after that, is handed the lock, and away for a moment: the lock goes to the next.
+    w.queue_up(visit(2)).await;
+    let next = || Acquire { ttl_ms: 1_000_000, ..wait(ask("l", "c")) };
+    w.queue_up(next()).await;
+    w.unlock(&held).await;
+    w.advance(COLLECT_MS);
+    let held = w.lock(next()).await;
+    w.op(again(2)).await;
+    assert_eq!(w.line("l").await, ["b"], "it waits on");
+    // Away for so long that its place is lost.
+    w.advance(WAIT_MS + PLACE_KEPT_MS - 1);
+    w.queue_up(wait(ask("l", "d"))).await;
+    w.advance(1);
+    w.op(again(2)).await;
+    assert_eq!(w.line("l").await, ["d", "b"], "at the end of the line");
+    w.unlock(&held).await;
+}
+
 pub(super) async fn who_waits_is_woken_when_its_place_is_gone(w: &mut World) {
     w.lock(ask("l", "a")).await;
     w.queue_up(visit(1)).await;
@@ -227,13 +319,13 @@ pub(super) async fn a_commit_that_has_to_wait_is_not_kept_under_a_key(w: &mut Wo
     let held = w.lock(ask("l", "a")).await;
     let key = Some(ticket("commit"));
     let commit = |w: &World| {
-        let acquire = Op::Lock(mainstay_core::lock::LockOp::Acquire(Box::new(wait(ask("l", "b")))));
+        let acquire = Op::Lock(LockOp::Acquire(Box::new(wait(ask("l", "b")))));
         mainstay_core::op::Commit { key, ..w.ops([acquire]) }
     };
     assert!(!w.commit(commit(w)).await.expect("it waits").repeated);
     w.unlock(&held).await;
     let done = w.commit(commit(w)).await.expect("it is granted");
-    assert!(matches!(&done.replies[..], [mainstay_core::op::Reply::Lock(LockReply::Granted(_))]));
+    assert!(matches!(&done.replies[..], [Reply::Lock(LockReply::Granted(_))]));
     assert!(w.commit(commit(w)).await.expect("again").repeated);
 }
 
@@ -241,7 +333,7 @@ pub(super) async fn the_line_of_a_lock_is_bounded(w: &mut World) {
     w.lock(ask("l", "a")).await;
     let acquire = |n: usize| {
         let ask = Acquire { ticket: Some(ticket(&format!("{n:016}"))), ..wait(ask("l", "w")) };
-        Op::Lock(mainstay_core::lock::LockOp::Acquire(Box::new(ask)))
+        Op::Lock(LockOp::Acquire(Box::new(ask)))
     };
     let commit = w.ops((0..MAX_WAITERS).map(acquire));
     w.commit(commit).await.expect("as many as there may be");

@@ -166,7 +166,7 @@ impl Cast {
                 subject: n.to_string(),
                 detail: String::new(),
             })),
-            Do::Lock(op) => self.grants.op(op),
+            Do::Lock(op) => self.grants.op(op, self.restarted),
             Do::Schedule { name, what } => both(Op::Schedule(self.schedule(now, usize::from(*name), *what))),
         }
     }

@@ -31,6 +31,7 @@ pub(super) enum DoLock {
         body: u8,
         wait_ms: u64,
         visit: bool,
+        again: bool,
         keep: bool,
     },
     Renew {
@@ -55,13 +56,17 @@ pub(super) fn op() -> impl Strategy<Value = DoLock> {
     let mode = prop_oneof![3 => Just(0_u8), 3 => Just(1), 3 => Just(2), 1 => Just(3)];
     let ttl = || prop_oneof![1 => 1..100_u64, 4 => 1_000..30_000_u64, 1 => Just(86_400_000)];
     let times = (ttl(), prop_oneof![5 => Just(0), 1 => 1..10_000_u64], prop_oneof![Just(0), 1..60_000_u64]);
-    let ticket =
-        (option::weighted(0.8, 0..TICKETS), prop_oneof![9 => Just(0_u8), 1 => Just(1)], any::<bool>());
-    let acquire = (0..LOCKS, mode, times, ticket).prop_map(|(lock, mode, times, (ticket, body, keep))| {
-        let (ttl_ms, delay_ms, wait_ms) = times;
-        let visit = keep && wait_ms % 2 == 1;
-        DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket, body, wait_ms, visit, keep }
-    });
+    let ticket = (
+        option::weighted(0.8, 0..TICKETS),
+        prop_oneof![9 => Just(0_u8), 1 => Just(1)],
+        any::<(bool, bool)>(),
+    );
+    let acquire =
+        (0..LOCKS, mode, times, ticket).prop_map(|(lock, mode, times, (ticket, body, (keep, again)))| {
+            let (ttl_ms, delay_ms, wait_ms) = times;
+            let visit = keep && wait_ms % 2 == 1;
+            DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket, body, wait_ms, visit, again, keep }
+        });
     let renewed = option::of(prop_oneof![9 => ttl(), 1 => time()]);
     prop_oneof![
         10 => acquire,
@@ -89,15 +94,27 @@ pub(super) struct Grants {
 }
 
 impl Grants {
-    /// The same op for both sides: they differ in the leases they know.
-    pub(super) fn op(&self, op: &DoLock) -> (Op, Op) {
+    /// The same op for both sides: they differ in the leases they know and, once one of them has `restarted`, in what
+    /// they remember of withdrawals.
+    pub(super) fn op(&self, op: &DoLock, restarted: bool) -> (Op, Op) {
         let both = |op: LockOp| (Op::Lock(op.clone()), Op::Lock(op));
         let sides = |grant: &Pick, make: &dyn Fn(Name, LeaseId) -> LockOp| {
             let (name, tested, reference) = self.grant(*grant);
             (Op::Lock(make(name.clone(), tested)), Op::Lock(make(name, reference)))
         };
         match op {
-            DoLock::Acquire { lock, mode, ttl_ms, delay_ms, ticket: number, body, wait_ms, visit, keep } => {
+            DoLock::Acquire {
+                lock,
+                mode,
+                ttl_ms,
+                delay_ms,
+                ticket: number,
+                body,
+                wait_ms,
+                visit,
+                again,
+                keep,
+            } => {
                 let by = number.map_or("somebody".to_owned(), |n| format!("w{n}"));
                 both(LockOp::Acquire(Box::new(Acquire {
                     name: lock_name(*lock),
@@ -108,6 +125,7 @@ impl Grants {
                     ticket: number.map(|n| ticket(n, *body)),
                     wait_ms: *wait_ms,
                     visit: u64::from(*visit),
+                    again: *again && !restarted,
                     keep_place: *keep,
                 })))
             }

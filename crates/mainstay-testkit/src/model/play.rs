@@ -312,6 +312,7 @@ impl Play {
                 body,
                 wait_ms: 0,
                 visit,
+                again: false,
                 keep: false,
             };
             self.submit_alone(world, last_look).await?;

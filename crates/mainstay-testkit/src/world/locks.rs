@@ -25,6 +25,7 @@ pub fn ask(lock: &str, owner: &str) -> Acquire {
         ticket: None,
         wait_ms: 0,
         visit: 0,
+        again: false,
         keep_place: false,
     }
 }

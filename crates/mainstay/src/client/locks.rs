@@ -97,15 +97,15 @@ impl Client {
         }
     }
 
-    /// Asks for a lock, and waits for up to `wait` in its line if the acquire has a ticket ([`Acquire::wait_ms`] is
-    /// filled in here).
+    /// Asks for a lock, and waits for up to `wait` in its line if the acquire has a ticket ([`Acquire::wait_ms`] and
+    /// [`Acquire::again`] are filled in here).
     ///
     /// Only the waiting is cut short by `stop`, never an acquire under way. Dropping the future, and whatever else ends
     /// it before it has answered `Granted` or `Held`, leaves the ticket where it is: [`LockOp::Withdraw`] takes it out.
     ///
     /// # Errors
-    /// The store's; [`mainstay_core::ErrorKind::DeadlineExceeded`] when the context's deadline comes before `wait` is
-    /// over.
+    /// [`Reason::StateConflict`] when the ticket was withdrawn while this waited; the store's;
+    /// [`mainstay_core::ErrorKind::DeadlineExceeded`] when the context's deadline comes before `wait` is over.
     pub async fn acquire(
         &self,
         mut acquire: Acquire,
@@ -140,6 +140,7 @@ impl Client {
         let mut stop = pin!(stop);
         // Held until the acquire it woke has been answered.
         let mut _woken: Option<Wake> = None;
+        acquire.again = false;
         loop {
             let left = self.left(deadline);
             acquire.wait_ms = ms(left).min(WAIT_MS);
@@ -158,6 +159,7 @@ impl Client {
             if left.is_zero() || interests.is_empty() {
                 return Ok(Acquisition::Held(held));
             }
+            acquire.again = true;
             _woken = None;
             let waiting = self.store().wait(&interests, Deadline::current()?.limit_wait(left.min(TURN)));
             match select(pin!(waiting), stop.as_mut()).await {

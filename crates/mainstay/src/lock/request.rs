@@ -138,6 +138,7 @@ impl Lock {
             ticket: Some(ticket),
             wait_ms: 0,
             visit: 0,
+            again: false,
             keep_place: false,
         };
         // Dropped with this future, it leaves the line.

@@ -271,6 +271,34 @@ async fn a_ticket_that_is_withdrawn_leaves_neither_a_place_nor_a_grant() {
 }
 
 #[tokio::test]
+async fn an_acquire_that_waits_is_over_when_its_ticket_is_withdrawn_and_the_lock_goes_to_the_next() {
+    let server = manual().await;
+    let first = take(&server, "a").await;
+    let keyed = |verb: &str, more: Value| {
+        let mut body = json!({ "owner": "ticket" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = server.request("POST", &format!("/v1/locks/l/{verb}")).json(body);
+        request.header("idempotency-key", "t")
+    };
+    // Its connection stays open, as behind a proxy that does not tell that its client has left.
+    let mut kept = keyed("acquire", json!({ "wait_ms": 60000 })).open().await;
+    waiting(&server, 1).await;
+    let mut next = acquire(&server, "next", json!({ "wait_ms": 60000 })).open().await;
+    waiting(&server, 2).await;
+    keyed("withdraw", json!({})).send().await.is(200);
+    let over = crate::client::read(&mut kept, "POST").await.problem(409, "state-conflict");
+    assert_eq!((&over["outcome"], &over["retryable"]), (&json!("not-applied"), &json!(false)));
+    assert_eq!(waiting(&server, 1).await["waiters"][0]["owner"], "next");
+    on_lease(&server, "release", &first).await.is(200);
+    let next = crate::client::read(&mut next, "POST").await.is(200);
+    on_lease(&server, "release", &next).await.is(200);
+    server.get("/v1/locks/l").await.problem(404, "not-found");
+    // Who asks anew under the key is an ordinary caller.
+    let grant = keyed("acquire", json!({})).send().await.is(200);
+    on_lease(&server, "release", &grant).await.is(200);
+}
+
+#[tokio::test]
 async fn a_delay_after_an_expiry_keeps_others_out() {
     let server = manual().await;
     acquire(&server, "a", json!({ "ttl_ms": 1000, "delay_ms": 5000 })).send().await.is(200);

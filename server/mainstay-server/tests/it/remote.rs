@@ -135,6 +135,8 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("the_end_of_an_old_connection_is_not_the_end_of_the_new_one", "the same"),
     ("a_last_look_does_not_end_the_wait_of_another_request", "the same"),
     ("who_asked_something_else_under_the_same_key_withdraws_nothing", "the same"),
+    ("a_request_that_waits_is_over_when_its_ticket_is_withdrawn", "it is the server whose requests wait"),
+    ("who_comes_anew_under_a_withdrawn_ticket_waits_as_usual", "the same"),
     ("the_delay_after_an_expiry_keeps_others_out", "the same"),
     ("a_grant_that_ran_out_is_not_collected_while_it_keeps_others_out", "the same"),
     ("a_lock_may_live_for_a_millisecond", "a lock of a server is held for a second at least"),

@@ -20,6 +20,7 @@ impl Engine {
         is_sound(ask)?;
         self.lapse(&ask.name);
         if let Some(ticket) = &ask.ticket {
+            self.still_wanted(ask, ticket)?;
             match self.locks.tickets.get(&(ask.name.clone(), ticket.scope)).copied() {
                 Some(Entry::Holder(token)) => {
                     if let Some(collected) = self.collect(&ask.name, token, ticket) {

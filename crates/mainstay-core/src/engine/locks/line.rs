@@ -48,7 +48,7 @@ impl Engine {
 
     /// Looks at up to `limit` grants and waiters whose time has come. Answers at how many it looked.
     pub(in crate::engine) fn lapse_locks(&mut self, limit: u32) -> u32 {
-        let mut looked = 0;
+        let mut looked = self.forget_withdrawn(limit);
         // Handed on when all have been looked at: a look along a line of many who went at once costs as much as all.
         let mut freed = BTreeSet::new();
         while looked < limit {

@@ -3,7 +3,7 @@
 //! A lock is there while it has a holder or a waiter, and leaves nothing behind: tokens come from the store's counter.
 //! A holder keeps others out until its time is over and, if it asked for one, the delay after that; whether it still
 //! *holds* is a matter of the time alone. What only matters while a caller is connected (its presence, whether it has
-//! collected a grant) is in RAM alone: after a restart everybody is absent, and every grant counts as collected.
+//! collected a grant, that it was withdrawn) is in RAM alone: after a restart everybody is absent, and every grant counts as collected.
 
 pub mod change;
 
@@ -14,6 +14,7 @@ mod read;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod withdrawn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,7 @@ pub(super) struct Locks {
     tickets: HashMap<(Name, [u8; 16]), Entry>,
     /// When each has to be looked at.
     ends: BTreeSet<(StoreTime, Name, Entry)>,
+    withdrawn: withdrawn::Withdrawn,
     last_place: u64,
     grants: usize,
     waiters: usize,
@@ -267,6 +269,7 @@ impl Locks {
 pub(super) enum LockUndo {
     Holder(Name, Token, Option<Box<Holder>>),
     Waiter(Name, u64, Option<Waiter>),
+    Withdrawn(Name, Ticket, Option<withdrawn::Mark>),
 }
 
 impl Engine {
@@ -351,6 +354,7 @@ impl Engine {
         match step {
             LockUndo::Holder(name, token, before) => drop(self.locks.swap_holder(&name, token, before)),
             LockUndo::Waiter(name, place, before) => drop(self.locks.swap_waiter(&name, place, before)),
+            LockUndo::Withdrawn(name, ticket, before) => self.undo_withdrawn(&name, ticket, before),
         }
     }
 }

@@ -58,6 +58,9 @@ impl Engine {
         may_return: bool,
     ) -> LockReply {
         let now = self.now.store;
+        if !may_return {
+            self.remember_withdrawn(name, ticket);
+        }
         match self.locks.tickets.get(&(name.clone(), ticket.scope)).copied() {
             None => return LockReply::Withdrawn,
             Some(Entry::Holder(token)) => {

@@ -37,7 +37,8 @@ fn picture(locks: &Locks) -> String {
     };
     let tickets: BTreeMap<_, _> = locks.tickets.iter().collect();
     let locks_are: Vec<_> = locks.by_name.iter().map(lock).collect();
-    format!("{locks_are:?} {tickets:?} {:?} {} {}", locks.ends, locks.grants, locks.waiters)
+    let (ends, withdrawn) = (&locks.ends, locks.withdrawn.picture());
+    format!("{locks_are:?} {tickets:?} {ends:?} {withdrawn} {} {}", locks.grants, locks.waiters)
 }
 
 fn is_sound(locks: &Locks, now: StoreTime) {
@@ -69,6 +70,7 @@ fn is_sound(locks: &Locks, now: StoreTime) {
         tickets
     );
     assert_eq!((locks.grants, locks.waiters), counts);
+    locks.withdrawn.is_sound();
 }
 
 fn op(chance: &mut Chance, leases: &[(Name, LeaseId)]) -> LockOp {
@@ -90,6 +92,7 @@ fn op(chance: &mut Chance, leases: &[(Name, LeaseId)]) -> LockOp {
             ticket: (chance.below(5) > 0).then_some(ticket),
             wait_ms: chance.below(2) * chance.below(5_000),
             visit: chance.below(3),
+            again: chance.below(2) == 0,
             keep_place: chance.below(2) == 0,
         })),
     }
@@ -155,6 +158,7 @@ fn nothing_is_left_of_a_lock_that_nobody_wants() {
             ticket: Some(Ticket { scope: [ticket; 16], fingerprint: [0; 16] }),
             wait_ms: 5,
             visit: 0,
+            again: false,
             keep_place: true,
         })))
     };

@@ -94,7 +94,9 @@ async fn acquire(
     acquire: &Acquire,
     op: &Op,
 ) -> Answer {
-    let Acquire { name, owner, mode, ttl_ms, delay_ms, ticket, wait_ms, keep_place: _, visit: _ } = acquire;
+    // Which request asks, and whether again, a server sees for itself: each wait is a request there.
+    let Acquire { name, owner, mode, ttl_ms, delay_ms, ticket, wait_ms, keep_place: _, visit: _, again: _ } =
+        acquire;
     long_enough(Some(*ttl_ms))?;
     if *wait_ms > WAIT_MS {
         return Err(invalid("wait_ms", format!("is {wait_ms}, and {WAIT_MS} at most")));

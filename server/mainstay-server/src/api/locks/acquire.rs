@@ -86,6 +86,7 @@ fn wanted(lock: &Name, asked: &wire::Acquire, waiter: &Waiter, keep_place: bool)
         ticket: Some(waiter.ticket()),
         wait_ms: 0,
         visit: waiter.visit(),
+        again: false,
         keep_place,
     })
 }

@@ -124,6 +124,7 @@ fn wanted(lock: &str, owner: &str, ticket: Option<Ticket>) -> Result<Acquire> {
         ticket,
         wait_ms: 0,
         visit: 0,
+        again: false,
         keep_place: false,
     })
 }

@@ -37,7 +37,8 @@ fn holding() -> Vec<Operation> {
         Operation::post("/v1/locks/{name}/withdraw", "withdrawLock", "Want a lock no more")
             .detail(
                 "With the `Idempotency-Key` and the body of its acquire, whatever came of that: the place in the line is \
-                 left, a grant is given back, collected or not. Repeated, it changes nothing more.",
+                 left, a grant is given back, collected or not. What still waits under the key ends with \
+                 `state-conflict`. Repeated, it changes nothing more.",
             )
             .needs(Scope::LocksUse)
             .keyed()

@@ -67,6 +67,7 @@ impl Caller {
             ticket: Some(Ticket { scope, fingerprint: [3; 16] }),
             wait_ms: LEASE_MS,
             visit: 1,
+            again: false,
             keep_place: true,
         }
     }
