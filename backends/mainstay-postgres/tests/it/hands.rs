@@ -7,7 +7,7 @@ use mainstay_core::{
     id::JobIds,
     job::{Grant, JobBody, NewJob},
     op::{Claim, Commit, Op, Reply},
-    store::Batch,
+    store::{Batch, Key, Record},
 };
 use mainstay_postgres::PostgresStore;
 use mainstay_testkit::cluster::{Cluster, PATIENCE};
@@ -73,6 +73,31 @@ async fn one_that_follows_has_everything_when_the_leader_closes() {
     serves(&second).await;
     let grants = claim(&second).await;
     assert_eq!(grants.iter().map(|grant| grant.id).collect::<Vec<_>>(), [id]);
+}
+
+#[tokio::test]
+async fn each_call_of_one_that_follows_gets_its_own_answer() {
+    let place = Place::new();
+    let (mut ids, _leader) = (JobIds::default(), place.open_store());
+    // Of one name, as two programs on one machine can be.
+    let followers = [place.open_store(), place.open_store()];
+    let mut there = Vec::new();
+    for _ in 0..20 {
+        there.push(enqueue(&followers[0], &mut ids).await);
+    }
+    let unknown = ids.next(1_800_000_000_000, &queue(), 7);
+    let asked = there.iter().chain([&unknown]).flat_map(|id| followers.iter().map(move |store| (store, *id)));
+    let told = futures_util::future::join_all(asked.map(async |(store, id)| {
+        let told = tokio::time::timeout(PATIENCE, store.get(&Key::Job(id))).await;
+        match told.expect("an answer").expect("the store answers") {
+            Some(Record::Job(job)) => (id, Some(job.id)),
+            Some(other) => panic!("{other:?}"),
+            None => (id, None),
+        }
+    }));
+    for (id, told) in told.await {
+        assert_eq!(told, (id != unknown).then_some(id));
+    }
 }
 
 /// A claim that is taken by the leader after its caller has gone must not keep the job until its lease runs out.

@@ -3,6 +3,8 @@
 use mainstay_core::{
     Store,
     event::{LogBudget, Position},
+    op::Op,
+    queue::QueueConfig,
 };
 use mainstay_postgres::{
     Outbox,
@@ -12,7 +14,7 @@ use mainstay_testkit::cluster::Cluster;
 use tokio::task::JoinSet;
 
 use crate::{
-    hands::{claim, until},
+    hands::{claim, queue, submit, until},
     harness::Place,
 };
 
@@ -56,6 +58,47 @@ async fn what_is_handed_in_is_done_once_when_its_transaction_commits() {
     until("nothing is left", async || client.query_one(&left, &[]).await.unwrap().get::<_, i64>(0) == 0)
         .await;
     assert!(claim(&store).await.is_empty());
+}
+
+/// As when the process that leads dies after it has done it, and before it has let go of the row.
+#[tokio::test]
+async fn a_row_that_is_still_there_is_not_done_again() {
+    let (place, mut tasks) = (Place::new(), JoinSet::new());
+    let store = place.open_store();
+    let client = user(&mut tasks).await;
+    let on_schema = |sql: &str| sql.replace("{s}", &place.schema);
+    let left = on_schema("select count(*) from {s}.outbox");
+    let is_done = async || client.query_one(&left, &[]).await.unwrap().get::<_, i64>(0) == 0;
+    let handed_in = on_schema(
+        "insert into {s}.outbox (id, what, target, kind, data, options) overriding system value values \
+         (7, 'enqueue', 'q', 'work', '1', '{}'), (8, 'publish', 'users.created', 'created', '1', '{}')",
+    );
+    for _ in 0..2 {
+        client.batch_execute(&handed_in).await.unwrap();
+        until("nothing is left", is_done).await;
+    }
+    assert_eq!(claim(&store).await.len(), 1);
+    let log = store.read_log(&[], Position::Earliest, LogBudget::default()).await.unwrap();
+    assert_eq!(log.events.len(), 1);
+}
+
+#[tokio::test]
+async fn what_finds_no_room_is_done_when_there_is_some() {
+    let (place, mut tasks) = (Place::new(), JoinSet::new());
+    let store = place.open_store();
+    let client = user(&mut tasks).await;
+    let config = QueueConfig { max_depth: Some(1), ..QueueConfig::default() };
+    submit(&store, Op::PutQueue { queue: queue(), config }).await.unwrap();
+    let handed_in =
+        format!("select {}.enqueue('q', 'work', '{{}}') from generate_series(1, 3)", place.schema);
+    client.query(&handed_in, &[]).await.unwrap();
+    let mut found = Vec::new();
+    until("all three have been there", async || {
+        found.extend(claim(&store).await);
+        found.len() >= 3
+    })
+    .await;
+    assert_eq!(found.len(), 3);
 }
 
 #[tokio::test]

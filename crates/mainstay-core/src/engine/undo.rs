@@ -43,6 +43,7 @@ impl Engine {
     /// Takes back everything since the journal had `mark` entries. Counters are not taken back: a token that was
     /// drawn is never drawn again.
     pub(super) fn undo_to(&mut self, mark: usize) {
+        let mut earlier = Vec::new();
         while self.undo.len() > mark {
             let Some(step) = self.undo.pop() else { return };
             match step {
@@ -82,7 +83,12 @@ impl Engine {
                 Undo::KeyedForgotten(answer) => self.keyed.put_back(answer),
                 Undo::Edge(waiter, on, before) => drop(self.edges.swap(waiter, on, before)),
                 Undo::Ended(id, how, was) => drop(self.edges.swap_ended(id, how, was)),
-                Undo::Limit(queue, key, before) => drop(self.queue_mut(queue).swap_limit(&key, before)),
+                Undo::Limit(queue, key, before) => {
+                    self.queue_mut(queue).swap_limit(&key, before);
+                    if key == LimitKey::Now && earlier.last() != Some(&queue) {
+                        earlier.push(queue);
+                    }
+                }
                 Undo::Access(name, before) => match before {
                     Some(token) => drop(self.access.insert(name, token)),
                     None => drop(self.access.remove(&name)),
@@ -92,6 +98,11 @@ impl Engine {
                 Undo::Schedule(name, before) => {
                     drop(self.swap_schedule(&name, before.map(|before| *before)));
                 }
+            }
+        }
+        for queue in earlier {
+            if let Some(queue) = self.queues[queue.0 as usize].as_mut() {
+                queue.lines.look_again();
             }
         }
     }

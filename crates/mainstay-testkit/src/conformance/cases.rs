@@ -302,6 +302,7 @@ macro_rules! __seam_cases {
                 a_tenant_whose_keys_are_busy_does_not_hold_others_up
                 fairness_places_rates_and_time_hold_together
                 a_refused_commit_takes_no_turn
+                a_refused_commit_delays_nobodys_turn
                 a_low_priority_is_not_starved_where_jobs_age
                 without_ageing_a_priority_is_absolute
                 the_limits_of_a_queue_are_shown

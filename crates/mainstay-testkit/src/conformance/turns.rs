@@ -215,6 +215,31 @@ pub(super) async fn a_refused_commit_takes_no_turn(w: &mut World) {
     assert!(plain == "ababab" || plain == "bababa", "{plain}");
 }
 
+pub(super) async fn a_refused_commit_delays_nobodys_turn(w: &mut World) {
+    w.configure("q", fair(&[("d", 1_500)])).await;
+    let with = |w: &World, tenant: &str, key: &str| {
+        let keys = JobKeys { concurrency: Some(key.into()), fairness: Some(tenant.into()) };
+        NewJob { keys, ..w.job("q") }
+    };
+    w.enqueue(with(w, "x", "one")).await;
+    let busy = w.claim("q").await;
+    w.enqueue(with(w, "x", "two")).await;
+    w.claim("q").await;
+    // Somebody always waits, so nobody's past is forgotten.
+    w.enqueue(with(w, "z", "two")).await;
+    fill(w, "b", 2).await;
+    assert_eq!(tenants(w, 2).await, "bb");
+    w.enqueue(with(w, "b", "one")).await;
+    fill(w, "d", 6).await;
+    // It hands out past the turn of `b`, which has no place, and gives that a job to begin with.
+    let urgent = NewJob { priority: 0, ..with(w, "b", "one") };
+    let refused = Op::Cancel { id: w.id("q") };
+    let commit = w.ops([Op::Claim(claim_of(&["q"], 4)), Op::Enqueue(Box::new(urgent)), refused]);
+    assert!(w.commit(commit).await.is_err());
+    w.complete(&busy).await;
+    assert_eq!(tenants(w, 4).await, "ddbd");
+}
+
 pub(super) async fn a_low_priority_is_not_starved_where_jobs_age(w: &mut World) {
     w.configure("q", QueueConfig { ageing_ms: Some(1_000), ..QueueConfig::default() }).await;
     let old = w.enqueue(NewJob { priority: 9, ..w.job("q") }).await;

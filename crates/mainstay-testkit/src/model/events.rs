@@ -191,7 +191,7 @@ pub(super) async fn play(world: &mut World, steps: &[Step]) -> Outcomes {
 }
 
 /// The engine in RAM, on the clock of the store under test.
-struct Reference(Arc<ManualClock>);
+pub(super) struct Reference(pub(super) Arc<ManualClock>);
 
 #[async_trait::async_trait]
 impl Harness for Reference {
@@ -255,6 +255,7 @@ impl Play {
             }
         }
         let asked = sides[0].clone();
+        let skipped = self.skipped(world).await;
         let [tested, expected] = sides.map(|ops| Commit { ops, entropy, ..Commit::default() });
         let answer = world.commit(tested).await;
         let expected = self.reference.commit(expected).await;
@@ -264,13 +265,24 @@ impl Play {
                 let (a, b) = (plain(&answer.replies), plain(&expected.replies));
                 same("an answer", &a, &b)?;
                 for (n, (op, reply)) in ops.iter().zip(&answer.replies).enumerate() {
-                    self.note(world, (op, ops), reply, &expected.replies[n]).await?;
+                    self.note(world, (op, ops), reply, &expected.replies[n], &skipped).await?;
                     self.book(world, (op, ops), &asked[n], reply).await?;
                 }
                 Ok(())
             }
             (answer, expected) => same("an answer", &answer.as_ref().err(), &expected.as_ref().err()),
         }
+    }
+
+    /// What each group counts as skipped.
+    async fn skipped(&self, world: &World) -> BTreeMap<usize, u64> {
+        let mut skipped = BTreeMap::new();
+        for (group, name) in GROUPS.iter().enumerate() {
+            if let Some(record) = world.try_group(name).await {
+                skipped.insert(group, record.skipped);
+            }
+        }
+        skipped
     }
 
     async fn dead_numbers(&self, world: &World, group: usize) -> Vec<u64> {
@@ -356,14 +368,14 @@ impl Play {
         })
     }
 
-    /// What an op that happened means for the books.
-    /// `op` is one of `all`.
+    /// What an op that happened means for the books. `op` is one of `all`, and `skipped` what groups counted before them.
     async fn note(
         &mut self,
         world: &World,
         (op, all): (&Do, &[Do]),
         reply: &Reply,
         expected: &Reply,
+        skipped: &BTreeMap<usize, u64>,
     ) -> Outcomes {
         match (op, reply) {
             (Do::Publish { topic, .. }, Reply::Event(EventReply::Published { seq, deduplicated: false })) => {
@@ -382,7 +394,10 @@ impl Play {
             (Do::PutGroup { group, .. } | Do::Seek { group, .. }, _) => {
                 let record = world.try_group(GROUPS[*group]).await;
                 let begins_now = record.as_ref().is_none_or(|record| record.cursor <= self.seq + 1);
-                let skipped_before = record.map_or(0, |record| record.skipped);
+                // What it skips in this commit, by an op behind this one, counts.
+                let anew =
+                    all.iter().any(|op| matches!(op, Do::DeleteGroup { group: gone } if gone == group));
+                let skipped_before = skipped.get(group).copied().filter(|_| !anew).unwrap_or(0);
                 self.owed.remove(group);
                 if begins_now {
                     self.owed.insert(*group, Owed { skipped_before, ..Owed::default() });

@@ -27,6 +27,8 @@ mod cast;
 mod check;
 mod event_book;
 mod events;
+#[cfg(test)]
+mod events_tests;
 mod limits;
 mod locks;
 mod play;

@@ -62,11 +62,8 @@ impl Crowd {
         }
     }
 
-    /// The virtual time has been put back: nobody is overdue whose turn is still to come. Costs a step for each.
-    pub(super) fn put_back(&mut self, turn: impl Fn(&Share) -> u64) {
-        if self.overdue.is_empty() {
-            return;
-        }
+    /// All stand as if they came now, with these turns. Costs a step for each.
+    pub(super) fn stand_anew(&mut self, turn: impl Fn(&Share) -> u64) {
         self.overdue.clear();
         self.order.clear();
         for (share, member) in &mut self.members {

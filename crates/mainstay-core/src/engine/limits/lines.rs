@@ -115,6 +115,11 @@ impl Lines {
         self.turns.set_plain(plain);
     }
 
+    /// An undo that put back the virtual time of turns has come to its end.
+    pub(in super::super) fn look_again(&mut self) {
+        self.turns.look_again();
+    }
+
     /// The job that has been due, or will be, first.
     pub(in super::super) fn oldest(&self) -> Option<(Timestamp, JobId)> {
         self.heads.first_key_value().map(|(head, _)| *head)

@@ -23,6 +23,7 @@ const NOW: Timestamp = Timestamp(10);
 
 struct Bench {
     lines: Lines,
+    config: QueueConfig,
     ids: JobIds,
     n: i64,
 }
@@ -32,9 +33,15 @@ impl Bench {
         // Of many shares, so that turns begin at many times.
         let weights = (0..60).map(|n| (format!("f{n:04}").into(), 300 + 137 * n)).collect();
         let fairness = is_fair.then(|| Fairness { weights: Arc::new(weights) });
+        let config = QueueConfig { fairness, ..QueueConfig::default() };
         let mut lines = Lines::default();
-        lines.configure(&QueueConfig { fairness, ..QueueConfig::default() }, NOW);
-        Bench { lines, ids: JobIds::default(), n: 0 }
+        lines.configure(&config, NOW);
+        Bench { lines, config, ids: JobIds::default(), n: 0 }
+    }
+
+    fn set_places(&mut self, of_a_key: usize) {
+        self.config.key_concurrency = Some(of_a_key as u32);
+        self.lines.configure(&self.config, NOW);
     }
 
     fn add(&mut self, concurrency: Option<&str>, fairness: usize) -> (Arc<JobKeys>, LiveJob) {
@@ -143,9 +150,42 @@ fn a_turn_that_was_passed_by_a_hand_out_that_did_not_happen_is_still_to_come() {
     bench.lines.run(&other.0, false);
     bench.lines.insert(&other.0, &other.1, NOW);
     bench.lines.turns.swap_now(0);
+    bench.lines.look_again();
     bench.lines.run(&holds.0, false);
     let earlier = bench.add(None, 3);
     for job in [&earlier, &blocked, &other] {
+        assert_eq!(bench.first(), Some(job.1.id));
+        bench.hand_out(job);
+    }
+}
+
+#[test]
+fn who_got_another_head_while_the_time_was_ahead_has_its_turn_when_that_is_taken_back() {
+    let mut bench = Bench::new(true);
+    let share = |n: usize| Some(format!("f{n:04}").into());
+    let (holds, blocked, other) = (bench.add(Some("c"), 0), bench.add(Some("c"), 1), bench.add(None, 2));
+    bench.hand_out(&holds);
+    bench.lines.turns.swap_pass(&share(1), Some(10));
+    bench.lines.turns.swap_pass(&share(2), Some(20));
+    let between = bench.add(None, 3);
+    bench.lines.turns.swap_pass(&share(3), Some(15));
+    // The time passes the turn of the one that has no place, and it gets a more urgent job.
+    for (job, now) in [(&between, 15), (&other, 20)] {
+        assert_eq!(bench.first(), Some(job.1.id));
+        bench.lines.turns.swap_now(now);
+        bench.hand_out(job);
+    }
+    let urgent = bench.add_with(Some("c"), Some(1), 0);
+    // None of it happened.
+    bench.lines.remove(&urgent.0, &urgent.1, NOW);
+    for (job, now) in [(&other, 15), (&between, 0)] {
+        bench.lines.run(&job.0, false);
+        bench.lines.insert(&job.0, &job.1, NOW);
+        bench.lines.turns.swap_now(now);
+    }
+    bench.lines.look_again();
+    bench.lines.run(&holds.0, false);
+    for job in [&blocked, &between, &other] {
         assert_eq!(bench.first(), Some(job.1.id));
         bench.hand_out(job);
     }
@@ -186,8 +226,16 @@ impl Naive {
 
 /// What has happened, to be taken back.
 enum Step {
-    HandedOut { job: Job, now: u64, pass: Option<u64> },
+    HandedOut {
+        job: Job,
+        now: u64,
+        pass: Option<u64>,
+    },
     Ended(Job),
+    Added(Job),
+    Cancelled(Job),
+    /// How many places a key had.
+    Configured(usize),
 }
 
 #[test]
@@ -205,16 +253,15 @@ fn whatever_comes_and_goes_the_first_is_the_first_of_all() {
         let mut naive = Naive { is_fair, places: 1, ..Naive::default() };
         let mut steps: Vec<Step> = Vec::new();
         for n in 0..600 {
-            match below(10) {
+            match below(13) {
                 0..=4 => {
                     let key = below(keys + 1);
                     let key = (key < keys).then(|| format!("c{key}"));
                     let share = below(shares + 1);
                     let share = (share < shares).then_some(share as usize);
                     let job = bench.add_with(key.as_deref(), share, 4 + below(2) as u8);
+                    steps.push(Step::Added(job.clone()));
                     naive.waiting.push(job);
-                    // What came after a hand-out is taken back before it.
-                    steps.clear();
                 }
                 5..=7 => {
                     let Some(id) = bench.first() else { continue };
@@ -240,14 +287,42 @@ fn whatever_comes_and_goes_the_first_is_the_first_of_all() {
                     bench.lines.run(&job.0, false);
                     steps.push(Step::Ended(job));
                 }
+                9 if !naive.waiting.is_empty() => {
+                    let at = below(naive.waiting.len() as u64) as usize;
+                    let job = naive.waiting.remove(at);
+                    bench.lines.remove(&job.0, &job.1, NOW);
+                    steps.push(Step::Cancelled(job));
+                }
+                10 if below(4) == 0 => {
+                    steps.push(Step::Configured(naive.places));
+                    naive.places = 1 + below(2) as usize;
+                    bench.set_places(naive.places);
+                }
+                // What came before is a commit that stands.
+                11 => steps.clear(),
                 // It did not happen: in the order of an undo.
                 _ => {
-                    for _ in 0..below(4) {
+                    for _ in 0..below(6) {
                         let (job, now, pass) = match steps.pop() {
                             None => break,
                             Some(Step::Ended(job)) => {
                                 bench.lines.run(&job.0, true);
                                 naive.running.push(job);
+                                continue;
+                            }
+                            Some(Step::Added(job)) => {
+                                bench.lines.remove(&job.0, &job.1, NOW);
+                                naive.waiting.retain(|(_, waiting)| waiting.id != job.1.id);
+                                continue;
+                            }
+                            Some(Step::Cancelled(job)) => {
+                                bench.lines.insert(&job.0, &job.1, NOW);
+                                naive.waiting.push(job);
+                                continue;
+                            }
+                            Some(Step::Configured(places)) => {
+                                naive.places = places;
+                                bench.set_places(places);
                                 continue;
                             }
                             Some(Step::HandedOut { job, now, pass }) => (job, now, pass),
@@ -267,6 +342,7 @@ fn whatever_comes_and_goes_the_first_is_the_first_of_all() {
                         }
                         naive.waiting.push(job);
                     }
+                    bench.lines.look_again();
                 }
             }
             // A pass that says nothing any more may be forgotten at any time.

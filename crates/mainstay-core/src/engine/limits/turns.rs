@@ -9,7 +9,8 @@
 //! Only `now` and the passes are state; who is where follows from them: the turn of a key with something to hand out
 //! begins at `max(pass, now)`. (`now` is the start of the earliest turn that was given, so it never passes a turn that
 //! waits for nothing but its time, and the maximum does not change while one does. Turns that wait for a place it may
-//! pass: see [`Crowd`].) So an undo that puts back these numbers has put back all.
+//! pass: see [`Crowd`].) So an undo that puts back these numbers, and has all turns looked at again when it has come to
+//! its end, has put back all.
 //!
 //! What a fairness key has to hand out stands in one of two ways, so that neither a place that comes and goes nor a turn
 //! that is given costs a step for each key:
@@ -57,6 +58,8 @@ pub(super) struct Turns {
     fronts: BTreeSet<(u64, Share, Rank, Arc<str>)>,
     /// There is something to hand out that stands in no line. Only kept with fairness.
     plain: bool,
+    /// The virtual time was put back: turns that begin later than they should may be among them.
+    put_back: bool,
     /// How many entries were moved because a place came or went.
     #[cfg(test)]
     pub(super) moved: usize,
@@ -392,19 +395,35 @@ impl Turns {
         ordered.into_keys().cloned().collect()
     }
 
+    /// When it is put back, [`Turns::look_again`] is to follow before the next one is asked for.
     pub(super) fn swap_now(&mut self, now: u64) -> u64 {
         let old = std::mem::replace(&mut self.now, now);
-        if now < old {
-            let keys: Vec<_> = self.places.keys().cloned().collect();
-            for key in &keys {
-                let passes = &self.passes;
-                if let Some(crowd) = self.places.get_mut(key).and_then(|place| place.crowd.as_mut()) {
-                    crowd.0.put_back(|share| passes.get(share).copied().unwrap_or(0).max(now));
-                }
-                self.show(key);
+        self.put_back |= now < old;
+        old
+    }
+
+    /// After an undo: what came to stand, or was passed, while the virtual time was ahead, stands as if it had never been.
+    /// Costs a step for each that has something to hand out.
+    pub(super) fn look_again(&mut self) {
+        if !std::mem::take(&mut self.put_back) {
+            return;
+        }
+        let (passes, now) = (&self.passes, self.now);
+        let begins = |share: &Share| passes.get(share).copied().unwrap_or(0).max(now);
+        self.order.clear();
+        for (share, ready) in &mut self.shares {
+            if let Some(turn) = &mut ready.turn {
+                *turn = begins(share);
+                self.order.insert((*turn, share.clone()));
             }
         }
-        old
+        for place in self.places.values_mut() {
+            if let Some(crowd) = place.crowd.as_mut() {
+                crowd.0.stand_anew(begins);
+            }
+        }
+        let keys: Vec<_> = self.places.keys().cloned().collect();
+        keys.iter().for_each(|key| self.show(key));
     }
 
     pub(super) fn swap_pass(&mut self, share: &Share, new: Option<u64>) -> Option<u64> {
@@ -440,7 +459,7 @@ impl Turns {
     /// Begins anew with these rules: nobody has anything to hand out until it is said again.
     pub(super) fn reset(&mut self, fair: Option<Fairness>) {
         self.fair = fair;
-        self.plain = false;
+        (self.plain, self.put_back) = (false, false);
         self.shares.clear();
         self.order.clear();
         self.bundles.clear();
