@@ -265,7 +265,8 @@ pub struct Enqueued {
     pub n: u64,
     /// Its queue.
     pub queue: QueueName,
-    /// Its kind. `None` only inside a store, for a duplicate whose first job's body is not at hand.
+    /// Its kind. `None` inside a store for a duplicate whose first job's body is not at hand, and outside for one whose
+    /// first job is gone by the time of the answer: by the same commit, or a moment later.
     pub kind: Option<Arc<str>>,
     /// Its state.
     pub state: JobState,

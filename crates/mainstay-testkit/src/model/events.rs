@@ -489,6 +489,13 @@ impl Play {
             same("an extend before a restart", &answers.0, &answers.1)?;
         }
         world.reopen().await;
+        // It looks at all topics when it opens, and not again for a second. So does the reference.
+        for record in self.reference.list_by(&Query::Event(EventQuery::Topics), 1_000).await {
+            if let Record::Event(EventItem::Topic(topic)) = record {
+                let put = EventOp::PutTopic { topic: topic.name, config: topic.config };
+                self.reference.try_op(Op::Event(put)).await.map_err(|why| format!("{why:?}"))?;
+            }
+        }
         Ok(())
     }
 

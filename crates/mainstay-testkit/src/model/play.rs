@@ -173,7 +173,12 @@ impl Play {
                 // An estimate, by what a store has seen.
                 answer.map_err(|refused| Rejection { reason: timeless(refused.reason), ..refused })
             };
-            same(&format!("the answer to commit {n}"), &plain(answer), &plain(expected))?;
+            let (mut tested, mut reference) = (plain(answer), plain(expected));
+            if let (Ok(tested), Ok(reference)) = (&mut tested, &mut reference) {
+                let both = tested.replies.iter_mut().zip(&mut reference.replies);
+                both.for_each(|(tested, reference)| forget_unknown_kind(tested, reference));
+            }
+            same(&format!("the answer to commit {n}"), &tested, &reference)?;
         }
         Ok(())
     }
@@ -338,6 +343,17 @@ fn forget_numbers(reply: &mut Reply) {
         }),
         Reply::Lock(reply) => locks::forget_numbers(reply),
         _ => {}
+    }
+}
+
+/// What a duplicate's first job was of kind is known as long as something has its body: a store may have forgotten it with
+/// the job, which the same commit may take away, or have it at hand still.
+fn forget_unknown_kind(tested: &mut Reply, reference: &mut Reply) {
+    if let (Reply::Enqueued(tested), Reply::Enqueued(reference)) = (tested, reference)
+        && tested.deduplicated
+        && (tested.kind.is_none() || reference.kind.is_none())
+    {
+        (tested.kind, reference.kind) = (None, None);
     }
 }
 

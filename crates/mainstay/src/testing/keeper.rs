@@ -172,3 +172,37 @@ impl Real {
         self.0.elapsed()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::Keeper;
+    use crate::{millis, secs};
+
+    #[test]
+    fn what_comes_after_the_quiet_has_to_be_followed_by_another() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let _inside = runtime.enter();
+        let keeper = Keeper::default();
+        keeper.keep(millis(1));
+        keeper.runs(true);
+        keeper.falls_asleep();
+        let mut state = keeper.lock();
+        while state.leave.is_none() {
+            drop(state);
+            std::thread::yield_now();
+            state = keeper.lock();
+        }
+        drop(state);
+        keeper.keep(secs(3_600));
+        keeper.falls_asleep();
+        assert!(keeper.lock().leave.is_some(), "nothing has come");
+        keeper.moves();
+        keeper.falls_asleep();
+        let state = keeper.lock();
+        assert!(state.leave.is_none() && state.watched);
+        drop(state);
+        keeper.runs(false);
+    }
+}

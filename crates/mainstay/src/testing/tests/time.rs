@@ -97,6 +97,19 @@ fn without_either_a_slow_answer_is_too_late() {
 }
 
 #[test]
+fn until_it_has_been_quiet_no_time_passes() {
+    let server = SlowServer::start();
+    let runtime = Runtime::paused();
+    runtime.clock().keeper().keep(secs(3_600));
+    runtime.block_on(async {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let asked = Instant::now();
+        assert_eq!(ask(&mut stream).await, Ok(b'x'));
+        assert_eq!(asked.elapsed(), secs(0));
+    });
+}
+
+#[test]
 fn where_the_silence_is_the_proxys_time_limits_fire_at_once() {
     let server = SlowServer::start();
     block_on_virtual(async {

@@ -183,6 +183,32 @@ fn a_step_is_one_attempt_and_the_next_waits_for_its_time() {
 }
 
 #[test]
+fn a_step_is_one_job_from_its_beginning_to_its_end() {
+    let notes = Notes::default();
+    let mine = notes.clone();
+    let boot = async move |b: &mut Boot<()>| {
+        b.store("memory:").await?;
+        let slow = async |job: Bill, cx: JobContext<Notes>| {
+            cx.put(format!("begin {}", job.order));
+            sleep(secs(60)).await;
+            cx.put(format!("end {}", job.order));
+            Ok(())
+        };
+        b.workers(Workers::new("money", mine).on(slow).concurrency(2));
+        Ok(())
+    };
+    block_on_virtual(TestApp::new(boot).manual().run(async |app| {
+        for order in ["x", "y"] {
+            app.store().enqueue(Bill { order: order.into() }).await.unwrap();
+        }
+        for order in ["x", "y"] {
+            assert_eq!(app.step_job().await.state, JobState::Completed);
+            assert_eq!(notes.take(), [format!("begin {order}"), format!("end {order}")]);
+        }
+    }));
+}
+
+#[test]
 fn a_step_of_an_event_is_one_attempt_on_a_bus_as_in_the_log() {
     let notes = Notes::default();
     block_on_virtual(shop(&notes).manual().run(async |app| {
