@@ -1,6 +1,7 @@
 //! The handle through which everything that lives learns that it is to stop.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::watch;
@@ -16,6 +17,8 @@ pub struct Shutdown(Arc<Inner>);
 
 struct Inner {
     phase: watch::Sender<Phase>,
+    /// The phase is the lame duck or later: asked for every answer, and the watch has a lock. Set under that lock.
+    draining: AtomicBool,
     demand: watch::Sender<Demand>,
     failure: Mutex<Option<Error>>,
     on_begin: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -69,6 +72,7 @@ impl Shutdown {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Inner {
             phase: watch::Sender::new(Phase::Starting),
+            draining: AtomicBool::new(false),
             demand: watch::Sender::new(Demand::default()),
             failure: Mutex::new(None),
             on_begin: OnceLock::new(),
@@ -82,7 +86,7 @@ impl Shutdown {
 
     /// Whether no new work should be begun.
     pub fn is_draining(&self) -> bool {
-        self.phase() >= Phase::LameDuck
+        self.0.draining.load(Ordering::Acquire)
     }
 
     /// Whether work in flight should give up.
@@ -170,6 +174,7 @@ impl Shutdown {
             let forward = to > *now;
             if forward {
                 *now = to;
+                self.0.draining.store(to >= Phase::LameDuck, Ordering::Release);
             }
             forward
         });

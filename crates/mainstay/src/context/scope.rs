@@ -49,6 +49,22 @@ impl Context {
     }
 }
 
+impl Context {
+    /// As [`enter`](Self::enter), with a context that is not needed afterwards: none is counted.
+    #[cfg(feature = "http")]
+    pub(crate) fn enter_for_good(self) -> Entered {
+        Entered { before: replace(self), _here: PhantomData }
+    }
+
+    /// As [`enter`](Self::enter) around a stretch of code, with a context that nobody else looks at meanwhile: none is
+    /// counted.
+    #[cfg(feature = "http")]
+    pub(crate) fn lend<R>(&mut self, during: impl FnOnce() -> R) -> R {
+        let _swapped = Swapped::new(self);
+        during()
+    }
+}
+
 /// A context is current until this is dropped.
 #[must_use = "the context is left again when the guard is dropped"]
 #[derive(Debug)]

@@ -16,63 +16,75 @@ pub(crate) struct Arrival {
     pub method: Method,
     pub uri: Uri,
     pub context: Context,
+    /// `None` where the router is served by something else.
     pub caller: Option<Arc<Caller>>,
-    pub shutdown: Option<Shutdown>,
+    /// That of something else, see [`Shutdown::of`].
+    elsewhere: Option<Shutdown>,
 }
 
-/// The other end of a connection, and its address as log lines show it.
+/// The other end of a connection, and what all requests on it share: one count of references a request, not three.
 pub(crate) struct Caller {
     pub peer: Peer,
+    /// The address as log lines show it.
     pub addr: Box<str>,
+    pub shutdown: Shutdown,
+    /// Answers that are on their way out.
+    pub outgoing: Arc<Outgoing>,
 }
 
 impl Caller {
-    pub fn new(peer: Peer) -> Arc<Self> {
-        Arc::new(Self { peer, addr: peer.addr.to_string().into() })
+    pub fn new(peer: Peer, shutdown: Shutdown) -> Arc<Self> {
+        Arc::new(Self { peer, addr: peer.addr.to_string().into(), shutdown, outgoing: Arc::default() })
     }
 }
 
 /// The one entry in a request's extensions: each costs an allocation.
 #[derive(Clone)]
-pub(super) struct Arrived {
-    pub arrival: Arc<Arrival>,
-    pub outgoing: Arc<Outgoing>,
-}
+pub(super) struct Arrived(pub Arc<Arrival>);
 
 impl Arrival {
     /// That of a request in the pipeline, also where it is served by something else.
     pub fn of<B>(request: &Request<B>) -> Arc<Self> {
         match request.extensions().get::<Arrived>() {
-            Some(arrived) => arrived.arrival.clone(),
-            None => Arc::new(Self::new(request, None, request.extensions().get().cloned())),
+            Some(arrived) => arrived.0.clone(),
+            None => Arc::new(Self::new(request, None)),
         }
     }
 
-    pub fn new<B>(request: &Request<B>, caller: Option<Arc<Caller>>, shutdown: Option<Shutdown>) -> Self {
-        let (method, uri) = (request.method().clone(), request.uri().clone());
+    pub fn new<B>(request: &Request<B>, caller: Option<Arc<Caller>>) -> Self {
+        let elsewhere = if caller.is_some() { None } else { request.extensions().get().cloned() };
         Self {
             at: Instant::now(),
-            method,
-            uri,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
             context: Context::from_headers(request.headers()),
             caller,
-            shutdown,
+            elsewhere,
         }
     }
+
+    /// The shutdown of the service that has the request.
+    pub fn shutdown(&self) -> Option<&Shutdown> {
+        self.caller.as_ref().map(|caller| &caller.shutdown).or(self.elsewhere.as_ref())
+    }
+}
+
+/// The caller of a request, by its extensions. `None` where the router is served by something else.
+fn caller(extensions: &Extensions) -> Option<&Arc<Caller>> {
+    extensions.get::<Arrived>()?.0.caller.as_ref()
 }
 
 impl Peer {
     /// The peer of a request, by its extensions. `None` where the router is served by something else.
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        extensions.get::<Arrived>()?.arrival.caller.as_ref().map(|caller| caller.peer)
+        caller(extensions).map(|caller| caller.peer)
     }
 }
 
 impl Delivery {
     /// The delivery of a request's answer, by its extensions. Served by something else, nothing is ever lost.
     pub fn of(extensions: &Extensions) -> Self {
-        let outgoing = extensions.get::<Arrived>().map(|arrived| arrived.outgoing.clone());
-        outgoing.map_or_else(Self::default, Self::on)
+        caller(extensions).map_or_else(Self::default, |caller| Self::on(caller.outgoing.clone()))
     }
 }
 
@@ -80,7 +92,7 @@ impl Shutdown {
     /// The shutdown of the service that has a request, by its extensions. Served by something else, as in a test, the
     /// one that an `Extension` layer put there.
     pub fn of(extensions: &Extensions) -> Option<Self> {
-        let ours = extensions.get::<Arrived>().and_then(|arrived| arrived.arrival.shutdown.as_ref());
+        let ours = caller(extensions).map(|caller| &caller.shutdown);
         ours.or_else(|| extensions.get()).cloned()
     }
 }

@@ -18,11 +18,12 @@ use tokio::time::timeout;
 use tower::Service;
 
 use super::arrival::{Arrival, Arrived};
+use super::aside::Aside;
 use super::flight::{Conn, Entered, Flight, Resumable, Stale, Tracked};
 use super::listener::Door;
 use super::sniff::{Protocol, Replay, has_arrived, sniff};
 use crate::secs;
-use crate::shutdown::{Phase, Shutdown};
+use crate::shutdown::Phase;
 use crate::tasks::TaskSet;
 
 /// Serves a connection to its end, or until the drain leaves nothing on it that could be lost.
@@ -69,11 +70,17 @@ pub(super) async fn serve(stream: TcpStream, entered: Entered, door: Arc<Door>) 
 /// HTTP/1.1: responses say `Connection: close` from the lame duck on (see [`Answer`]); hyper closes after them. When
 /// the drain begins, what is idle closes at once and the rest after its response.
 async fn http1_until_drained<C: Graceful>(mut served: Pin<&mut C>, door: &Door, conn: &Conn) {
+    let leave = async {
+        tokio::select! {
+            biased;
+            () = door.shutdown.reached(Phase::Draining) => None,
+            why = conn.stale(&door.limits) => Some(why),
+        }
+    };
     tokio::select! {
         biased;
         _ = served.as_mut() => return,
-        () = door.shutdown.reached(Phase::Draining) => {}
-        why = conn.stale(&door.limits) => return too_slow(why, conn),
+        why = Aside::new(leave) => if let Some(why) = why { return too_slow(why, conn) },
     }
     served.as_mut().close();
     // A half-sent head keeps hyper waiting for the rest of it: the drain does not.
@@ -89,14 +96,17 @@ async fn http2_until_drained<C: Graceful>(mut served: Pin<&mut C>, door: &Door, 
         shutdown.draining().await;
         tokio::select! { () = conn.used() => {}, () = shutdown.reached(Phase::Draining) => {} }
     };
+    let leave = async {
+        tokio::select! {
+            biased;
+            () = time_to_go => None,
+            why = conn.stale(&door.limits) => Some(why),
+        }
+    };
     tokio::select! {
         biased;
         _ = served.as_mut() => return,
-        () = time_to_go => {}
-        why = conn.stale(&door.limits) => match why {
-            Stale::Idle => {}
-            Stale::Unread => return too_slow(why, conn),
-        },
+        why = Aside::new(leave) => if let Some(why @ Stale::Unread) = why { return too_slow(why, conn) },
     }
     served.as_mut().close();
     let parted = async {
@@ -153,15 +163,12 @@ pub(super) struct Routes {
 impl Routes {
     /// From whatever it came.
     pub fn answer(&self, mut request: Request<Body>) -> Answer {
-        let arrival =
-            Arrival::new(&request, Some(self.conn.caller.clone()), Some(self.door.shutdown.clone()));
-        let arrival = Arc::new(arrival);
+        let arrival = Arc::new(Arrival::new(&request, Some(self.conn.caller.clone())));
         let flight = self.conn.begin(arrival.clone());
-        request.extensions_mut().insert(Arrived { arrival, outgoing: self.conn.outgoing.clone() });
+        request.extensions_mut().insert(Arrived(arrival));
         let mut router: Router = self.door.router.clone();
-        let shutdown = (self.protocol == Protocol::Http1).then(|| self.door.shutdown.clone());
         let connect = request.method() == Method::CONNECT;
-        Answer { route: router.call(request), flight: Some(flight), shutdown, connect }
+        Answer { route: router.call(request), flight: Some(flight), protocol: self.protocol, connect }
     }
 }
 
@@ -181,8 +188,7 @@ pin_project_lite::pin_project! {
         #[pin]
         route: RouteFuture<Infallible>,
         flight: Option<Flight>,
-        // Of HTTP/1.1 only.
-        shutdown: Option<Shutdown>,
+        protocol: Protocol,
         connect: bool,
     }
 }
@@ -197,11 +203,11 @@ impl Future for Answer {
         if response.extensions().get::<Resumable>().is_some() {
             flight.is_resumable();
         }
-        if let Some(shutdown) = this.shutdown {
+        if *this.protocol == Protocol::Http1 {
             let status = response.status();
             if status == StatusCode::SWITCHING_PROTOCOLS || *this.connect && status.is_success() {
                 flight.upgrades();
-            } else if shutdown.is_draining() {
+            } else if flight.is_draining() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }

@@ -25,6 +25,8 @@ type Lost = Box<dyn FnOnce() + Send>;
 pub(crate) struct Outgoing {
     /// Of those whose last byte it has taken, but not yet handed to the system.
     taken: Mutex<Vec<Lost>>,
+    /// There are some: asked at every flush, and most connections never have any.
+    any: AtomicBool,
     /// Somebody wants to know whether the client is still there.
     asked: AtomicBool,
 }
@@ -61,12 +63,16 @@ impl Outgoing {
 
     /// All that was taken so far is out.
     pub fn flushed(&self) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
         let out = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
         drop(out);
     }
 
     fn push(&self, lost: Lost) {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
+        self.any.store(true, Ordering::Release);
     }
 }
 

@@ -14,10 +14,11 @@ use tracing::Span;
 
 use super::Peer;
 use super::arrival::{Arrival, Caller};
-use super::delivery::{LostWithConnection, Outgoing};
+use super::delivery::LostWithConnection;
 use super::listener::Limits;
 use super::upgrade::Upgrade;
 use crate::app::Overstayer;
+use crate::shutdown::Shutdown;
 use crate::time::monotonic_ms;
 use crate::{millis, secs};
 
@@ -52,8 +53,6 @@ pub(crate) struct Conn {
     blocked_since_ms: AtomicU64,
     /// An answer is to be written.
     unflushed: AtomicBool,
-    /// Answers that are on their way out.
-    pub outgoing: Arc<Outgoing>,
     /// Of HTTP/1.1 to something else.
     pub upgrade: Upgrade,
     /// Notified when the first request begins, and when the last one in flight ends if somebody waits for that.
@@ -90,23 +89,22 @@ enum Busy {
 }
 
 impl Flights {
-    pub fn enter(self: &Arc<Self>, peer: Peer) -> Entered {
+    pub fn enter(self: &Arc<Self>, peer: Peer, shutdown: &Shutdown) -> Entered {
         let conn = Arc::new(Conn {
             id: self.next.fetch_add(1, Ordering::Relaxed),
-            caller: Caller::new(peer),
+            caller: Caller::new(peer, shutdown.clone()),
             requests: Mutex::default(),
             begun: AtomicU64::new(0),
             waits_since_ms: AtomicU64::new(monotonic_ms()),
             blocked_since_ms: AtomicU64::new(0),
             unflushed: AtomicBool::new(false),
-            outgoing: Arc::default(),
             upgrade: Upgrade::default(),
             changed: Notify::new(),
             awaited: AtomicBool::new(false),
         });
         self.lock().insert(conn.id, conn.clone());
         metrics::gauge!("http.server.open_connections").increment(1);
-        let lost = LostWithConnection(conn.outgoing.clone());
+        let lost = LostWithConnection(conn.caller.outgoing.clone());
         Entered { flights: self.clone(), conn, _lost: lost }
     }
 
@@ -233,8 +231,9 @@ impl Conn {
 
     /// What was to be written is out.
     pub fn flushed(&self) {
-        self.outgoing.flushed();
-        if self.unflushed.swap(false, Ordering::Relaxed) {
+        self.caller.outgoing.flushed();
+        // hyper flushes more often than it writes.
+        if self.unflushed.load(Ordering::Relaxed) && self.unflushed.swap(false, Ordering::Relaxed) {
             self.waits_since_ms.store(monotonic_ms(), Ordering::Relaxed);
             self.lock().retain(|request| !request.answered);
         }
@@ -280,6 +279,11 @@ impl Flight {
         let mut requests = self.conn.lock();
         let own = requests.iter_mut().find(|request| request.id == self.id);
         own.into_iter().for_each(|request| request.resumable = true);
+    }
+
+    /// Whether its client is to go elsewhere with the next one.
+    pub fn is_draining(&self) -> bool {
+        self.conn.caller.shutdown.is_draining()
     }
 
     pub fn upgrades(&mut self) {

@@ -38,7 +38,7 @@ impl Inlet {
             return None;
         }
         request.headers_mut().entry(header::HOST).or_insert(LOCALHOST);
-        let entered = door.flights.enter(Peer::new(THERE, HERE));
+        let entered = door.flights.enter(Peer::new(THERE, HERE), &door.shutdown);
         let (answered, answer) = oneshot::channel();
         let routes = Routes { door: door.clone(), conn: entered.conn.clone(), protocol: Protocol::Http1 };
         door.tasks.spawn("request in process", async move {

@@ -101,7 +101,7 @@ fn open(stream: TcpStream, peer: SocketAddr, slot: OwnedSemaphorePermit, door: &
     // Answers are small and written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let Ok(local) = stream.local_addr() else { return };
-    let entered = door.flights.enter(Peer::new(peer, local));
+    let entered = door.flights.enter(Peer::new(peer, local), &door.shutdown);
     let theirs = door.clone();
     door.tasks.spawn("http connection", async move {
         serve(stream, entered, theirs).await;

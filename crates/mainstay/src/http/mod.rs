@@ -16,6 +16,7 @@
 
 mod api_error;
 mod arrival;
+mod aside;
 mod boot;
 mod conn;
 mod delivery;

@@ -85,7 +85,7 @@ impl AsyncRead for Replay {
         if left.is_empty() {
             let read = Pin::new(&mut this.stream).poll_read(cx, buf);
             // tokio goes by what it was told at its last look; the system knows now.
-            if read.is_pending() && this.conn.outgoing.asked() && is_closed(&this.stream) {
+            if read.is_pending() && this.conn.caller.outgoing.asked() && is_closed(&this.stream) {
                 return Poll::Ready(Ok(()));
             }
             return read;

@@ -103,8 +103,7 @@ impl HttpBody for Watched {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let mut this = self.project();
         // A stream's lines belong to its request.
-        let _in = this.guard.context().enter();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        let frame = ready!(this.guard.within(|| this.body.as_mut().poll_frame(cx)));
         // A body whose length is known is not asked again after its last byte.
         if frame.is_none() || this.body.is_end_stream() || this.body.size_hint().exact() == Some(0) {
             this.guard.sent();

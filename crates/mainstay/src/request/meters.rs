@@ -13,8 +13,10 @@ use super::Outcome;
 #[derive(Default)]
 pub(super) struct Meters {
     active: OnceLock<Gauge>,
+    /// The first that was seen, which most of a route's requests are: found without a lock.
+    first: OnceLock<(Series<'static>, Histogram)>,
     /// Few, because a route sees few methods, statuses and outcomes; so they are searched from front to back.
-    durations: RwLock<Vec<(Series<'static>, Histogram)>>,
+    others: RwLock<Vec<(Series<'static>, Histogram)>>,
 }
 
 /// What tells one series from another.
@@ -38,7 +40,11 @@ impl Meters {
 
     /// A request has ended.
     pub fn ended(&self, series: Series<'_>, took: Duration) {
-        let known = self.durations.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, histogram)) = self.first.get().filter(|(first, _)| *first == series) {
+            histogram.record(took.as_secs_f64());
+            return;
+        }
+        let known = self.others.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, histogram)) = known.iter().find(|(other, _)| *other == series) {
             histogram.record(took.as_secs_f64());
             return;
@@ -48,7 +54,9 @@ impl Meters {
         let histogram = metrics::histogram!("http.server.request.duration", labels(&series));
         histogram.record(took.as_secs_f64());
         // Two that find it missing at once both add it: the second is never found, and does no harm.
-        self.durations.write().unwrap_or_else(PoisonError::into_inner).push((series, histogram));
+        if let Err(other) = self.first.set((series, histogram)) {
+            self.others.write().unwrap_or_else(PoisonError::into_inner).push(other);
+        }
     }
 }
 

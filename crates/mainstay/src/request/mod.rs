@@ -6,6 +6,7 @@
 mod answers;
 mod body;
 mod gate;
+mod handling;
 mod inside;
 mod meters;
 mod outcome;
@@ -33,7 +34,7 @@ pub use inside::Inside;
 pub use outcome::Outcome;
 pub use rate::CallerRate;
 pub use refusal::Refusal;
-pub use service::Piped;
+pub use service::{Passing, Piped};
 
 use crate::admission::Admission;
 use crate::auth::Authenticate;
@@ -197,6 +198,9 @@ impl Pipeline {
 
     /// The request's origin, if its pages may read the answer.
     fn origin_of(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        if self.origins.is_empty() {
+            return None;
+        }
         let origin = headers.get(header::ORIGIN)?;
         self.origins.contains(origin).then(|| origin.clone())
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::extract::MatchedPath;
 use http::{Method, StatusCode};
 
-use super::meters::{Meters, Series};
+use super::Pipeline;
+use super::meters::Series;
+use super::service::Front;
 use crate::admission::Permit;
 use crate::context::Context;
 use crate::http::Arrival;
@@ -66,10 +68,9 @@ impl Outcome {
 /// Follows a request; says how it ended when it is dropped, whoever drops it.
 pub(super) struct Guard {
     arrival: Arc<Arrival>,
-    meters: Arc<Meters>,
+    front: Arc<Front>,
     route: Option<MatchedPath>,
     context: Context,
-    access: AccessLog,
     status: Option<StatusCode>,
     outcome: Option<Outcome>,
     sent: bool,
@@ -81,22 +82,16 @@ impl Guard {
     pub fn begin(
         arrival: Arc<Arrival>,
         route: Option<MatchedPath>,
-        meters: Arc<Meters>,
+        front: Arc<Front>,
         context: Context,
-        access: AccessLog,
     ) -> Self {
-        meters.active().increment(1);
-        Self {
-            arrival,
-            meters,
-            route,
-            context,
-            access,
-            status: None,
-            outcome: None,
-            sent: false,
-            permit: None,
-        }
+        front.meters.active().increment(1);
+        Self { arrival, front, route, context, status: None, outcome: None, sent: false, permit: None }
+    }
+
+    /// What it passes through.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.front.pipeline
     }
 
     /// What was asked for.
@@ -107,6 +102,11 @@ impl Guard {
     /// The context in which the request is handled.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Runs code in that context.
+    pub fn within<R>(&mut self, during: impl FnOnce() -> R) -> R {
+        self.context.lend(during)
     }
 
     /// It runs in this place until it has ended.
@@ -142,7 +142,7 @@ impl Guard {
             (None, Some(status)) if self.sent && status.is_server_error() => Outcome::ServerError,
             (None, Some(status)) if self.sent && status.is_client_error() => Outcome::ClientError,
             (None, Some(_)) if self.sent => Outcome::Ok,
-            _ if self.arrival.shutdown.as_ref().is_some_and(Shutdown::is_cancelled) => Outcome::Cut,
+            _ if self.arrival.shutdown().is_some_and(Shutdown::is_cancelled) => Outcome::Cut,
             _ => Outcome::ClientGone,
         }
     }
@@ -166,7 +166,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.meters.active().decrement(1);
+        self.front.meters.active().decrement(1);
         let (took, outcome) = (self.arrival.at.elapsed(), self.verdict());
         if let Some(permit) = self.permit.take().filter(|_| outcome == Outcome::Ok) {
             permit.done();
@@ -174,7 +174,11 @@ impl Drop for Guard {
         let (method, route) = (self.method(), self.route());
         let status = self.status.map_or(0, |status| status.as_u16());
         let https = self.arrival.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        self.meters.ended(Series { method, route: route.into(), status, outcome, https }, took);
+        self.front.meters.ended(Series { method, route: route.into(), status, outcome, https }, took);
+        if !otlp::is_on() && !outcome.has_line(self.front.pipeline.access) {
+            return;
+        }
+        let _in = std::mem::take(&mut self.context).enter_for_good();
         self.trace(outcome, status, took);
         self.log(outcome, status, took);
     }
@@ -185,7 +189,6 @@ impl Guard {
         if !otlp::is_on() {
             return;
         }
-        let _in = self.context.enter();
         otlp::ended(otlp::Kind::Server, took, || {
             let (method, route) = (self.method(), self.route());
             let failed = !matches!(outcome, Outcome::Ok | Outcome::ClientError | Outcome::ClientGone);
@@ -204,10 +207,9 @@ impl Guard {
     }
 
     fn log(&self, outcome: Outcome, status: u16, took: Duration) {
-        if !outcome.has_line(self.access) {
+        if !outcome.has_line(self.front.pipeline.access) {
             return;
         }
-        let _in = self.context.enter();
         let (method, route, path) = (self.method(), self.route(), self.path());
         let (took_ms, peer) =
             (took.as_micros() as f64 / 1000.0, self.arrival.caller.as_ref().map(|caller| &*caller.addr));
