@@ -51,6 +51,11 @@ impl Fields {
         &self.text[self.message.clone()]
     }
 
+    /// All names and values that there are, or were before others took their place, and the message.
+    pub fn text(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Kind)> {
         self.slots
             .iter()

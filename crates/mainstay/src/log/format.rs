@@ -88,11 +88,18 @@ fn json(out: &mut String, record: &Record<'_>) {
     out.push_str(r#"","target":"#);
     quoted(out, record.target);
     out.push_str(r#","msg":"#);
+    // One look at all of it costs a quarter of one at each piece, and finds nothing on most lines.
+    let text = if is_plain(record.fields.text()) { String::push_str } else { escaped };
+    let quoted = |out: &mut String, value: &str| {
+        out.push('"');
+        text(out, value);
+        out.push('"');
+    };
     quoted(out, record.fields.message());
     for (name, value, kind) in record.fields.iter() {
         // A field may not overwrite what every line has.
         out.push_str(if matches!(name, "ts" | "level" | "target" | "msg") { r#","field_"# } else { r#",""# });
-        escaped(out, name);
+        text(out, name);
         out.push_str(r#"":"#);
         match kind {
             Kind::Text => quoted(out, value),

@@ -24,7 +24,7 @@ const MAX_BYTES: usize = 8 << 20;
 /// wait.
 const LINGER: Duration = millis(2);
 /// Or until this much has gathered.
-const ENOUGH: usize = 64 << 10;
+const ENOUGH: usize = 256 << 10;
 /// How often what was suppressed is confessed, and an output that failed is tried again.
 const CONFESS_EVERY: Duration = secs(1);
 
@@ -46,6 +46,9 @@ struct State {
     phase: Phase,
     /// What waits should not wait longer.
     urgent: bool,
+    /// The thread has been woken, but has not got round to looking: waking it again for each line until it does would
+    /// cost more than the lines, on a machine whose cores are all busy.
+    woken: bool,
     dropped: u64,
     reopen: bool,
     reopened: Option<io::Result<()>>,
@@ -90,11 +93,12 @@ impl Writer {
         }
         state.lines.extend_from_slice(line);
         state.urgent |= urgent;
-        let wake = match state.phase {
+        let wanted = match state.phase {
             Phase::Parked => true,
             Phase::Lingering => urgent || state.lines.len() >= ENOUGH,
             Phase::Writing | Phase::Gone => false,
         };
+        let wake = wanted && !std::mem::replace(&mut state.woken, true);
         drop(state);
         if wake {
             self.0.wake.notify_one();
@@ -200,7 +204,7 @@ impl Thread {
             let mut lines = std::mem::replace(&mut state.lines, std::mem::take(&mut spare));
             let (dropped, reopen) = (std::mem::take(&mut state.dropped), std::mem::take(&mut state.reopen));
             state.phase = Phase::Writing;
-            state.urgent = false;
+            (state.urgent, state.woken) = (false, false);
             state.taken += 1;
             drop(state);
 
@@ -246,7 +250,7 @@ impl Thread {
                 state = shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
-        state.phase = Phase::Lingering;
+        (state.phase, state.woken) = (Phase::Lingering, false);
         let more = |state: &mut State| !state.urgent && state.lines.len() < ENOUGH;
         let (state, _) =
             shared.wake.wait_timeout_while(state, LINGER, more).unwrap_or_else(PoisonError::into_inner);
