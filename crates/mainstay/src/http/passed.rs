@@ -6,10 +6,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, lookup_host};
+use tokio::time::{Instant, sleep};
 
-use crate::{Error, Result};
+use crate::{Error, Result, millis, secs};
+
+/// How long an address may be in use before that is an error: by another process that is about to end, as a rule.
+const IN_USE: Duration = secs(3);
+/// How long to leave it alone between two tries.
+const TRY_AGAIN: Duration = millis(100);
 
 /// A listener, and whether somebody else goes on listening on its socket when we close it.
 pub(crate) struct Bound {
@@ -17,7 +24,7 @@ pub(crate) struct Bound {
     pub passed: bool,
 }
 
-/// Listens on `HOST:PORT`, or takes the passed socket that `fd:NAME` (its name at the service manager) or `fd:3` (its
+/// Listens on `HOST:PORT`, trying for three seconds if somebody else does, or takes the passed socket that `fd:NAME` (its name at the service manager) or `fd:3` (its
 /// number) is.
 ///
 /// # Errors
@@ -25,7 +32,7 @@ pub(crate) struct Bound {
 pub(crate) async fn bind(listen: &str) -> Result<Bound> {
     match listen.strip_prefix("fd:") {
         None => {
-            let listener = TcpListener::bind(listen).await.map_err(no_such_address)?;
+            let listener = listen_on(listen).await?;
             Ok(Bound { listener, passed: false })
         }
         Some(which) => {
@@ -36,12 +43,30 @@ pub(crate) async fn bind(listen: &str) -> Result<Bound> {
     }
 }
 
-/// Where somebody has to change something, the address or who else uses it, the configuration is wrong: trying again does
-/// not help. A name that cannot be resolved just now is another matter.
+async fn listen_on(address: &str) -> Result<TcpListener> {
+    let until = Instant::now() + IN_USE;
+    let mut told = false;
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    let for_ms = IN_USE.as_millis() as u64;
+                    tracing::warn!(address, for_ms, "another process listens here, trying again");
+                }
+                sleep(TRY_AGAIN).await;
+            }
+            bound => return bound.map_err(no_such_address),
+        }
+    }
+}
+
+/// Where somebody has to change the address, the configuration is wrong: trying again does not help. Who uses it may
+/// end, however, and a name that cannot be resolved just now is another matter.
 fn no_such_address(error: io::Error) -> Error {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, InvalidInput, PermissionDenied};
     match error.kind() {
-        AddrInUse | AddrNotAvailable | InvalidInput | PermissionDenied => Error::config(error.to_string()),
+        AddrInUse => Error::unavailable(error.to_string()),
+        AddrNotAvailable | InvalidInput | PermissionDenied => Error::config(error.to_string()),
         _ => error.into(),
     }
 }
@@ -129,4 +154,45 @@ pub(crate) fn unused() -> Vec<String> {
     let free =
         |socket: &Passed| socket.listener.is_some().then(|| format!("{} `{}`", socket.number, socket.name));
     passed().iter().filter_map(free).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn taken() -> (std::net::TcpListener, String) {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap().to_string();
+        (other, address)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_comes_free_in_a_moment_is_listened_on() {
+        let (other, address) = taken();
+        let began = Instant::now();
+        let ending = async {
+            sleep(IN_USE - millis(50)).await;
+            drop(other);
+        };
+        let (bound, ()) = tokio::join!(bind(&address), ending);
+        assert_eq!(bound.unwrap().listener.local_addr().unwrap().to_string(), address);
+        assert_eq!(began.elapsed(), IN_USE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_stays_in_use_is_worth_another_start() {
+        let (_other, address) = taken();
+        let began = Instant::now();
+        let Err(error) = bind(&address).await else { panic!("two listen on {address}") };
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Unavailable, 69));
+        assert_eq!(began.elapsed(), IN_USE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_of_another_machine_is_a_mistake_at_once() {
+        let began = Instant::now();
+        let Err(error) = bind("192.0.2.1:80").await else { panic!("192.0.2.1 is nobody's") };
+        assert_eq!((error.exit_code(), began.elapsed()), (78, Duration::ZERO));
+    }
 }

@@ -321,7 +321,7 @@ async fn an_address_in_use_is_named_with_what_to_do() {
         std::future::pending(),
     );
     let error = ended.await.error.expect("an error");
-    assert_eq!(error.exit_code(), 78);
+    assert_eq!(error.exit_code(), 69);
     let text = error.chain();
     assert!(text.contains(&format!("cannot listen on {address}; if another process does")), "{text}");
     assert!(text.contains("in use"), "{text}");
