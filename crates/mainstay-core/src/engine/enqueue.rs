@@ -172,7 +172,8 @@ impl Engine {
         })))
     }
 
-    /// Whether jobs had to go for it.
+    /// Whether jobs had to go for it. What one commit drops is bounded: an op takes one away at least, however much that
+    /// waits for, or is refused; a queue whose bound was lowered comes down to it in several commits.
     fn make_room(&mut self, id: QueueId, archive: &mut dyn Archive) -> Result<bool, Refusal> {
         let QueueConfig { max_depth, max_age_ms, overflow, .. } = self.queue_ref(id).config;
         if let Some(max_age_ms) = max_age_ms {
@@ -187,12 +188,27 @@ impl Engine {
         let Some(max_depth) = max_depth else { return Ok(false) };
         let mut dropped = false;
         while self.queue_ref(id).depth() >= max_depth {
+            if self.room_left == 0 && dropped {
+                break;
+            }
             let oldest = match overflow {
                 Overflow::DropOldest => self.queue_ref(id).oldest(),
                 Overflow::Reject => None,
             };
+            if self.room_left == 0 && oldest.is_some() {
+                let queue = &self.queue_ref(id).name;
+                return Err(Reason::StateConflict(format!(
+                    "queue `{queue}` is full, and what it would drop for so many jobs waits for too many others; enqueue \
+                     fewer at a time"
+                ))
+                .into());
+            }
             match oldest {
-                Some(oldest) => self.finish(oldest, JobState::Cancelled, None, None, archive)?,
+                Some(oldest) => {
+                    let edges = self.edges.waiting_for(oldest);
+                    self.room_left = self.room_left.saturating_sub(edges + 1);
+                    self.finish(oldest, JobState::Cancelled, None, None, archive)?;
+                }
                 None => {
                     let queue = self.queue_ref(id).name.clone();
                     return Err(Reason::QueueFull { queue, max_depth, retry_ms: 0 }.into());

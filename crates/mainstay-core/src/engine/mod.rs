@@ -87,10 +87,16 @@ pub const MAX_COMMIT_OPS: u32 = 10_000;
 /// than the largest there may be. Others hear of it from [`Engine::maintain`].
 const TOLD_PER_COMMIT: u32 = MAX_COMMIT_OPS;
 
+/// As many jobs, and edges of theirs, make room for the new jobs of one commit: each op may take one away, and as many
+/// edges close as may be told.
+const ROOM_PER_COMMIT: u32 = MAX_COMMIT_OPS + TOLD_PER_COMMIT;
+
 /// The scheduling state of a store.
 #[derive(Default)]
 pub struct Engine {
     jobs: Jobs,
+    /// So many jobs and edges may still make room in the commit under way.
+    room_left: u32,
     leases: HashMap<JobId, Leases>,
     extras: HashMap<JobId, Extras>,
     /// By `QueueId`; ids are not reused while the engine lives.
@@ -197,6 +203,7 @@ impl Engine {
             Ok(Err(rejection))
         };
         self.edges.share = TOLD_PER_COMMIT;
+        self.room_left = ROOM_PER_COMMIT;
         let mut after = 0;
         for (i, require) in commit.require.iter().enumerate() {
             if let Err(reason) = self.require(require) {

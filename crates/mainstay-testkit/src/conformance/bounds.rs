@@ -1,6 +1,7 @@
 //! Bounded queues.
 
 use mainstay_core::{
+    after::After,
     job::{JobState, NewJob, Retry, When},
     op::{Op, Place, Reason},
     queue::{Depth, Overflow, QueueConfig},
@@ -118,6 +119,41 @@ pub(super) async fn jobs_that_wait_for_others_count_and_may_be_dropped(w: &mut W
     let behind = w.enqueued(after(w, "q", &[oldest])).await;
     assert_eq!(behind.state, JobState::Cancelled);
     assert_eq!(w.state(oldest).await, JobState::Cancelled);
+}
+
+/// Adds so many jobs to `q` that wait for so many others each.
+async fn heavy(w: &World, count: usize, others: u32) {
+    let mut ops: Vec<_> = (0..others).map(|_| add(w.job("other"))).collect();
+    ops.extend((0..count).map(|_| add(NewJob { after: (0..others).map(After::Op).collect(), ..w.job("q") })));
+    w.commit(w.ops(ops)).await.expect("a batch");
+}
+
+pub(super) async fn what_makes_room_in_one_commit_is_bounded(w: &mut World) {
+    heavy(w, 6, 5_000).await;
+    bounded(w, 6, Overflow::DropOldest).await;
+    // What could run would go first, so these wait as well. The fourth fills it up, the fifth is too much.
+    let other = w.enqueue(w.job("other")).await;
+    let light = || add(after(w, "q", &[other]));
+    let commit = w.ops((0..5).map(|_| light()));
+    let refused = w.commit(commit).await.expect_err("25,000 edges");
+    assert_eq!(refused.at, Place::Op(4));
+    assert!(matches!(refused.reason, Reason::StateConflict(_)), "{refused:?}");
+    assert_eq!(w.queue("q").await.depth.blocked, 6, "nothing has happened");
+    w.commit(w.ops((0..4).map(|_| light()))).await.expect("four at a time");
+    assert_eq!(w.queue("q").await.depth.blocked, 6);
+    for heavy in 0..2 {
+        w.enqueue(after(w, "q", &[other])).await;
+        assert_eq!(w.queue("q").await.depth.blocked, 6, "{heavy}");
+    }
+}
+
+pub(super) async fn a_bound_that_was_lowered_is_reached_in_several_commits(w: &mut World) {
+    heavy(w, 6, 5_000).await;
+    bounded(w, 1, Overflow::DropOldest).await;
+    w.enqueue(w.job("q")).await;
+    assert_eq!(w.queue("q").await.depth, Depth { blocked: 2, available: 1, ..Depth::default() });
+    w.enqueue(w.job("q")).await;
+    assert_eq!(w.queue("q").await.depth, Depth { available: 1, ..Depth::default() });
 }
 
 pub(super) async fn a_queue_that_is_too_far_behind_refuses(w: &mut World) {

@@ -131,6 +131,8 @@ macro_rules! __seam_cases {
                 a_refused_commit_drops_nobody
                 a_duplicate_is_no_overflow
                 jobs_that_wait_for_others_count_and_may_be_dropped
+                what_makes_room_in_one_commit_is_bounded
+                a_bound_that_was_lowered_is_reached_in_several_commits
                 a_queue_that_is_too_far_behind_refuses
                 an_answer_tells_how_close_the_queue_is_to_refusing
                 who_is_refused_is_told_when_there_may_be_room

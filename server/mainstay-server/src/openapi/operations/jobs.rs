@@ -31,14 +31,14 @@ fn making() -> Vec<Operation> {
             .body(one::<NewJob>)
             .answer(201, "The job was made.", one::<Enqueued>)
             .answer(200, "It was there already: by `Idempotency-Key`, `id` or `unique.key`.", one::<Enqueued>)
-            .codes(&[Code::QueueFull, Code::NotSupported]),
+            .codes(&[Code::QueueFull, Code::StateConflict, Code::NotSupported]),
         Operation::post("/v1/queues/{queue}/jobs/bulk", "enqueueJobs", "Enqueue many jobs at once")
             .detail("All or nothing. As JSON, or one job a line.")
             .needs(Scope::JobsProduce)
             .keyed()
             .body_or_lines(one::<BulkEnqueue>, one::<NewJob>)
             .answer(200, "All were made, or were there already.", one::<BulkEnqueued>)
-            .codes(&[Code::QueueFull, Code::NotSupported]),
+            .codes(&[Code::QueueFull, Code::StateConflict, Code::NotSupported]),
     ]
 }
 
