@@ -58,3 +58,32 @@ impl Clock for DatabaseClock {
         self.clock.entropy()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mainstay_testkit::ManualClock;
+
+    use super::*;
+
+    #[test]
+    fn wall_time_follows_the_database_and_leases_do_not() {
+        let own = ManualClock::new();
+        let clock = DatabaseClock::new(own.clone());
+        let start = clock.now();
+        for step in [3_600_000, -7_200_000, 86_400_000] {
+            let (asked, before) = (clock.own(), clock.now());
+            own.advance(10);
+            // It was asked in the middle of the round trip.
+            clock.heard(asked, Timestamp(asked.wall.0 + 5 + step));
+            let after = clock.now();
+            assert_eq!(after.wall.0, asked.wall.0 + 10 + step);
+            assert_eq!(after.store.0, before.store.0 + 10);
+        }
+        // What a round trip may be wrong by moves nothing.
+        let (asked, before) = (clock.own(), clock.now());
+        own.advance(100);
+        clock.heard(asked, Timestamp(before.wall.0 + 90));
+        assert_eq!(clock.now().wall.0, before.wall.0 + 100);
+        assert_eq!(clock.now().store.0, start.store.0 + 130);
+    }
+}

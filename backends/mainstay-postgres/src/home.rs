@@ -104,11 +104,15 @@ impl Home {
 
     /// Leads for as long as it may; `None`: it did, and it is over. Otherwise what it is instead.
     async fn try_to_lead(&self, session: &mut Session) -> Result<Option<Role>, Trouble> {
-        let asked = Office::now();
         let link = session.link.get().await?;
+        let (asked, own) = (Office::now(), self.clock.own());
         match lead::take(&link, &self.target.options).await? {
             Try::Follows(owner, epoch) => Ok(Some(Role::Follows(owner, epoch))),
-            Try::Leads(epoch) => {
+            Try::Leads(epoch, time) => {
+                // Before anything is loaded: tokens go on from it.
+                if self.target.options.database_time {
+                    self.clock.heard(own, time);
+                }
                 let epoch = Arc::new(AtomicU64::new(epoch));
                 let over = self.lead(session, epoch.clone(), asked + self.target.options.lease).await;
                 if let Ok(session) = session.link.get().await {

@@ -9,8 +9,8 @@ use crate::{fault::Trouble, link::Link, options::Options, step::Param};
 
 /// What a try to lead came to.
 pub(crate) enum Try {
-    /// With this epoch.
-    Leads(u64),
+    /// With this epoch; and what time it is there.
+    Leads(u64, Timestamp),
     /// This one leads, with this epoch.
     Follows(String, u64),
 }
@@ -31,12 +31,12 @@ pub(crate) async fn take(link: &Link, options: &Options) -> Result<Try, Trouble>
          where expires < clock_timestamp() or (backend_pid is not null and not exists ( \
            select 1 from pg_stat_activity a where a.pid = leader.backend_pid \
            and (a.backend_start is null or a.backend_start = leader.backend_start))) \
-         returning epoch"
+         returning epoch, (extract(epoch from clock_timestamp()) * 1000)::bigint"
     );
     let name = Param::new(options.name.clone(), Type::TEXT);
     let params = vec![name, ms(options.lease), Param::new(options.listen, Type::BOOL)];
     if let Some(row) = link.query(&sql, params).await?.first() {
-        return Ok(Try::Leads(row.get::<_, i64>(0) as u64));
+        return Ok(Try::Leads(row.get::<_, i64>(0) as u64, Timestamp(row.get(1))));
     }
     let rows = link.query("select coalesce(owner, 'nobody'), epoch from {s}.leader", vec![]).await?;
     let (owner, epoch) = rows.first().map_or_else(Default::default, |row| (row.get(0), row.get::<_, i64>(1)));

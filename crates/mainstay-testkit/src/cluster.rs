@@ -65,13 +65,7 @@ impl Cluster {
         let bin = binaries().expect(
             "PostgreSQL is needed for this test: install it (Debian: postgresql), or set MAINSTAY_TEST_POSTGRES_URL",
         );
-        let base = if Path::new("/dev/shm").is_dir() { Path::new("/dev/shm") } else { Path::new("/tmp") };
-        let folder = base.join(format!("mainstay-pg.{}.{:x}", std::process::id(), unique()));
-        fs::create_dir(&folder).expect("a folder for the cluster");
-        let owner = owner();
-        if let Some((user, group)) = owner {
-            std::os::unix::fs::chown(&folder, Some(user), Some(group)).expect("the folder is the server's");
-        }
+        let (folder, owner) = (folder(), owner());
         let mut init = Command::new(bin.join("initdb"));
         init.args(["-A", "trust", "-U", USER, "-E", "UTF8", "--locale=C", "--no-sync", "-D"]);
         let made = run_as(init.arg(folder.join("data")), owner).output().expect("initdb runs");
@@ -80,10 +74,59 @@ impl Cluster {
         Cluster { folder, bin, watcher }
     }
 
+    /// A copy of this one that follows it, until [`Cluster::promote`].
+    ///
+    /// # Panics
+    /// It cannot be made.
+    pub fn standby(&self) -> Cluster {
+        let (folder, owner) = (folder(), owner());
+        let mut copy = Command::new(self.bin.join("pg_basebackup"));
+        copy.args(["-X", "stream", "-c", "fast", "-R", "--no-sync", "-U", USER, "-h"]).arg(&self.folder);
+        let made =
+            run_as(copy.arg("-D").arg(folder.join("data")), owner).output().expect("pg_basebackup runs");
+        assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        let watcher = watch(&self.bin, &folder, owner, "");
+        Cluster { folder, bin: self.bin.clone(), watcher }
+    }
+
+    /// Makes a standby a server of its own.
+    ///
+    /// # Panics
+    /// It is none, or does not get there.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("select pg_promote()"), "t");
+    }
+
+    /// Gives a file to the user that the server runs as, who alone may read it.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn give(path: &Path) {
+        if let Some((user, group)) = owner() {
+            std::os::unix::fs::chown(path, Some(user), Some(group)).expect("the file is the server's");
+        }
+    }
+
+    /// A command that runs as the user that the server runs as.
+    pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        run_as(&mut command, owner());
+        command
+    }
+
+    /// The folder of its socket.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A URL of the database `postgres` of the cluster.
     pub fn address(&self) -> String {
-        let host = self.folder.display().to_string().replace('/', "%2F");
-        format!("postgres://{USER}@{host}/postgres")
+        format!("postgres://{USER}@{}/postgres", self.host())
+    }
+
+    /// The folder of its socket, as a host in a URL.
+    pub fn host(&self) -> String {
+        self.folder.display().to_string().replace('/', "%2F")
     }
 
     /// The socket on which it listens.
@@ -137,6 +180,17 @@ impl Drop for Cluster {
         drop(self.watcher.stdin.take());
         let _ = self.watcher.wait();
     }
+}
+
+/// A new one for a cluster.
+fn folder() -> PathBuf {
+    let base = if Path::new("/dev/shm").is_dir() { Path::new("/dev/shm") } else { Path::new("/tmp") };
+    let folder = base.join(format!("mainstay-pg.{}.{:x}", std::process::id(), unique()));
+    fs::create_dir(&folder).expect("a folder for the cluster");
+    if let Some((user, group)) = owner() {
+        std::os::unix::fs::chown(&folder, Some(user), Some(group)).expect("the folder is the server's");
+    }
+    folder
 }
 
 fn watch(bin: &Path, folder: &Path, owner: Option<(u32, u32)>, arguments: &str) -> Child {

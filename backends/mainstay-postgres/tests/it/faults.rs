@@ -70,3 +70,85 @@ async fn damaged_tables_end_a_process_that_waited_for_its_turn() {
     assert_eq!(on_schema(&place, "select epoch from {s}.leader"), epoch);
     assert!(heard.1.try_recv().is_err());
 }
+
+/// Each caller hears the truth: what was answered is there once, what was refused as not done is not there.
+async fn adds_up(place: &Place, store: &PostgresStore, said: &[(mainstay_core::JobId, Option<Applied>)]) {
+    serves(store).await;
+    let there = on_schema(place, "select id from {s}.job");
+    for (id, outcome) in said {
+        let times =
+            there.lines().filter(|line| line.replace('-', "") == id.to_string().replace('-', "")).count();
+        match outcome {
+            None => assert_eq!(times, 1, "{id} was answered"),
+            Some(Applied::No) => assert_eq!(times, 0, "{id} was refused"),
+            Some(_) => {}
+        }
+    }
+}
+
+/// Enqueues one; what was said of it.
+async fn try_one(store: &PostgresStore, ids: &mut JobIds) -> (mainstay_core::JobId, Option<Applied>) {
+    let op = job(ids, "1");
+    let mainstay_core::op::Op::Enqueue(new) = &op else { unreachable!() };
+    let id = new.id;
+    let said = submit(store, op).await;
+    if let Err(refused) = &said {
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    }
+    (id, said.err().map(|refused| refused.applied()))
+}
+
+#[tokio::test]
+async fn connections_that_break_cost_nothing_and_do_nothing_twice() {
+    let (place, wire, mut ids) = (Place::new(), Wire::to(shared()), JobIds::default());
+    let store = over(&place, &wire);
+    let mut said = Vec::new();
+    for round in 0..40 {
+        if round % 5 == 0 {
+            wire.reset();
+        }
+        if round % 7 == 0 {
+            wire.once("commit", Does::BreakBehind);
+        }
+        said.push(try_one(&store, &mut ids).await);
+    }
+    adds_up(&place, &store, &said).await;
+    assert!(said.iter().filter(|(_, outcome)| outcome.is_none()).count() >= 20, "{said:?}");
+}
+
+/// Half open: the commit arrives, and from then on nothing of that connection does.
+#[tokio::test]
+async fn a_connection_that_falls_silent_behind_the_commit_costs_a_wait() {
+    let (place, wire, mut ids) = (Place::new(), Wire::to(shared()), JobIds::default());
+    let url = "&sslmode=disable&timeout_ms=500";
+    let store = PostgresStore::open(place.options_at(&wire.address(), url)).unwrap();
+    let mut said = vec![try_one(&store, &mut ids).await];
+    wire.once("commit", Does::SilenceBehind);
+    said.push(try_one(&store, &mut ids).await);
+    assert!(wire.is_played());
+    said.push(try_one(&store, &mut ids).await);
+    adds_up(&place, &store, &said).await;
+    assert_eq!(said[1].1, None, "it has happened");
+}
+
+/// The network of the leader falls silent altogether; another takes over, and hands out what there is.
+#[tokio::test]
+async fn a_leader_that_is_cut_off_is_followed_and_serves_again_when_it_is_back() {
+    let (place, wire, mut ids) = (Place::new(), Wire::to(shared()), JobIds::default());
+    let url = "&sslmode=disable&timeout_ms=500&lease_ms=1000";
+    let cut_off = PostgresStore::open(place.options_at(&wire.address(), url)).unwrap();
+    let other = PostgresStore::open(place.options_at(&Cluster::url(), "&lease_ms=1000")).unwrap();
+    let mut said = vec![try_one(&cut_off, &mut ids).await];
+    wire.silent(true);
+    said.push(try_one(&cut_off, &mut ids).await);
+    until("another leads", async || other.stats().contains(&("leads", 1.0))).await;
+    said.push(try_one(&other, &mut ids).await);
+    // Whoever is cut off says so: it has nothing to tell.
+    let refused = cut_off.ping().await.expect_err("cut off");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    wire.silent(false);
+    serves(&cut_off).await;
+    said.push(try_one(&cut_off, &mut ids).await);
+    adds_up(&place, &other, &said).await;
+    assert_eq!((said[0].1, said[2].1, said[3].1), (None, None, None), "{said:?}");
+}

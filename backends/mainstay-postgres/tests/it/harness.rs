@@ -1,7 +1,7 @@
 //! Where the stores of the tests live: each in a schema of its own.
 
 use std::sync::{
-    Arc, Mutex,
+    Arc,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -42,33 +42,6 @@ impl Place {
 
     pub(crate) fn open_store(&self) -> PostgresStore {
         self.try_open(|_| {}).expect("open")
-    }
-}
-
-/// A store whose calls all go through a process that follows.
-pub(crate) struct Pair {
-    place: Place,
-    leader: Mutex<Option<PostgresStore>>,
-}
-
-impl Pair {
-    pub(crate) fn new() -> Pair {
-        Pair { place: Place::new(), leader: Mutex::default() }
-    }
-}
-
-#[async_trait]
-impl Harness for Pair {
-    fn clock(&self) -> &Arc<ManualClock> {
-        &self.place.clock
-    }
-
-    async fn open(&self) -> Arc<dyn Store> {
-        let leader = self.place.open_store();
-        let follower = self.place.open_store();
-        assert_eq!(follower.stats(), [("leads", 0.0)]);
-        *self.leader.lock().expect("nobody panicked") = Some(leader);
-        Arc::new(follower)
     }
 }
 

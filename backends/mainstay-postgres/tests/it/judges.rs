@@ -1,11 +1,11 @@
-use crate::harness::Place;
+use crate::{crowd::Eight, harness::Place, pooler::Pooled};
 
 mod conformance {
     mainstay_testkit::conformance!(crate::harness::Place::new(), durable);
 }
 
-mod through_another_process {
-    mainstay_testkit::conformance!(crate::harness::Pair::new());
+mod through_eight_handles {
+    mainstay_testkit::conformance!(crate::crowd::Eight::new());
 }
 
 #[test]
@@ -16,4 +16,19 @@ fn the_store_does_what_the_model_does() {
 #[test]
 fn the_store_does_with_events_what_the_model_does() {
     mainstay_testkit::model::run_events(Place::new);
+}
+
+#[test]
+fn eight_handles_do_what_the_model_does() {
+    mainstay_testkit::model::run(Eight::new);
+}
+
+#[test]
+fn eight_handles_do_with_events_what_the_model_does() {
+    mainstay_testkit::model::run_events(Eight::new);
+}
+
+#[test]
+fn behind_a_pooler_the_store_does_what_the_model_does() {
+    mainstay_testkit::model::run(Pooled::new);
 }

@@ -24,8 +24,6 @@ pub(crate) struct Wire {
 struct State {
     /// Nothing passes any more on the connections that are open, and on those to come; nobody is told.
     silent: AtomicBool,
-    /// Connections that are refused as soon as they come.
-    refuses: AtomicBool,
     open: Mutex<Vec<Arc<Both>>>,
     trick: Mutex<Option<Trick>>,
 }
@@ -60,9 +58,7 @@ impl Wire {
         let (shared, socket) = (state.clone(), cluster.socket());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                if !shared.refuses.load(Ordering::SeqCst) {
-                    connect(&shared, client, &socket);
-                }
+                connect(&shared, client, &socket);
             }
         });
         Wire { port, state }
@@ -98,11 +94,6 @@ impl Wire {
                 both.dead.store(true, Ordering::SeqCst);
             }
         }
-    }
-
-    /// Whether nobody listens there.
-    pub(crate) fn refuse(&self, refuses: bool) {
-        self.state.refuses.store(refuses, Ordering::SeqCst);
     }
 }
 

@@ -32,3 +32,4 @@ mod remote;
 mod schedules;
 mod settle;
 mod stop;
+mod two_servers;

@@ -1,0 +1,216 @@
+//! A server that is out of something, or slow.
+
+use std::{path::PathBuf, process::Command, time::Duration};
+
+use mainstay_core::{
+    Applied, ErrorKind, JobId, Store,
+    id::JobIds,
+    job::Outcome,
+    op::{Op, Settle},
+};
+use mainstay_postgres::{
+    PostgresStore,
+    tokio_postgres::{self, NoTls},
+};
+use mainstay_testkit::cluster::Cluster;
+use tokio::task::JoinSet;
+
+use crate::{
+    hands::{claim, enqueue, job, on_schema, serves, submit, until},
+    harness::Place,
+};
+
+fn shared() -> &'static Cluster {
+    Cluster::shared().expect("the shared cluster")
+}
+
+/// A role of its own with a schema of its own, and a URL for it.
+fn role(place: &Place) -> String {
+    let name = &place.schema;
+    shared().sql(&format!("create role {name} login; create schema {name} authorization {name}"));
+    format!("postgres://{name}@{}/postgres", shared().host())
+}
+
+#[tokio::test]
+async fn a_server_out_of_connections_refuses_and_serves_when_there_are_some() {
+    let (place, mut ids) = (Place::new(), JobIds::default());
+    let url = role(&place);
+    let store = PostgresStore::open(place.options_at(&url, "")).unwrap();
+    enqueue(&store, &mut ids).await;
+    let name = &place.schema;
+    shared().sql(&format!("alter role {name} connection limit 0"));
+    shared().sql(&format!("select pg_terminate_backend(pid) from pg_stat_activity where usename = '{name}'"));
+    // The first may hear that its connection broke.
+    let mut said = String::new();
+    until("it says why", async || {
+        let refused = submit(&store, job(&mut ids, "1")).await.expect_err("there are no connections");
+        assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+        said = refused.to_string();
+        said.contains("too many connections")
+    })
+    .await;
+    assert!(said.contains("out of disk, memory or connections"), "{said}");
+    shared().sql(&format!("alter role {name} connection limit -1"));
+    serves(&store).await;
+    until("an enqueue", async || submit(&store, job(&mut ids, "2")).await.is_ok()).await;
+    assert_eq!(claim(&store).await.len(), 2);
+    store.close(Duration::from_secs(5)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_statement_that_takes_too_long_refuses_its_group_alone() {
+    let (place, mut ids, mut tasks) = (Place::new(), JobIds::default(), JoinSet::new());
+    let url = role(&place);
+    shared().sql(&format!("alter role {} set statement_timeout = '400ms'", place.schema));
+    let store = PostgresStore::open(place.options_at(&url, "")).unwrap();
+    enqueue(&store, &mut ids).await;
+    let (client, connection) = tokio_postgres::connect(&Cluster::url(), NoTls).await.unwrap();
+    tasks.spawn(async move { drop(connection.await) });
+    client.batch_execute(&format!("begin; lock table {}.job", place.schema)).await.unwrap();
+    let refused = submit(&store, job(&mut ids, "1")).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Unavailable, Applied::No), "{refused}");
+    assert!(refused.to_string().contains("statement timeout"), "{refused}");
+    client.batch_execute("commit").await.unwrap();
+    enqueue(&store, &mut ids).await;
+    assert_eq!(claim(&store).await.len(), 2);
+    store.close(Duration::from_secs(5)).await.unwrap();
+}
+
+/// A small disk of its own, gone with this.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// `None`: this user may not mount one.
+    fn of(size: &str) -> Option<Disk> {
+        let path = shared().folder().join("small");
+        std::fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path).output();
+        if !done.is_ok_and(|done| done.status.success()) {
+            return None;
+        }
+        Cluster::give(&path);
+        Some(Disk(path))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_has_no_room_and_takes_it_when_there_is_some() {
+    let (place, mut ids) = (Place::new(), JobIds::default());
+    let Some(disk) = Disk::of("6m") else {
+        eprintln!("not tried: a disk that is full takes the right to mount one");
+        return;
+    };
+    let store = place.open_store();
+    shared().sql(&format!("create tablespace small location '{}'", disk.0.display()));
+    on_schema(&place, "alter table {s}.body set tablespace small");
+    // JSON that does not compress.
+    let large = |n: u64| {
+        let mut noise = n;
+        let digit = move |_| {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'a' + (noise >> 33) as u8 % 26)
+        };
+        format!("\"{}\"", (0..400_000).map(digit).collect::<String>())
+    };
+    let mut answered = 0;
+    let refused = loop {
+        match submit(&store, job(&mut ids, &large(answered))).await {
+            Ok(_) => answered += 1,
+            Err(refused) => break refused,
+        }
+        assert!(answered < 100, "the disk is full by now");
+    };
+    assert_eq!((refused.kind(), refused.applied()), (ErrorKind::Unavailable, Applied::No), "{refused}");
+    assert!(refused.to_string().contains("out of disk"), "{refused}");
+    assert_eq!(on_schema(&place, "select count(*) from {s}.job"), answered.to_string());
+    // Small ones have room, or say so; what there is can be worked off.
+    on_schema(&place, "alter table {s}.body set tablespace pg_default");
+    submit(&store, job(&mut ids, &large(1_000))).await.unwrap();
+    let mut there = 0;
+    loop {
+        let grants = claim(&store).await;
+        if grants.is_empty() {
+            break;
+        }
+        there += grants.len() as u64;
+    }
+    assert_eq!(there, answered + 1);
+    store.close(Duration::from_secs(5)).await.unwrap();
+    shared().sql("drop tablespace small");
+}
+
+async fn complete(store: &PostgresStore, id: JobId, lease: mainstay_core::LeaseId) {
+    let outcome = Outcome::Complete { result: None };
+    submit(store, Op::Settle(Settle { id, lease, outcome, repeat_is_ok: false })).await.unwrap();
+}
+
+/// Somebody holds a snapshot: nothing that was deleted can be cleaned away meanwhile.
+#[tokio::test]
+async fn under_a_held_snapshot_everything_goes_on() {
+    let (place, mut ids, mut tasks) = (Place::new(), JobIds::default(), JoinSet::new());
+    let (leader, follower) = (place.open_store(), place.open_store());
+    let (client, connection) = tokio_postgres::connect(&Cluster::url(), NoTls).await.unwrap();
+    tasks.spawn(async move { drop(connection.await) });
+    let count = format!("select count(*) from {}.job", place.schema);
+    client.batch_execute("begin isolation level repeatable read").await.unwrap();
+    client.query(&count, &[]).await.unwrap();
+    for round in 0..200 {
+        let store = if round % 4 == 0 { &follower } else { &leader };
+        let id = enqueue(store, &mut ids).await;
+        let grants = claim(store).await;
+        assert_eq!((grants.len(), grants[0].id), (1, id));
+        complete(store, id, grants[0].lease).await;
+    }
+    on_schema(&place, "vacuum {s}.job");
+    // It does hold them.
+    let dead =
+        "select n_dead_tup >= 200 from pg_stat_user_tables where schemaname = '{s}' and relname = 'job'";
+    until("dead rows are counted", async || on_schema(&place, dead) == "t").await;
+    leader.close(Duration::from_secs(5)).await.unwrap();
+    serves(&follower).await;
+    assert!(claim(&follower).await.is_empty());
+    client.batch_execute("commit").await.unwrap();
+}
+
+/// The database's clock jumps ahead, so that the lease of who leads seems to be over.
+#[tokio::test]
+async fn a_lease_that_seems_over_too_early_costs_nothing() {
+    let (place, mut ids) = (Place::new(), JobIds::default());
+    let (first, second) = (place.open_store(), place.open_store());
+    let mut made = vec![enqueue(&first, &mut ids).await, enqueue(&second, &mut ids).await];
+    on_schema(&place, "update {s}.leader set expires = '-infinity'");
+    // Whoever leads now, both serve.
+    for round in 0..20 {
+        let store = if round % 2 == 0 { &first } else { &second };
+        until("an enqueue", async || match submit(store, job(&mut ids, "1")).await {
+            Ok(mainstay_core::op::Reply::Enqueued(done)) => {
+                made.push(done.id);
+                true
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(refused) => {
+                assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+                false
+            }
+        })
+        .await;
+    }
+    let mut there = Vec::new();
+    until("all are there", async || {
+        there.extend(claim(&second).await.into_iter().map(|grant| grant.id));
+        made.iter().all(|id| there.contains(id))
+    })
+    .await;
+    // None twice.
+    there.sort_unstable();
+    let handed_out = there.len();
+    there.dedup();
+    assert_eq!(there.len(), handed_out);
+}
