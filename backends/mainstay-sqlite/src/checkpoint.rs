@@ -5,98 +5,23 @@
 //! for ever. Each time one has finished, the tables' thread moves the few pages that are left itself; then nothing is
 //! left, and its next commit starts the log from the beginning.
 
-use std::{
-    path::Path,
-    sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+mod due;
+#[cfg(test)]
+mod model;
+
+use std::{path::Path, sync::atomic::Ordering};
 
 use mainstay_core::{Error, ErrorKind};
 use rusqlite::Connection;
+
+pub(crate) use due::Checkpoints;
 
 use crate::{
     fault::{self, Fault, Result, Severity, read_error},
     message::Message,
     shared::Shared,
+    sync,
 };
-
-/// How often the background moves pages while there are commits.
-const EVERY: Duration = Duration::from_secs(1);
-/// So many bytes handed over since the last checkpoint do not wait for the next tick.
-const URGENT_BYTES: usize = 24 << 20;
-
-/// The conversation between the tables' thread and the checkpointing thread.
-#[derive(Default)]
-pub(crate) struct Checkpoints {
-    state: Mutex<State>,
-    wake: Condvar,
-    /// A background checkpoint has finished; the tables' thread has not followed yet.
-    finished: AtomicBool,
-    /// A reader holds on to an older state, so that no checkpoint says how far the tables are durable.
-    held_up: AtomicBool,
-}
-
-#[derive(Default)]
-struct State {
-    /// Bytes committed since the last checkpoint began, roughly; `None`: nothing.
-    bytes: Option<usize>,
-    stop: bool,
-}
-
-impl Checkpoints {
-    /// About this much was committed.
-    pub(crate) fn committed(&self, bytes: usize) {
-        let mut state = self.lock();
-        let before = state.bytes;
-        let sum = before.unwrap_or(0) + bytes;
-        state.bytes = Some(sum);
-        drop(state);
-        // Waking costs a system call: once when there is something at all, once when it has become urgent.
-        if before.is_none() || (before.unwrap_or(0) < URGENT_BYTES && sum >= URGENT_BYTES) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Whether the tables' thread should finish what the background has done.
-    pub(crate) fn take_finished(&self) -> bool {
-        self.finished.load(Ordering::Relaxed) && self.finished.swap(false, Ordering::AcqRel)
-    }
-
-    /// Whether the next batch is to be synced by itself, since checkpoints do not do it: else the journal would grow
-    /// as long as somebody reads.
-    pub(crate) fn is_held_up(&self) -> bool {
-        self.held_up.load(Ordering::Relaxed)
-    }
-
-    /// There is something left to do, also if nobody commits.
-    fn again(&self) {
-        let mut state = self.lock();
-        state.bytes = Some(state.bytes.unwrap_or(0));
-    }
-
-    pub(crate) fn stop(&self) {
-        self.lock().stop = true;
-        self.wake.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for commits, then a tick; `false`: stop.
-    fn next(&self) -> bool {
-        let idle = |s: &mut State| s.bytes.is_none() && !s.stop;
-        let state = self.wake.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-        let calm = |s: &mut State| s.bytes.is_some_and(|bytes| bytes < URGENT_BYTES) && !s.stop;
-        let waited = self.wake.wait_timeout_while(state, EVERY, calm);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        state.bytes = None;
-        !state.stop
-    }
-}
 
 /// The life of the checkpointing thread.
 pub(crate) fn run(conn: &Connection, shared: &Shared) {
@@ -108,13 +33,10 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
             Ok(Some(Moved { frames, all })) => {
                 if all {
                     shared.behind.set_floor(reached);
-                } else {
-                    shared.checkpoints.again();
                 }
-                shared.checkpoints.held_up.store(!all, Ordering::Relaxed);
                 shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
                 shared.stats.wal_frames.store(frames, Ordering::Relaxed);
-                shared.checkpoints.finished.store(true, Ordering::Release);
+                shared.checkpoints.has_finished(all);
             }
             Err(Fault { severity: Severity::Clean, error }) => {
                 // The log keeps everything; it only grows until one succeeds.

@@ -32,6 +32,10 @@ mod apply;
 mod archive;
 mod backup;
 mod behind;
+#[cfg(test)]
+mod behind_model;
+#[cfg(test)]
+mod behind_tests;
 mod checkpoint;
 mod connection;
 mod fault;
@@ -47,6 +51,7 @@ mod row;
 mod schema;
 mod shared;
 mod store;
+mod sync;
 mod tables;
 
 use mainstay_writer::{answer, block, clock, inbox, message, stopwatch, tail};

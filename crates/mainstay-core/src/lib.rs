@@ -26,6 +26,10 @@ pub mod engine;
 pub mod error;
 pub mod event;
 pub mod hub;
+#[cfg(test)]
+mod hub_model;
+#[cfg(test)]
+mod hub_tests;
 pub mod id;
 pub mod job;
 pub mod lease;
@@ -37,6 +41,7 @@ pub mod queue;
 pub mod rules;
 pub mod schedule;
 pub mod store;
+mod sync;
 pub mod time;
 pub mod topic;
 pub mod worker;

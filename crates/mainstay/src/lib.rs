@@ -96,6 +96,7 @@ mod stage;
 mod stage;
 pub mod store;
 pub mod streams;
+mod sync;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(feature = "testing")]

@@ -10,6 +10,10 @@ pub(crate) mod record;
 pub(crate) mod recover;
 pub(crate) mod segment;
 pub(crate) mod spare;
+#[cfg(test)]
+mod spare_model;
+#[cfg(test)]
+mod spare_tests;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -26,7 +30,10 @@ use mainstay_core::{
 use mainstay_writer::codec::encode;
 pub(crate) use mainstay_writer::codec::locks::{mode_numbers, mode_of};
 
-use crate::fault::{Fault, Result};
+use crate::{
+    fault::{Fault, Result},
+    sync,
+};
 use files::Files;
 use segment::Segment;
 use spare::Spare;

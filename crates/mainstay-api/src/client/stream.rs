@@ -1,11 +1,15 @@
 //! Server-sent events, as the event stream of a server has them.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http_body_util::BodyExt;
 use http_body_util::combinators::BoxBody;
+use hyper::body::Frame;
 
 use super::{ApiError, Call, ErrorKind, HttpClient};
 use crate::types::{Envelope, Lagged};
@@ -47,6 +51,12 @@ impl HttpClient {
 }
 
 impl EventStream {
+    /// A stream of what is there already, as it arrived. For tests of the reader.
+    #[doc(hidden)]
+    pub fn of(pieces: Vec<Bytes>) -> Self {
+        Self { body: Pieces(pieces.into()).boxed(), buffer: BytesMut::new(), url: String::new() }
+    }
+
     /// The next message; `None` when the server has ended the stream. Cancel safe.
     ///
     /// # Errors
@@ -102,6 +112,20 @@ impl EventStream {
     }
 }
 
+struct Pieces(VecDeque<Bytes>);
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Poll::Ready(self.0.pop_front().map(|piece| Ok(Frame::data(piece))))
+    }
+}
+
 /// A whole message, without the empty line that ends it.
 fn split(buffer: &mut BytesMut) -> Option<BytesMut> {
     let end = buffer.windows(2).position(|two| two == b"\n\n")?;
@@ -116,11 +140,7 @@ mod tests {
 
     #[test]
     fn messages_come_out_whole_however_they_arrive() {
-        let stream = EventStream {
-            body: http_body_util::Empty::new().map_err(|never| match never {}).boxed(),
-            buffer: BytesMut::new(),
-            url: String::new(),
-        };
+        let stream = EventStream::of(vec![]);
         let sent = ": ping\n\nid: 7\ndata: {\"topic\":\"t\",\"seq\":7,\"event\":{}}\n\nevent: lagged\ndata: \
                     {\"skipped\":2,\"next\":9}\n\nevent: drain\ndata: {}\n\nid: 8";
         let mut buffer = BytesMut::new();

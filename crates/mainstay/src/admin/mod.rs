@@ -1,13 +1,18 @@
 //! The admin listener: probes, metrics, administration, on the control thread. First to open, last to close.
 
+#[cfg(feature = "testing")]
+mod desk;
 mod routes;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use tokio::time::timeout;
+
+#[cfg(feature = "testing")]
+pub(crate) use desk::Desk;
 
 use crate::app::Core;
 use crate::http::{Door, Limits, accept, bind, cannot_listen};
@@ -22,8 +27,8 @@ pub(crate) struct Admin {
     address: OnceLock<SocketAddr>,
     extensions: Mutex<Vec<Extend>>,
     /// Everything but the probes; absent until `boot` has returned, because `boot` may add authentication.
-    guarded: OnceLock<Router>,
-    base: OnceLock<Router>,
+    guarded: Mutex<Option<Router>>,
+    base: Mutex<Option<Router>>,
     /// Its own: it does not drain with the rest.
     shutdown: Shutdown,
     tasks: OnceLock<TaskSet>,
@@ -34,8 +39,8 @@ impl Default for Admin {
         Self {
             address: OnceLock::new(),
             extensions: Mutex::default(),
-            guarded: OnceLock::new(),
-            base: OnceLock::new(),
+            guarded: Mutex::default(),
+            base: Mutex::default(),
             shutdown: Shutdown::new(),
             tasks: OnceLock::new(),
         }
@@ -48,19 +53,23 @@ impl Admin {
     }
 
     pub fn extend(&self, extend: Extend) {
-        self.extensions.lock().unwrap_or_else(PoisonError::into_inner).push(extend);
+        lock(&self.extensions).push(extend);
     }
 
     /// Opens everything but the probes: nothing is added any more.
     pub fn complete(&self) {
-        let extensions = std::mem::take(&mut *self.extensions.lock().unwrap_or_else(PoisonError::into_inner));
-        let base = self.base.get().cloned().unwrap_or_default();
-        let _ = self.guarded.set(extensions.into_iter().fold(base, |router, extend| extend(router)));
+        let extensions = std::mem::take(&mut *lock(&self.extensions));
+        let base = lock(&self.base).take().unwrap_or_default();
+        *lock(&self.guarded) = Some(extensions.into_iter().fold(base, |router, extend| extend(router)));
     }
 
     pub(super) fn guarded(&self) -> Option<Router> {
-        self.guarded.get().cloned()
+        lock(&self.guarded).clone()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Before there is any other thread.
@@ -77,8 +86,13 @@ pub(crate) fn warn_of_unused_sockets() {
 
 /// Binds and serves the admin listener on `control`, if there is to be one.
 pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
-    let Some(listen) = core.settings.admin_address().map(str::to_owned) else { return Ok(()) };
-    let _ = core.admin.base.set(routes::guarded(core));
+    let listen = core.settings.admin_address().map(str::to_owned);
+    if listen.is_some() || core.stage.is_a_test() {
+        *lock(&core.admin.base) = Some(routes::guarded(core));
+    }
+    #[cfg(feature = "testing")]
+    core.stage.offer(Desk::of(core));
+    let Some(listen) = listen else { return Ok(()) };
     let router = routes::all(core);
     let named = listen.clone();
     let (tasks, core) = (TaskSet::on(control.runtime()), core.clone());
@@ -109,6 +123,8 @@ pub(crate) async fn open(core: &Arc<Core>, control: &TaskSet) -> Result<()> {
 /// Closes the listener and gives its last answers `limit` to get out.
 pub(crate) async fn close(core: &Core, limit: Duration) {
     core.admin.shutdown.advance(Phase::Draining);
+    // What they hold holds the app.
+    drop((lock(&core.admin.base).take(), lock(&core.admin.guarded).take()));
     if let Some(tasks) = core.admin.tasks.get() {
         // Idle connections linger for half a second otherwise; nothing is lost with them.
         let _ = timeout(limit.min(millis(100)), tasks.idle()).await;

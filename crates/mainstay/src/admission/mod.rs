@@ -27,44 +27,29 @@
 //! - Latency is taken from work that ends well (quick failures would look like a quick server), and from work that
 //!   was cut at its deadline.
 
+mod gate;
+#[cfg(test)]
+mod gate_model;
 mod limit;
 mod line;
 mod permit;
 mod rules;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use limit::Limit;
-use line::{Line, Pace, Waiting};
+use gate::{Entered, Inner};
 pub use permit::Permit;
 pub use rules::AdmissionRules;
 
 use crate::context::{Context, Criticality};
-use crate::millis;
+use crate::sync;
 
 /// Admits work. Cheap to clone; all clones share the limit.
 #[derive(Clone)]
 pub struct Admission(Arc<Inner>);
-
-pub(super) struct Inner {
-    name: Arc<str>,
-    rules: AdmissionRules,
-    state: Mutex<State>,
-    meters: Meters,
-}
-
-struct State {
-    limit: Limit,
-    line: Line<Ticket>,
-    in_flight: usize,
-    entropy: u64,
-}
-
-type Ticket = oneshot::Sender<Result<Permit, Shed>>;
 
 /// Why work was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,11 +120,7 @@ impl Admission {
     /// As [`Admission::new`].
     pub fn seeded(name: impl Into<Arc<str>>, rules: AdmissionRules, seed: u64) -> crate::Result<Admission> {
         rules.check()?;
-        let (name, now) = (name.into(), Instant::now());
-        let state =
-            State { limit: Limit::new(&rules, now), line: Line::new(now), in_flight: 0, entropy: seed };
-        let meters = Meters::new(&name);
-        Ok(Admission(Arc::new(Inner { name, rules, state: Mutex::new(state), meters })))
+        Ok(Admission(Arc::new(Inner::new(name.into(), rules, seed))))
     }
 
     /// Waits for a permit, with the current context's deadline and criticality.
@@ -164,39 +145,12 @@ impl Admission {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return shed(ShedReason::Expired);
         }
-        let (answer, until) = {
-            let mut state = self.0.lock();
-            if state.line.len() == 0 && state.in_flight < state.limit.now() {
-                state.in_flight += 1;
-                state.line.is_flowing();
-                self.0.meters.in_flight(state.in_flight);
-                return Ok(Permit::new(self.0.clone(), now, deadline));
-            }
-            if !state.limit.is_probing() {
-                state.limit.reached();
-            }
-            if self.0.rules.dry_run {
-                state.in_flight += 1;
-                drop(state);
-                self.0.meters.would_shed(class);
-                return Ok(Permit::new(self.0.clone(), now, deadline));
-            }
-            if state.line.len() >= self.0.rules.max_waiting as usize {
-                state.line.retain(|ticket| !ticket.is_closed());
-            }
-            let (ticket, answer) = oneshot::channel();
-            let until = deadline.into_iter().fold(now + millis(self.0.rules.max_wait_ms), Instant::min);
-            let gone = state.line.push(class, Waiting { ticket, since: now, deadline }, &self.0.rules);
-            self.0.meters.waiting(state.line.len());
-            drop(state);
-            if let Some(gone) = gone {
-                // It may be ours: then the answer is there already.
-                let _ = gone.send(Err(Shed { reason: ShedReason::Full, retry_after: RETRY_AFTER }));
-            }
-            (answer, until)
+        let (answer, until) = match self.0.enter(class, deadline, now) {
+            Entered::Runs(permit) => return Ok(permit),
+            Entered::Waits { answer, until } => (answer, until),
         };
         let outcome = tokio::time::timeout_at(until, answer).await;
-        self.0.meters.waited(Instant::now() - now);
+        self.0.waited(Instant::now() - now);
         match outcome {
             Ok(Ok(Ok(permit))) => Ok(permit),
             Ok(Ok(Err(refused))) => shed(refused.reason),
@@ -225,88 +179,22 @@ impl Admission {
 
     /// How much may run at once now.
     pub fn limit(&self) -> usize {
-        self.0.lock().limit.settled().round() as usize
+        self.0.limit()
     }
 
     /// How much is running.
     pub fn in_flight(&self) -> usize {
-        self.0.lock().in_flight
+        self.0.in_flight()
     }
 
     /// How much is waiting.
     pub fn waiting(&self) -> usize {
-        let mut state = self.0.lock();
-        state.line.retain(|ticket| !ticket.is_closed());
-        state.line.len()
+        self.0.waiting()
     }
 }
 
 /// What callers are told. They spread it themselves.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-impl Inner {
-    /// A permit has come back, with what it tells about latency; others may go on.
-    pub(super) fn release(self: &Arc<Self>, sample: Option<(Instant, Duration)>) {
-        let now = Instant::now();
-        let mut freed = 1;
-        let mut sample = sample;
-        // A grant whose taker has gone is passed on, here and not in the permit's own end: that would be recursion.
-        while freed > 0 {
-            let mut answers = Vec::new();
-            {
-                let mut state = self.lock();
-                let state = &mut *state;
-                state.in_flight -= freed;
-                if let Some((began, took)) = sample.take() {
-                    let before = state.limit.settled();
-                    state.entropy = mainstay_core::rules::mix(state.entropy, 0);
-                    state.limit.sample(began, took, &self.rules, now, state.entropy);
-                    if before != state.limit.settled() {
-                        self.meters.limit(state.limit.settled());
-                    }
-                }
-                while state.in_flight < state.limit.now() {
-                    let may_shed = state.limit.is_congested();
-                    let pace = Pace {
-                        usual: state.limit.usual(),
-                        unloaded: state.limit.unloaded(),
-                        probing: state.limit.is_probing(),
-                    };
-                    let Some((next, reason)) = state.line.pop(now, pace, may_shed, &self.rules) else {
-                        break;
-                    };
-                    if next.ticket.is_closed() {
-                        continue;
-                    }
-                    state.in_flight += usize::from(reason.is_none());
-                    answers.push((next, reason));
-                }
-                self.meters.in_flight(state.in_flight);
-                self.meters.waiting(state.line.len());
-            }
-            freed = 0;
-            for (next, reason) in answers {
-                let answer = match reason {
-                    None => Ok(Permit::new(self.clone(), now, next.deadline)),
-                    Some(reason) => Err(Shed { reason, retry_after: RETRY_AFTER }),
-                };
-                if let Err(Ok(permit)) = next.ticket.send(answer) {
-                    permit.forget();
-                    freed += 1;
-                }
-            }
-        }
-    }
-
-    fn shed(&self, reason: ShedReason, class: Criticality) -> Shed {
-        self.meters.shed(reason, class);
-        Shed { reason, retry_after: RETRY_AFTER }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 struct Meters {
     name: String,
@@ -364,7 +252,7 @@ impl Meters {
 impl std::fmt::Debug for Admission {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admission")
-            .field("name", &self.0.name)
+            .field("name", &self.0.name())
             .field("limit", &self.limit())
             .field("in_flight", &self.in_flight())
             .finish()

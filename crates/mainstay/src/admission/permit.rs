@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Inner;
+use super::gate::Inner;
 
 /// The right to run a piece of work; hold it until the work is over, for a response until its body has been sent.
 ///

@@ -1,13 +1,6 @@
 //! A lock that is held, as all who look at it share it.
 
-use std::{
-    fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use mainstay_core::{
     clock::Clock,
@@ -16,9 +9,15 @@ use mainstay_core::{
     name::Name,
     time::StoreTime,
 };
-use tokio::{sync::Notify, time::timeout};
 
-use super::Term;
+use super::{
+    Term,
+    sync::{
+        Notify, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        timeout,
+    },
+};
 use crate::secs;
 
 /// Timers stand still while the machine sleeps: who waits for the end of a term looks at the clock this often.
@@ -105,7 +104,7 @@ impl Hold {
             let at = StoreTime(self.lost_at.load(Ordering::SeqCst));
             // Whichever comes first: that is looked at above.
             let end = async {
-                tokio::select! { () = changed => {}, () = self.clock.sleep_until(at) => {} }
+                tokio::select! { biased; () = changed => {}, () = self.clock.sleep_until(at) => {} }
             };
             let _ = timeout(LOOK_AGAIN, end).await;
         }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -18,14 +18,14 @@ use mainstay_core::{
     store::{Batch, Store},
     time::StoreTime,
 };
-use tokio::{
-    sync::{Notify, watch},
-    time::timeout,
-};
 use tracing::Span;
 
-use super::{Loss, Term, hold::Hold};
-use crate::{context::Context, job::ms, secs, tasks::TaskSet};
+use super::{
+    Term,
+    hold::{Hold, Loss},
+    sync::{Mutex, MutexGuard, Notify, TaskSet, timeout, watch},
+};
+use crate::{context::Context, job::ms, secs};
 
 /// What one call to the store renews or gives back at most.
 const BATCH: usize = 500;
@@ -189,6 +189,7 @@ impl Keeper {
                 state.due.first().map_or(soon, |(due, _)| soon.min(*due))
             };
             tokio::select! {
+                biased;
                 Some(done) = calls.next() => self.done(done),
                 () = self.work.notified() => {}
                 () = self.clock.sleep_until(next) => {}

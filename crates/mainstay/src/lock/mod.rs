@@ -27,7 +27,11 @@ mod election;
 pub mod fence;
 mod guard;
 mod hold;
+#[cfg(test)]
+mod hold_model;
 mod keeper;
+#[cfg(test)]
+mod keeper_model;
 mod request;
 mod term;
 
@@ -37,3 +41,5 @@ pub use hold::{LockLost, Loss};
 pub(crate) use keeper::Keeper;
 pub use request::Lock;
 pub use term::Term;
+
+use crate::sync;

@@ -36,6 +36,9 @@ mod limit;
 mod options;
 mod output;
 pub(crate) mod panics;
+mod pending;
+#[cfg(test)]
+mod pending_model;
 mod redact;
 mod span;
 mod stamp;
@@ -63,7 +66,7 @@ pub use options::Options;
 pub use output::Output;
 pub(crate) use span::describe;
 
-use crate::{Error, Result, millis};
+use crate::{Error, Result, millis, sync};
 
 /// The process's log: set up once, shared by all that is in it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -73,6 +73,8 @@ mod slot;
 mod submit;
 mod supervise;
 mod ticket;
+#[cfg(test)]
+mod ticket_model;
 mod work;
 mod worker;
 
@@ -95,7 +97,7 @@ use crate::policy::Target;
 use crate::queue::{Bounded, Overflow, SendError, Sender};
 use crate::scale::Rules;
 use crate::tasks::TaskSet;
-use crate::{Error, Result, secs};
+use crate::{Error, Result, secs, sync};
 
 /// Compiles and runs what the page for users shows.
 #[cfg(doctest)]

@@ -1,14 +1,14 @@
 //! The two ends of one job: who waits for it, and who runs it.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
 
 use super::PoolError;
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::{Mutex, MutexGuard, Notify};
 
 /// One allocation for everything that both ends share.
 pub(super) struct Ticket<R> {
@@ -81,7 +81,10 @@ impl<R> Ticket<R> {
 
     /// Ends it, unless it has ended.
     pub fn end(&self, result: Result<R, PoolError>) -> bool {
-        let mut state = self.lock();
+        self.end_it(self.lock(), result)
+    }
+
+    fn end_it(&self, mut state: MutexGuard<'_, State<R>>, result: Result<R, PoolError>) -> bool {
         match &mut *state {
             State::Waiting(waker) | State::Running(waker) => {
                 let waker = waker.take();
@@ -104,9 +107,10 @@ impl<R> Ticket<R> {
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Release);
         self.stopped.notify_waiters();
-        let waits = matches!(&*self.lock(), State::Waiting(_));
-        if waits {
-            self.end(Err(PoolError::Cancelled));
+        // One look: what begins now is told, and not ended under its worker's hands.
+        let state = self.lock();
+        if matches!(&*state, State::Waiting(_)) {
+            self.end_it(state, Err(PoolError::Cancelled));
         }
     }
 

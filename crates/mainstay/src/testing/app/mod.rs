@@ -19,6 +19,7 @@ pub use build::TestBoot;
 
 pub use crate::stage::Delivered;
 
+use crate::admin::Desk;
 use crate::health::Health;
 use crate::http::Inlet;
 use crate::shutdown::Phase;
@@ -72,7 +73,8 @@ const NOWHERE: &str = "/-/is-anybody-there";
 /// - `b.http(…)` binds no socket: requests come by [`request`](Self::request), through the whole pipeline. Bodies are
 ///   read to their end; for event streams, WebSockets and real clients there is [`TestBoot::with_sockets`].
 /// - `b.store(…)` opens `memory:` whatever the URL says.
-/// - Configuration comes from [`TestBoot::set`] alone, not from variables or files; the admin listener is off.
+/// - Configuration comes from [`TestBoot::set`] alone, not from variables or files; the admin listener is off, and what
+///   it would answer is asked by [`ask_admin`](Self::ask_admin).
 /// - No signals, watchdog and panic hook.
 ///
 /// Jobs and events are worked on as on the machine, by tasks beside the test, unless it says
@@ -123,6 +125,16 @@ impl TestApp {
         let inlets = self.stage.offered::<Inlet>();
         let inlet = inlets.first().expect("the service has a listener: `b.http(…)`");
         inlet.ask(request).await.map(Answer::new)
+    }
+
+    /// Asks what the admin listener answers: probes, `/metrics`, `/admin/…`, and what `b.admin(…)` has added. `None` once
+    /// the service has ended.
+    ///
+    /// # Panics
+    /// If `boot` has not begun.
+    pub async fn ask_admin(&self, request: Request<Body>) -> Option<Answer> {
+        let desk = self.stage.offered::<Desk>().into_iter().next().expect("the service has begun");
+        desk.ask(request).await.map(Answer::new)
     }
 
     /// `GET path`. Panics as [`request`](Self::request).

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{failure, says};
 use crate::{
-    Boot, Error, Job, JobContext, JobError, Weight, Workers, secs,
+    Boot, Error, Job, JobContext, JobError, Weight, Workers, millis, secs,
     testing::{Gate, Script, TestApp, block_on_virtual},
 };
 
@@ -257,4 +257,57 @@ async fn with_sockets_real_clients_reach_it() {
         })
         .await;
     hello.assert_called_times(1);
+}
+
+#[test]
+fn with_sockets_on_virtual_time_an_hour_takes_none_and_no_limit_fires_while_bytes_are_on_their_way() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let hello = Script::<(), String>::named("hello")
+        .returns("at once".to_owned())
+        .delay(secs(25))
+        .returns("later".to_owned())
+        .repeat_last();
+    block_on_virtual(TestApp::new(serving(&hello)).with_sockets().run(async |app| {
+        let ask = async |limit| {
+            let answer = async {
+                let mut stream = tokio::net::TcpStream::connect(app.address()).await.unwrap();
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            tokio::time::timeout(limit, answer).await.ok()
+        };
+        // A limit that would be over at once on a clock that jumps whenever there is nothing to do.
+        says(&ask(millis(1)).await.expect("in time"), &["200 OK", "at once"]);
+        let began = tokio::time::Instant::now();
+        says(&ask(secs(60)).await.expect("in time"), &["200 OK", "later"]);
+        assert!(began.elapsed() >= secs(25));
+        assert_eq!(ask(secs(10)).await, None, "a limit that is over is over");
+        app.assert_unready_before_closing().await;
+        assert!(tokio::net::TcpStream::connect(app.address()).await.is_err(), "its socket is closed");
+        app.assert_drained().await;
+    }));
+    assert_eq!((hello.called(), hello.cancelled()), (3, 1));
+}
+
+#[test]
+fn what_the_admin_listener_would_answer_can_be_asked() {
+    block_on_virtual(
+        TestApp::new(async |b: &mut Boot<()>| {
+            let own = Router::new().route("/admin/own", axum::routing::get(async || "mine"));
+            b.admin(move |chassis| chassis.merge(own));
+            Ok(())
+        })
+        .run(async |app| {
+            let ask = async |path: &str| {
+                let request = http::Request::get(path).body(axum::body::Body::empty()).unwrap();
+                app.ask_admin(request).await.expect("it is there")
+            };
+            assert_eq!(ask("/admin/own").await.text(), "mine");
+            ask("/admin/config").await.assert_status(200);
+            ask("/readyz").await.assert_status(200);
+            ask("/nowhere").await.assert_status(404);
+        }),
+    );
 }

@@ -30,11 +30,31 @@ pub struct Asked {
 
 impl Asked {
     pub fn request(&self) -> Request<Body> {
+        self.build().expect("what is made is a request")
+    }
+
+    /// It can be sent.
+    #[allow(dead_code, reason = "the coverage-guided targets read what is none")]
+    pub fn is_a_request(&self) -> bool {
+        self.path.starts_with('/') && self.build().is_ok()
+    }
+
+    fn build(&self) -> http::Result<Request<Body>> {
         let mut request = Request::builder().method(&*self.method).uri(&self.path);
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
-        request.body(Body::from(self.body.clone())).expect("what is made is a request")
+        request.body(Body::from(self.body.clone()))
+    }
+
+    /// It is for the admin listener.
+    pub fn is_for_admins(&self) -> bool {
+        self.path.starts_with("/admin/")
+    }
+
+    /// If it is taken, its answer may have no end.
+    pub fn may_stream(&self) -> bool {
+        self.path.starts_with("/v1/events/stream")
     }
 
     /// The same with a field that nobody knows; `None` where anything is allowed, or nothing has fields.
@@ -50,27 +70,25 @@ impl Asked {
         Some(more)
     }
 
-    /// Reads a file of the corpus: the status, the request line, headers, an empty line, the body.
-    pub fn read(text: &[u8]) -> Asked {
+    /// Reads a file of the corpus: the status, the request line, headers, an empty line, the body. `None` if it is none.
+    pub fn read(text: &[u8]) -> Option<Asked> {
         let at = text.windows(2).position(|two| two == b"\n\n").unwrap_or(text.len());
-        let head = std::str::from_utf8(&text[..at]).expect("the head of a kept request is text");
-        let mut lines = head.lines();
-        let mut next = || lines.next().expect("a status and a request line");
-        let expected = next().parse().expect("a status");
-        let (method, path) = next().split_once(' ').expect("method and path");
+        let mut lines = std::str::from_utf8(&text[..at]).ok()?.lines();
+        let expected = lines.next()?.parse().ok()?;
+        let (method, path) = lines.next()?.split_once(' ')?;
         let header = |line: &str| {
-            let (name, value) = line.split_once(": ").expect("a header");
-            (name.to_owned(), value.to_owned())
+            let (name, value) = line.split_once(": ")?;
+            Some((name.to_owned(), value.to_owned()))
         };
-        Asked {
+        Some(Asked {
             operation: String::new(),
             method: method.to_owned(),
             path: path.to_owned(),
-            headers: lines.map(header).collect(),
+            headers: lines.map(header).collect::<Option<_>>()?,
             body: text.get(at + 2..).unwrap_or_default().to_vec(),
             expected: Some(expected),
             open: true,
-        }
+        })
     }
 }
 
@@ -114,11 +132,17 @@ impl<'d> Maker<'d> {
             let methods = item.as_object().expect("methods").iter();
             methods.map(move |(method, operation)| (path.as_str(), method.as_str(), operation))
         });
-        // What is on the admin listener is not here, and a stream has no end.
-        let here = methods.filter(|(path, _, operation)| {
-            path.starts_with("/v1/") && *path != "/v1/events/stream" && operation.get("servers").is_none()
+        // The probes know no mistakes, and what follows a drain is refused.
+        let here = methods.filter(|(path, ..)| {
+            path.starts_with("/v1/") || (path.starts_with("/admin/") && *path != "/admin/drain")
         });
         Maker { document, operations: here.collect(), chance, seen: BTreeMap::new() }
+    }
+
+    /// What was to be chosen has been.
+    #[allow(dead_code, reason = "the coverage-guided targets end with their input")]
+    pub fn is_used_up(&self) -> bool {
+        self.chance.is_used_up()
     }
 
     pub fn next(&mut self) -> Asked {
@@ -143,7 +167,7 @@ impl<'d> Maker<'d> {
             }
         }
         let publishes = path.ends_with("/events") && method == "post";
-        let mut headers = self.headers(publishes);
+        let mut headers = self.headers(publishes, path == "/v1/events/stream");
         let mut body = match operation.pointer("/requestBody/content/application~1json/schema") {
             Some(schema) => Some(self.value("", schema, 0)),
             None if method == "post" && self.chance.once_in(2) => Some(json!({})),
@@ -195,7 +219,7 @@ impl<'d> Maker<'d> {
         }
     }
 
-    fn headers(&mut self, publishes: bool) -> Vec<(String, String)> {
+    fn headers(&mut self, publishes: bool, streams: bool) -> Vec<(String, String)> {
         let mut headers = vec![];
         let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
         let odd_type = ["text/plain", "application/xml", "application/json; charset=latin1", ";"];
@@ -210,6 +234,14 @@ impl<'d> Maker<'d> {
         }
         if self.chance.once_in(10) {
             add("x-request-timeout-ms", ["50", "60000", "0", "-1", "soon"][self.chance.below(5)]);
+        }
+        if streams && !self.chance.once_in(3) {
+            let odd = ["0", " 7 ", "18446744073709551615", "-1", "+1", "", "1e3", "0x1", "seven"];
+            let seen = self.seen.get("seq").and_then(|seen| self.chance.one_of(seen));
+            match seen.filter(|_| self.chance.once_in(2)) {
+                Some(seq) => add("last-event-id", &seq.to_string()),
+                None => add("last-event-id", odd[self.chance.below(odd.len())]),
+            }
         }
         headers
     }

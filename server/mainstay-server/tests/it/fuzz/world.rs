@@ -8,18 +8,33 @@ use mainstay::core::rules::mix;
 use mainstay::core::schedule::ScheduleOrder;
 use mainstay::core::store::{Page, Query};
 
-/// Numbers by a seed.
+/// Numbers by a seed, after those that were given.
 pub struct Chance {
+    given: std::vec::IntoIter<u8>,
     seed: u64,
     draws: u64,
 }
 
 impl Chance {
     pub fn new(seed: u64) -> Self {
-        Self { seed, draws: 0 }
+        Self::given(Vec::new(), seed)
+    }
+
+    /// What to choose is in these bytes, one a choice, as long as there are any.
+    pub fn given(choices: Vec<u8>, seed: u64) -> Self {
+        Self { given: choices.into_iter(), seed, draws: 0 }
+    }
+
+    /// There are none left of those that were given.
+    #[allow(dead_code, reason = "the coverage-guided targets end with their input")]
+    pub fn is_used_up(&self) -> bool {
+        self.given.len() == 0
     }
 
     pub fn next(&mut self) -> u64 {
+        if let Some(choice) = self.given.next() {
+            return choice.into();
+        }
         self.draws += 1;
         mix(self.seed, self.draws)
     }

@@ -1,0 +1,151 @@
+use std::sync::Arc;
+
+use mainstay_core::{Error, ErrorKind, engine::change::Counters};
+
+use crate::{
+    apply::Batch,
+    behind::{Behind, Handed, NoRoom, Stuck, Task},
+};
+
+fn group(lsn: u64) -> Handed {
+    let counters = Counters { n: 10 * lsn, ..Counters::default() };
+    Handed { lsn, counters, changes: vec![], bytes: 100, growth: 0 }
+}
+
+fn batch(groups: Vec<Handed>) -> Batch {
+    let mut batch = Batch::default();
+    groups.into_iter().for_each(|group| batch.add(group));
+    batch
+}
+
+fn take(behind: &Behind) -> Batch {
+    match behind.next() {
+        Task::Apply(groups) => batch(groups),
+        Task::Finish(_) | Task::Stop => panic!("there is something to apply"),
+    }
+}
+
+fn stuck(lsn: u64) -> Stuck {
+    let error = Error::new(ErrorKind::Unavailable, "no room");
+    Stuck { error, lsn, overlay: Arc::default() }
+}
+
+#[test]
+fn all_that_was_handed_over_comes_out_together_and_in_order() {
+    let behind = Behind::new(1_000, 0, 0, 0);
+    (1..=3).for_each(|lsn| behind.hand_over(group(lsn)));
+    assert_eq!((behind.handed(), behind.lsn(), behind.bytes()), (3, 0, 300));
+    behind.want(2);
+    let batch = take(&behind);
+    assert_eq!((batch.lsn, batch.bytes), (3, 300));
+    behind.applied(&batch);
+    assert_eq!((behind.lsn(), behind.n(), behind.bytes()), (3, 30, 0));
+    assert!(behind.wait_for(3));
+}
+
+#[test]
+fn a_writer_waits_for_room_and_gets_it() {
+    let behind = Behind::new(100, 0, 0, 0);
+    behind.hand_over(group(1));
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| behind.room().is_ok());
+        let batch = take(&behind);
+        behind.applied(&batch);
+        assert!(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn a_writer_is_refused_once_the_tables_were_tried_again_in_vain() {
+    let behind = Behind::new(100, 0, 0, 0);
+    behind.hand_over(group(1));
+    let batch = take(&behind);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| matches!(behind.room(), Err(NoRoom::Stuck(_))));
+        // Tried as often as it takes until the writer has seen one more failure than it began with.
+        while !writer.is_finished() {
+            assert!(behind.stuck(stuck(1)).is_some());
+        }
+        assert!(writer.join().unwrap());
+    });
+    assert!(!behind.wait_for(1));
+    behind.applied(&batch);
+    assert!(behind.room().is_ok());
+}
+
+#[test]
+fn a_writer_is_refused_at_once_when_the_tables_have_just_failed() {
+    let behind = Behind::new(100, 0, 0, 0);
+    behind.hand_over(group(1));
+    let _batch = take(&behind);
+    behind.failed(stuck(1));
+    // Nobody tries the tables meanwhile: had it waited for that, this would never end.
+    assert!(matches!(behind.room(), Err(NoRoom::Stuck(_))));
+}
+
+#[test]
+fn a_bound_of_nothing_still_lets_one_group_in_at_a_time() {
+    let behind = Behind::new(0, 0, 0, 0);
+    assert!(behind.room().is_ok());
+    behind.hand_over(group(1));
+    behind.applied(&take(&behind));
+    assert!(behind.room().is_ok());
+}
+
+#[test]
+fn what_the_tables_lack_is_answered_only_up_to_what_was_asked_for() {
+    let behind = Behind::new(1_000, 0, 0, 0);
+    behind.hand_over(group(1));
+    let mut batch = take(&behind);
+    behind.hand_over(group(2));
+    std::thread::scope(|scope| {
+        let tables = scope.spawn(|| {
+            let mut lsn = 1;
+            // Somebody waits for the second group: the first alone is not enough.
+            while let Some(more) = behind.stuck(stuck(lsn)).filter(|_| lsn < 2) {
+                for group in more {
+                    lsn = group.lsn;
+                    batch.add(group);
+                }
+            }
+            behind.applied(&batch);
+        });
+        let lacks = behind.wait_for_or_lack(2).unwrap();
+        assert!(lacks.is_none_or(|stuck| stuck.lsn == 2));
+        tables.join().unwrap();
+    });
+    assert!(behind.wait_for_or_lack(2).unwrap().is_none());
+    behind.hand_over(group(3));
+    let _third = take(&behind);
+    let _tables = behind.stuck(stuck(2));
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| behind.wait_for_or_lack(3));
+        behind.abandon();
+        assert!(reader.join().unwrap().is_err());
+    });
+}
+
+#[test]
+fn what_is_over_stays_over_whatever_still_lands() {
+    let behind = Behind::new(100, 0, 0, 0);
+    behind.hand_over(group(1));
+    let batch = take(&behind);
+    behind.hand_over(group(2));
+    behind.abandon();
+    // The transaction that was under way comes to its end all the same.
+    behind.applied(&batch);
+    assert!(behind.watch().borrow().over, "a reader that waits for the second group hears that it is over");
+    assert!(!behind.wait_for(2));
+    behind.hand_over(group(3));
+    assert!(matches!(behind.room(), Err(NoRoom::Over)));
+    assert!(matches!(behind.next(), Task::Stop));
+}
+
+#[test]
+fn the_end_comes_after_everything_was_applied() {
+    let behind = Behind::new(1_000, 0, 0, 0);
+    behind.hand_over(group(1));
+    behind.close(Counters { token: 7, ..Counters::default() });
+    behind.applied(&take(&behind));
+    assert!(matches!(behind.next(), Task::Finish(Counters { token: 7, .. })));
+}

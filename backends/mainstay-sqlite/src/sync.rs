@@ -1,0 +1,6 @@
+//! The seam of the model checker: a model compiles the same source over other locks, and with a watch that it sets.
+
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
+
+pub(crate) use mainstay_writer::stopwatch::Stopwatch;
+pub(crate) use tokio::sync::watch;
