@@ -60,6 +60,10 @@ mod listen;
 mod outlet;
 mod part;
 mod ring;
+#[cfg(test)]
+mod ring_model;
+#[cfg(test)]
+mod ring_tests;
 mod routes;
 mod subscribe;
 mod subscription;
@@ -97,6 +101,7 @@ use crate::{
     event::{Envelope, Payload},
     policy::Policies,
     stage::Cues,
+    sync,
     tasks::TaskSet,
 };
 

@@ -6,17 +6,20 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, OnceLock, PoisonError, atomic::Ordering::SeqCst},
 };
 
 use mainstay_core::topic::TopicFilter;
 use metrics::Counter;
-use tokio::{sync::Notify, task::coop};
+use tokio::task::coop;
 
-use super::ListenError;
+use super::{
+    ListenError,
+    sync::{
+        Mutex, MutexGuard, Notify,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
+    },
+};
 use crate::event::Envelope;
 
 const BLOCK: u64 = 64;
@@ -118,6 +121,12 @@ impl Ring {
     /// How many read it.
     pub fn readers(&self) -> usize {
         self.lock().capacities.len()
+    }
+
+    /// How many blocks it holds.
+    #[cfg(test)]
+    pub fn blocks(&self) -> usize {
+        self.lock().blocks.len()
     }
 
     fn block(&self, number: u64) -> Option<Arc<Block>> {
@@ -227,7 +236,3 @@ impl Drop for Asleep<'_> {
         self.0.fetch_sub(1, SeqCst);
     }
 }
-
-#[cfg(test)]
-#[path = "ring_tests.rs"]
-mod tests;

@@ -1,10 +1,16 @@
-use std::sync::atomic::AtomicU64;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::SeqCst},
+};
 
 use mainstay_core::topic::{TopicFilter, TopicName};
 use serde::{Deserialize, Serialize};
 
-use super::*;
-use crate::{Event, tasks::TaskSet};
+use super::{
+    ListenError,
+    ring::{Reader, Ring},
+};
+use crate::{Event, event::Envelope, tasks::TaskSet};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Tick(u64);
@@ -48,7 +54,7 @@ async fn a_slow_reader_has_its_own_bound_and_old_blocks_go() {
     let ring = ring();
     let (mut short, mut long) = (ring.reader(3), ring.reader(130));
     (0..1_000).for_each(|n| assert!(ring.publish(&tick(n)) > 0));
-    assert!(ring.lock().blocks.len() <= 4, "130 events, and the one that is being filled");
+    assert!(ring.blocks() <= 4, "130 events, and the one that is being filled");
     assert_eq!((short.depth(), long.depth()), (3, 130));
     assert_eq!(read(&mut short).await, Err(ListenError::Lagged(997)));
     assert_eq!(read(&mut short).await, Ok(997));
@@ -56,7 +62,7 @@ async fn a_slow_reader_has_its_own_bound_and_old_blocks_go() {
     assert_eq!(read(&mut long).await, Ok(870));
     drop(long);
     (1_000..1_200).for_each(|n| assert!(ring.publish(&tick(n)) > 0));
-    assert!(ring.lock().blocks.len() <= 2, "nobody wants so many any more");
+    assert!(ring.blocks() <= 2, "nobody wants so many any more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
