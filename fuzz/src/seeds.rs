@@ -1,4 +1,6 @@
-//! Writes first inputs: `seeds FOLDER` makes a folder for each target.
+//! Writes first inputs: a folder for each target, in the one that SEEDS names. It is linked as a target is, for what is
+//! instrumented needs the fuzzer's runtime, but ends before anything is fuzzed.
+#![no_main]
 
 use std::{fs, path::Path};
 
@@ -10,13 +12,21 @@ use mainstay_core::{
 };
 use mainstay_fuzz::{END, killed::Killed, texts};
 
-fn main() {
-    let Some(folder) = std::env::args().nth(1) else {
-        eprintln!("usage: seeds FOLDER");
-        std::process::exit(2);
-    };
+libfuzzer_sys::fuzz_target!(
+    init: {
+        let Some(folder) = std::env::var_os("SEEDS") else {
+            eprintln!("seeds: SEEDS must name a folder");
+            std::process::exit(2);
+        };
+        write(Path::new(&folder));
+        std::process::exit(0);
+    },
+    |_input: &[u8]| {}
+);
+
+fn write(folder: &Path) {
     let put = |target: &str, inputs: Vec<Vec<u8>>| {
-        let folder = Path::new(&folder).join(target);
+        let folder = folder.join(target);
         fs::create_dir_all(&folder).expect("a folder");
         for (number, input) in inputs.into_iter().enumerate() {
             fs::write(folder.join(format!("seed-{number:03}")), input).expect("written");
