@@ -12,8 +12,8 @@
 //! 4. `post` carries `calls` of processes that follow to the one that leads, and the answers back; `local` is how that one
 //!    answers its own and theirs;
 //! 5. `outbox` takes what other transactions of the database want done;
-//! 6. `link` is a session, on which `pipeline` sends what `step` describes; `fault` is what an error of the database means, `clock` the
-//!    database's time.
+//! 6. `session` is for what tools ask; `link` is how any session works, on which `pipeline` sends what `step` describes;
+//!    `fault` is what an error of the database means, `clock` the database's time.
 
 mod archive;
 mod calls;
@@ -33,6 +33,7 @@ mod post;
 mod read;
 mod rows;
 mod schema;
+mod session;
 mod step;
 mod store;
 mod term;
@@ -41,6 +42,7 @@ mod write;
 
 pub use options::{FatalHook, Options};
 pub use outbox::Outbox;
+pub use session::{Session, TextRow};
 pub use store::{PostgresStore, migrate};
 /// The client whose transactions an [`Outbox`] takes.
 pub use tokio_postgres;

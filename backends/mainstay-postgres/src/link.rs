@@ -141,6 +141,12 @@ impl Link {
         Ok(messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count())
     }
 
+    /// The same; answers what they answer, as text.
+    pub(crate) async fn ask(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Trouble> {
+        let sql = sql.replace("{s}", &self.schema);
+        self.in_time(self.client.simple_query(&sql)).await
+    }
+
     pub(crate) async fn query(&self, sql: &str, params: Vec<Param>) -> Result<Vec<Row>, Trouble> {
         can_be_sent(&params).map_err(Trouble::NotSent)?;
         if !self.prepare {

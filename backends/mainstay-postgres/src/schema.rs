@@ -6,8 +6,12 @@ use tokio_postgres::types::Type;
 use crate::{fault::Trouble, link::Link, step::Param};
 
 /// Step `n` brings a schema from format `n` to `n + 1`. A step that was released never changes.
-const STEPS: &[&str] =
-    &[include_str!("schema/0001.sql"), include_str!("schema/0002.sql"), include_str!("schema/0003.sql")];
+const STEPS: &[&str] = &[
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
+];
 
 /// What a schema says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -194,7 +194,7 @@ struct Opened {
 }
 
 /// Waits for a future of the store's own runtime on this thread, which may be one of another runtime.
-fn block<T: Send + 'static>(
+pub(crate) fn block<T: Send + 'static>(
     runtime: &Runtime,
     call: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, Error> {

@@ -16,7 +16,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
-    rows::{FINISHED, JOB, bytes_of, extras, flags, uuid},
+    rows::{bytes_of, extras, flags, uuid},
     step::{Param, Step},
     things::{self, Forgotten},
 };
@@ -46,75 +46,126 @@ fn journal(lsn: u64, epoch: u64, counters: &Counters, last_seq: u64) -> Step {
     }
 }
 
-/// Columns on their way into `unnest`.
+/// Columns on their way into the tables, each an array with a value a row. They are taken apart in the list of a `select`:
+/// PostgreSQL writes down first what a function in `from` answers, value by value, which cost it more than the row.
 #[derive(Default)]
 struct Columns {
+    names: Vec<&'static str>,
     params: Vec<Param>,
 }
 
+const LEASE: [&str; 6] = ["token", "nonce", "lease_until", "lease_ms", "claimed_at", "worker"];
+const SETTLED: [&str; 5] =
+    ["settled_token", "settled_nonce", "settled_verb", "settled_state", "settled_run_at"];
+
 impl Columns {
-    fn uuids(mut self, values: Vec<Uuid>) -> Columns {
-        self.params.push(Param::new(values, Type::UUID_ARRAY));
+    fn with(mut self, name: &'static str, param: Param) -> Columns {
+        self.names.push(name);
+        self.params.push(param);
         self
     }
 
-    fn i64s<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> i64) -> Columns {
-        self.params.push(Param::i64s(rows.iter().map(value).collect()));
-        self
+    fn uuids(self, name: &'static str, values: Vec<Uuid>) -> Columns {
+        self.with(name, Param::new(values, Type::UUID_ARRAY))
     }
 
-    fn i32s<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> u32) -> Columns {
+    fn i64s<'r, R: 'r>(self, name: &'static str, rows: &'r [R], value: impl Fn(&'r R) -> i64) -> Columns {
+        self.with(name, Param::i64s(rows.iter().map(value).collect()))
+    }
+
+    fn i32s<'r, R: 'r>(self, name: &'static str, rows: &'r [R], value: impl Fn(&'r R) -> u32) -> Columns {
         let values: Vec<i32> = rows.iter().map(|row| value(row) as i32).collect();
-        self.params.push(Param::new(values, Type::INT4_ARRAY));
-        self
+        self.with(name, Param::new(values, Type::INT4_ARRAY))
     }
 
-    fn i16s<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> i16) -> Columns {
-        self.params.push(Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::INT2_ARRAY));
-        self
+    fn i16s<'r, R: 'r>(self, name: &'static str, rows: &'r [R], value: impl Fn(&'r R) -> i16) -> Columns {
+        self.with(name, Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::INT2_ARRAY))
     }
 
-    fn opt_i64s<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> Option<i64>) -> Columns {
-        self.params.push(Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::INT8_ARRAY));
-        self
+    fn opt_i64s<'r, R: 'r>(
+        self,
+        name: &'static str,
+        rows: &'r [R],
+        value: impl Fn(&'r R) -> Option<i64>,
+    ) -> Columns {
+        self.with(name, Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::INT8_ARRAY))
     }
 
-    fn opt_i16s<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> Option<i16>) -> Columns {
-        self.params.push(Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::INT2_ARRAY));
-        self
+    fn opt_i16s<'r, R: 'r>(
+        self,
+        name: &'static str,
+        rows: &'r [R],
+        value: impl Fn(&'r R) -> Option<i16>,
+    ) -> Columns {
+        self.with(name, Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::INT2_ARRAY))
     }
 
-    fn texts<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> Option<String>) -> Columns {
-        self.params.push(Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::TEXT_ARRAY));
-        self
+    fn texts<'r, R: 'r>(
+        self,
+        name: &'static str,
+        rows: &'r [R],
+        value: impl Fn(&'r R) -> Option<String>,
+    ) -> Columns {
+        self.with(name, Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::TEXT_ARRAY))
     }
 
-    fn bytes<'r, R: 'r>(mut self, rows: &'r [R], value: impl Fn(&'r R) -> Option<Vec<u8>>) -> Columns {
-        self.params.push(Param::new(rows.iter().map(value).collect::<Vec<_>>(), Type::BYTEA_ARRAY));
-        self
+    /// Left out if no row has any.
+    fn bytes<'r, R: 'r>(
+        self,
+        name: &'static str,
+        rows: &'r [R],
+        value: impl Fn(&'r R) -> Option<Vec<u8>>,
+    ) -> Columns {
+        let values: Vec<_> = rows.iter().map(value).collect();
+        if values.iter().all(Option::is_none) {
+            return self;
+        }
+        self.with(name, Param::new(values, Type::BYTEA_ARRAY))
     }
 
+    /// Left out if no row has any.
     fn leases<'r, R: 'r>(self, rows: &'r [R], lease: impl Fn(&'r R) -> Option<&'r LiveLease>) -> Columns {
-        self.opt_i64s(rows, |row| lease(row).map(|lease| bits(lease.id.token.0)))
-            .opt_i64s(rows, |row| lease(row).map(|lease| bits(lease.id.nonce)))
-            .opt_i64s(rows, |row| lease(row).map(|lease| bits(lease.until.0)))
-            .opt_i64s(rows, |row| lease(row).map(|lease| bits(lease.ms)))
-            .opt_i64s(rows, |row| lease(row).map(|lease| bits(lease.claimed_at.0)))
-            .texts(rows, |row| lease(row)?.worker.as_ref().map(|worker| worker.to_string()))
+        if rows.iter().all(|row| lease(row).is_none()) {
+            return self;
+        }
+        let [token, nonce, until, ms, claimed_at, worker] = LEASE;
+        self.opt_i64s(token, rows, |row| lease(row).map(|lease| bits(lease.id.token.0)))
+            .opt_i64s(nonce, rows, |row| lease(row).map(|lease| bits(lease.id.nonce)))
+            .opt_i64s(until, rows, |row| lease(row).map(|lease| bits(lease.until.0)))
+            .opt_i64s(ms, rows, |row| lease(row).map(|lease| bits(lease.ms)))
+            .opt_i64s(claimed_at, rows, |row| lease(row).map(|lease| bits(lease.claimed_at.0)))
+            .texts(worker, rows, |row| lease(row)?.worker.as_ref().map(|worker| worker.to_string()))
     }
 
+    /// Left out if no row has any.
     fn settled<'r, R: 'r>(self, rows: &'r [R], of: impl Fn(&'r R) -> Option<SettledLease>) -> Columns {
-        self.opt_i64s(rows, |row| of(row).map(|settled| bits(settled.id.token.0)))
-            .opt_i64s(rows, |row| of(row).map(|settled| bits(settled.id.nonce)))
-            .opt_i16s(rows, |row| of(row).map(|settled| verb_number(settled.verb) as i16))
-            .opt_i16s(rows, |row| of(row).map(|settled| state_number(settled.state) as i16))
-            .opt_i64s(rows, |row| of(row)?.run_at.map(|at| at.0))
+        if rows.iter().all(|row| of(row).is_none()) {
+            return self;
+        }
+        let [token, nonce, verb, state, run_at] = SETTLED;
+        self.opt_i64s(token, rows, |row| of(row).map(|settled| bits(settled.id.token.0)))
+            .opt_i64s(nonce, rows, |row| of(row).map(|settled| bits(settled.id.nonce)))
+            .opt_i16s(verb, rows, |row| of(row).map(|settled| verb_number(settled.verb) as i16))
+            .opt_i16s(state, rows, |row| of(row).map(|settled| state_number(settled.state) as i16))
+            .opt_i64s(run_at, rows, |row| of(row)?.run_at.map(|at| at.0))
     }
 
-    /// `$1, $2, …` for `unnest`.
-    fn places(&self) -> String {
-        let places: Vec<_> = (1..=self.params.len()).map(|i| format!("${i}")).collect();
-        places.join(", ")
+    /// `a, b, …`
+    fn names(&self) -> String {
+        self.names.join(", ")
+    }
+
+    /// `unnest($1) as a, unnest($2) as b, …`, for the list of a `select`.
+    fn values(&self) -> String {
+        let values = self.names.iter().enumerate().map(|(i, name)| format!("unnest(${}) as {name}", i + 1));
+        values.collect::<Vec<_>>().join(", ")
+    }
+
+    /// A step that inserts them.
+    fn insert_into(self, table: &str, rows: usize) -> Step {
+        let sql =
+            format!("insert into {{s}}.{table} ({}) select {} where {{p}}", self.names(), self.values());
+        Step { sql, params: self.params, rows: Some(rows as u64) }
     }
 }
 
@@ -137,27 +188,30 @@ fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
     }
     if !gone.is_empty() {
         let rows = Some(gone.len() as u64);
-        let params = Columns::default().uuids(gone).params;
+        let params = Columns::default().uuids("id", gone).params;
         steps.push(Step { sql: "delete from {s}.job where id = any($1) and {p}".to_owned(), params, rows });
     }
     if !changed.is_empty() {
         let rows = Some(changed.len() as u64);
         let columns = Columns::default()
-            .uuids(changed.iter().map(|(job, ..)| uuid(job.id)).collect())
-            .i16s(&changed, |(job, ..)| job.phase as i16)
-            .i16s(&changed, |(job, ..)| flags(job))
-            .i64s(&changed, |(job, ..)| job.run_at.0)
-            .i32s(&changed, |(job, ..)| job.attempt)
-            .i32s(&changed, |(job, ..)| job.crashes)
+            .uuids("id", changed.iter().map(|(job, ..)| uuid(job.id)).collect())
+            .i16s("phase", &changed, |(job, ..)| job.phase as i16)
+            .i16s("flags", &changed, |(job, ..)| flags(job))
+            .i64s("run_at", &changed, |(job, ..)| job.run_at.0)
+            .i32s("attempt", &changed, |(job, ..)| job.attempt)
+            .i32s("crashes", &changed, |(job, ..)| job.crashes)
             .leases(&changed, |(_, lease, _)| lease.as_ref())
             .settled(&changed, |(.., settled)| *settled);
-        let names = "phase, flags, run_at, attempt, crashes, token, nonce, lease_until, lease_ms, claimed_at, worker, \
-                     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at";
-        let sets: Vec<_> = names.split(", ").map(|name| format!("{name} = new.{name}")).collect();
+        let names = ["phase", "flags", "run_at", "attempt", "crashes"].iter().chain(&LEASE).chain(&SETTLED);
+        // What no row has any more is null in all of them.
+        let set = |name: &&str| match columns.names.contains(name) {
+            true => format!("{name} = new.{name}"),
+            false => format!("{name} = null"),
+        };
         let sql = format!(
-            "update {{s}}.job set {} from unnest({}) as new (id, {names}) where job.id = new.id and {{p}}",
-            sets.join(", "),
-            columns.places()
+            "update {{s}}.job set {} from (select {}) as new where job.id = new.id and {{p}}",
+            names.map(set).collect::<Vec<_>>().join(", "),
+            columns.values()
         );
         steps.push(Step { sql, params: columns.params, rows });
     }
@@ -169,23 +223,22 @@ fn insert_jobs(rows: &[&LiveRow], steps: &mut Vec<Step>) {
         return;
     }
     let columns = Columns::default()
-        .uuids(rows.iter().map(|row| uuid(row.job.id)).collect())
-        .i64s(rows, |row| bits(row.job.n))
-        .i32s(rows, |row| row.job.queue.0)
-        .i32s(rows, |row| row.job.policy.0)
-        .i16s(rows, |row| i16::from(row.job.priority))
-        .i16s(rows, |row| row.job.phase as i16)
-        .i16s(rows, |row| flags(&row.job))
-        .i64s(rows, |row| row.job.run_at.0)
-        .i64s(rows, |row| row.job.created_at.0)
-        .i32s(rows, |row| row.job.attempt)
-        .i32s(rows, |row| row.job.crashes)
-        .i64s(rows, |row| i64::from(row.job.size))
+        .uuids("id", rows.iter().map(|row| uuid(row.job.id)).collect())
+        .i64s("n", rows, |row| bits(row.job.n))
+        .i32s("queue", rows, |row| row.job.queue.0)
+        .i32s("policy", rows, |row| row.job.policy.0)
+        .i16s("priority", rows, |row| i16::from(row.job.priority))
+        .i16s("phase", rows, |row| row.job.phase as i16)
+        .i16s("flags", rows, |row| flags(&row.job))
+        .i64s("run_at", rows, |row| row.job.run_at.0)
+        .i64s("created_at", rows, |row| row.job.created_at.0)
+        .i32s("attempt", rows, |row| row.job.attempt)
+        .i32s("crashes", rows, |row| row.job.crashes)
+        .i64s("size", rows, |row| i64::from(row.job.size))
         .leases(rows, |row| row.lease.as_ref())
         .settled(rows, |row| row.settled)
-        .bytes(rows, |row| extras(&row.job, &row.extras));
-    let sql = format!("insert into {{s}}.job ({JOB}) select * from unnest({}) where {{p}}", columns.places());
-    steps.push(Step { sql, params: columns.params, rows: Some(rows.len() as u64) });
+        .bytes("extras", rows, |row| extras(&row.job, &row.extras));
+    steps.push(columns.insert_into("job", rows.len()));
 }
 
 fn finished(batch: &Batch, steps: &mut Vec<Step>) {
@@ -200,42 +253,41 @@ fn finished(batch: &Batch, steps: &mut Vec<Step>) {
     }
     if !gone.is_empty() {
         let columns = Columns::default()
-            .i32s(&gone, |key| key.queue.0)
-            .i16s(&gone, |key| lane_number(key.lane))
-            .i64s(&gone, |key| bits(key.f));
-        let sql = "delete from {s}.finished using unnest($1, $2, $3) as gone (queue, lane, f) \
-                   where finished.queue = gone.queue and finished.lane = gone.lane and finished.f = gone.f and {p}";
+            .i32s("queue", &gone, |key| key.queue.0)
+            .i16s("lane", &gone, |key| lane_number(key.lane))
+            .i64s("f", &gone, |key| bits(key.f));
+        let sql = format!(
+            "delete from {{s}}.finished using (select {}) as gone \
+             where finished.queue = gone.queue and finished.lane = gone.lane and finished.f = gone.f and {{p}}",
+            columns.values()
+        );
         let rows = Some(gone.len() as u64);
-        steps.push(Step { sql: sql.to_owned(), params: columns.params, rows });
+        steps.push(Step { sql, params: columns.params, rows });
     }
     if come.is_empty() {
         return;
     }
     let rows = &*come;
     let columns = Columns::default()
-        .i32s(rows, |row| row.key.queue.0)
-        .i16s(rows, |row| lane_number(row.key.lane))
-        .i64s(rows, |row| bits(row.key.f))
-        .uuids(rows.iter().map(|row| uuid(row.job.id)).collect())
-        .i64s(rows, |row| bits(row.job.n))
-        .i32s(rows, |row| row.job.policy.0)
-        .i16s(rows, |row| i16::from(row.job.priority))
-        .i16s(rows, |row| flags(&row.job))
-        .i64s(rows, |row| row.job.run_at.0)
-        .i64s(rows, |row| row.job.created_at.0)
-        .i32s(rows, |row| row.job.attempt)
-        .i32s(rows, |row| row.job.crashes)
-        .i64s(rows, |row| i64::from(row.job.size))
-        .i16s(rows, |row| state_number(row.state) as i16)
-        .opt_i16s(rows, |row| row.reason.map(|reason| reason_number(reason) as i16))
-        .i64s(rows, |row| row.finished_at.0)
+        .i32s("queue", rows, |row| row.key.queue.0)
+        .i16s("lane", rows, |row| lane_number(row.key.lane))
+        .i64s("f", rows, |row| bits(row.key.f))
+        .uuids("id", rows.iter().map(|row| uuid(row.job.id)).collect())
+        .i64s("n", rows, |row| bits(row.job.n))
+        .i32s("policy", rows, |row| row.job.policy.0)
+        .i16s("priority", rows, |row| i16::from(row.job.priority))
+        .i16s("flags", rows, |row| flags(&row.job))
+        .i64s("run_at", rows, |row| row.job.run_at.0)
+        .i64s("created_at", rows, |row| row.job.created_at.0)
+        .i32s("attempt", rows, |row| row.job.attempt)
+        .i32s("crashes", rows, |row| row.job.crashes)
+        .i64s("size", rows, |row| i64::from(row.job.size))
+        .i16s("state", rows, |row| state_number(row.state) as i16)
+        .opt_i16s("reason", rows, |row| row.reason.map(|reason| reason_number(reason) as i16))
+        .i64s("finished_at", rows, |row| row.finished_at.0)
         .settled(rows, |row| row.settled)
-        .bytes(rows, |row| extras(&row.job, &row.extras));
-    let sql = format!(
-        "insert into {{s}}.finished ({FINISHED}) select * from unnest({}) where {{p}}",
-        columns.places()
-    );
-    steps.push(Step { sql, params: columns.params, rows: Some(rows.len() as u64) });
+        .bytes("extras", rows, |row| extras(&row.job, &row.extras));
+    steps.push(columns.insert_into("finished", rows.len()));
 }
 
 pub(crate) fn lane_number(lane: Lane) -> i16 {
@@ -266,14 +318,11 @@ fn bodies(batch: &Batch, steps: &mut Vec<Step>) {
         let mut rows: Vec<_> = batch.bodies.iter().collect();
         rows.sort_unstable_by_key(|(n, _)| **n);
         let columns = Columns::default()
-            .i64s(&rows, |(n, _)| bits(**n))
-            .texts(&rows, |(_, body)| Some(body.kind.to_string()))
-            .texts(&rows, |(_, body)| Some(body.payload.to_string()))
-            .bytes(&rows, |(_, body)| more(body));
-        let sql =
-            "insert into {s}.body (n, kind, payload, more) select * from unnest($1, $2, $3, $4) where {p}"
-                .to_owned();
-        steps.push(Step { sql, params: columns.params, rows: Some(rows.len() as u64) });
+            .i64s("n", &rows, |(n, _)| bits(**n))
+            .texts("kind", &rows, |(_, body)| Some(body.kind.to_string()))
+            .texts("payload", &rows, |(_, body)| Some(body.payload.to_string()))
+            .bytes("more", &rows, |(_, body)| more(body));
+        steps.push(columns.insert_into("body", rows.len()));
     }
     notes(batch, steps);
 }
@@ -293,13 +342,12 @@ fn notes(batch: &Batch, steps: &mut Vec<Step>) {
         if texts.is_empty() {
             continue;
         }
-        let columns =
-            Columns::default().i64s(&texts, |(n, _)| *n).texts(&texts, |(_, text)| Some(text.clone()));
-        let sql = format!(
-            "insert into {{s}}.{table} (n, {table}) select * from unnest($1, $2) where {{p}} \
-             on conflict (n) do update set {table} = excluded.{table}"
-        );
-        steps.push(Step { sql, params: columns.params, rows: Some(texts.len() as u64) });
+        let columns = Columns::default()
+            .i64s("n", &texts, |(n, _)| *n)
+            .texts(table, &texts, |(_, text)| Some(text.clone()));
+        let mut step = columns.insert_into(table, texts.len());
+        step.sql += &format!(" on conflict (n) do update set {table} = excluded.{table}");
+        steps.push(step);
     }
     // Of two in the same place of the ring, the newer.
     let mut failures = std::collections::BTreeMap::new();
@@ -313,12 +361,12 @@ fn notes(batch: &Batch, steps: &mut Vec<Step>) {
     if !failures.is_empty() {
         let rows: Vec<_> = failures.into_iter().collect();
         let columns = Columns::default()
-            .i64s(&rows, |((n, _), _)| *n)
-            .i16s(&rows, |((_, slot), _)| *slot)
-            .bytes(&rows, |(_, data)| Some(data.clone()));
-        let sql = "insert into {s}.failure (n, slot, data) select * from unnest($1, $2, $3) where {p} \
-                   on conflict (n, slot) do update set data = excluded.data";
-        steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: Some(rows.len() as u64) });
+            .i64s("n", &rows, |((n, _), _)| *n)
+            .i16s("slot", &rows, |((_, slot), _)| *slot)
+            .bytes("data", &rows, |(_, data)| Some(data.clone()));
+        let mut step = columns.insert_into("failure", rows.len());
+        step.sql += " on conflict (n, slot) do update set data = excluded.data";
+        steps.push(step);
     }
 }
 
@@ -327,31 +375,35 @@ fn events(batch: &Batch, steps: &mut Vec<Step>) {
     let rows: Vec<_> = batch.living().collect();
     if !rows.is_empty() {
         let columns = Columns::default()
-            .i64s(&rows, |(meta, _)| bits(meta.seq))
-            .i32s(&rows, |(meta, _)| meta.topic.0)
-            .i64s(&rows, |(meta, _)| meta.at.0)
-            .bytes(&rows, |(meta, _)| Some(parts::meta(meta)))
-            .bytes(&rows, |(_, event)| Some(parts::event(event)));
-        let sql = "insert into {s}.event (seq, topic, at, meta, body) \
-             select * from unnest($1, $2, $3, $4, $5) where {p}";
-        steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: Some(rows.len() as u64) });
+            .i64s("seq", &rows, |(meta, _)| bits(meta.seq))
+            .i32s("topic", &rows, |(meta, _)| meta.topic.0)
+            .i64s("at", &rows, |(meta, _)| meta.at.0)
+            .bytes("meta", &rows, |(meta, _)| Some(parts::meta(meta)))
+            .bytes("body", &rows, |(_, event)| Some(parts::event(event)));
+        steps.push(columns.insert_into("event", rows.len()));
     }
     // The events of dead letters are copied before they can go.
     dead(&batch.dead, steps);
     if !batch.removed.is_empty() {
         let rows: Vec<_> = batch.removed.iter().collect();
-        let columns =
-            Columns::default().i32s(&rows, |(topic, _)| topic.0).i64s(&rows, |(_, up_to)| bits(**up_to));
-        let sql = "delete from {s}.event using unnest($1, $2) as gone (topic, up_to) \
-                   where event.topic = gone.topic and event.seq <= gone.up_to and {p}";
-        steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: None });
+        let columns = Columns::default().i32s("topic", &rows, |(topic, _)| topic.0).i64s(
+            "up_to",
+            &rows,
+            |(_, up_to)| bits(**up_to),
+        );
+        let sql = format!(
+            "delete from {{s}}.event using (select {}) as gone \
+             where event.topic = gone.topic and event.seq <= gone.up_to and {{p}}",
+            columns.values()
+        );
+        steps.push(Step { sql, params: columns.params, rows: None });
     }
     let removed =
         |group: &mainstay_writer::batch::Group| matches!(group, mainstay_writer::batch::Group::Removed);
     let groups: Vec<_> =
         batch.groups.iter().filter(|(_, group)| removed(group)).map(|(id, _)| id.0).collect();
     if !groups.is_empty() {
-        let params = Columns::default().i32s(&groups, |id| *id).params;
+        let params = Columns::default().i32s("grp", &groups, |id| *id).params;
         steps.push(Step {
             sql: "delete from {s}.dead_event where grp = any($1) and {p}".to_owned(),
             params,
@@ -382,29 +434,28 @@ fn dead(letters: &std::collections::BTreeMap<u64, Dead>, steps: &mut Vec<Step>) 
     type Letter = (i64, u32, bool, Vec<u8>);
     let columns = |rows: &[&Letter]| {
         let flags: Vec<bool> = rows.iter().map(|row| row.2).collect();
-        let mut columns = Columns::default().i64s(rows, |row| row.0).i32s(rows, |row| row.1);
-        columns.params.push(Param::new(flags, Type::BOOL_ARRAY));
-        columns.bytes(rows, |row| Some(row.3.clone()))
+        Columns::default()
+            .i64s("number", rows, |row| row.0)
+            .i32s("grp", rows, |row| row.1)
+            .with("revived", Param::new(flags, Type::BOOL_ARRAY))
+            .bytes("letter", rows, |row| Some(row.3.clone()))
     };
     if !here.is_empty() {
         let rows: Vec<_> = here.iter().map(|(row, _)| row).collect();
-        let columns = columns(&rows).bytes(&here, |(_, body)| Some(body.clone()));
-        let sql = "insert into {s}.dead_event (number, grp, revived, letter, body) \
-                   select * from unnest($1, $2, $3, $4, $5) where {p}";
-        steps.push(Step { sql: sql.to_owned(), params: columns.params, rows: Some(here.len() as u64) });
+        let columns = columns(&rows).bytes("body", &here, |(_, body)| Some(body.clone()));
+        steps.push(columns.insert_into("dead_event", rows.len()));
     }
     for (copied, (table, column)) in copied.iter().zip([("event", "seq"), ("dead_event", "number")]) {
         if copied.is_empty() {
             continue;
         }
         let rows: Vec<_> = copied.iter().map(|(row, _)| row).collect();
-        let columns = columns(&rows).i64s(copied, |(_, from)| *from);
+        let columns = columns(&rows).i64s("whence", copied, |(_, from)| *from);
         let sql = format!(
             "insert into {{s}}.dead_event (number, grp, revived, letter, body) \
              select new.number, new.grp, new.revived, new.letter, old.body \
-             from unnest($1, $2, $3, $4, $5) as new (number, grp, revived, letter, whence) \
-             join {{s}}.{table} old on old.{column} = new.whence \
-             where {{p}}"
+             from (select {}) as new join {{s}}.{table} old on old.{column} = new.whence where {{p}}",
+            columns.values()
         );
         steps.push(Step { sql, params: columns.params, rows: Some(copied.len() as u64) });
     }
