@@ -1,6 +1,6 @@
 //! What can be asked.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
@@ -9,38 +9,64 @@ use super::plan::Variant;
 /// The measurements.
 #[derive(Debug, Subcommand)]
 pub enum BenchArgs {
-    /// Measure jobs on this machine's disk: the raw limit, the store in process, and the server over HTTP
+    /// Measure jobs: the raw limit of this machine's disk, the store in process, and the server over HTTP
     ///
-    /// A cycle is enqueue, claim, complete, each answered only when it is on the disk. Every figure is the median of
+    /// The store is the embedded one, or with --store a PostgreSQL. A cycle is enqueue, claim, complete, each answered only when it is durable. Every figure is the median of
     /// the rounds; in each round, all variants are measured one after the other. The full matrix takes about 40
     /// minutes; `--quick` gives a first look in about one.
     Jobs(JobsArgs),
     /// Measure the event bus of a process, beside others
     ///
-    /// Deliveries to 1, 8 and 64 subscribers by `mainstay::bus`, by `tokio::sync::broadcast`, and by a map of handlers
+    /// No store has a part in it. Deliveries to 1, 8 and 64 subscribers by `mainstay::bus`, by `tokio::sync::broadcast`, and by a map of handlers
     /// that are called together; then the cost of a match against 10,000 filters. Takes about a minute.
     Bus(BusArgs),
     /// Measure jobs inside a process: the worker pool beside bare `tokio::spawn` and a channel with workers
     ///
-    /// A part of `jobs`, alone. Only `--rounds`, `--cell-seconds` and `--threads` count.
+    /// A part of `jobs`, alone. Only `--rounds`, `--cell-seconds` and `--threads` count; no store has a part in it.
     Pool(JobsArgs),
     /// Measure locks: alone, handed over among waiters, and very many at once
     ///
-    /// In process on the memory store (beside `tokio::sync::Mutex`) and on the embedded store, and over HTTP. Takes
+    /// In process on the memory store (beside `tokio::sync::Mutex`) and on the embedded store, or with --store on a
+    /// PostgreSQL, and over HTTP. Takes
     /// about a minute and a half; `--quick` a quarter of that.
     Locks(LocksArgs),
-    /// Measure the durable log of events on this machine's disk
+    /// Measure the durable log of events
     ///
     /// Publishes, one a commit and in batches of 100, beside the raw limit of the disk at the same concurrency; a group
     /// that fetches and acknowledges in batches; a replay of the log from the disk; and how long an event takes from an
     /// HTTP publish to one reader of a stream, and to a thousand. Takes about a minute and a half.
     Events(EventsArgs),
     /// Measure one cell (for the command above)
+    ///
+    /// What to measure comes as JSON on standard input.
     #[command(hide = true)]
-    Cell {
-        /// What to measure, as JSON
-        spec: String,
-    },
+    Cell,
+}
+
+/// Which store is measured.
+#[derive(Clone, Default, Args)]
+pub struct StoreArg {
+    /// Measure a PostgreSQL instead of the embedded store: postgres://USER:PASSWORD@HOST/DATABASE. Each store is a
+    /// schema of this run in it, dropped at the end
+    #[arg(long = "store", value_name = "URL", env = "MAINSTAY_BENCH_STORE", hide_env_values = true)]
+    pub url: Option<String>,
+}
+
+impl fmt::Debug for StoreArg {
+    /// Without the URL, which may have a password in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.url.is_some() { "a database" } else { "the embedded store" })
+    }
+}
+
+impl StoreArg {
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.url.is_some()
+    }
+
+    pub(super) fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
 }
 
 /// The flags of `mainstay bench bus`.
@@ -69,6 +95,9 @@ pub struct EventsArgs {
     /// Readers of the live stream, beside the one who is measured alone; 0: neither
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub readers: usize,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreArg,
     /// Bytes of an event's data, a JSON string that does not compress
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub payload_bytes: usize,
@@ -106,8 +135,8 @@ pub struct JobsArgs {
     /// Jobs that wait in the store meanwhile
     #[arg(long, value_delimiter = ',', value_name = "N,…", default_value = "0,1000000")]
     pub backlog: Vec<u64>,
-    /// What to measure
-    #[arg(long, value_delimiter = ',', value_name = "NAME,…", default_value = "raw,store,keys,http,batch")]
+    /// What to measure [default: raw,store,keys,http,batch; with --store without raw]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub only: Vec<Variant>,
     /// How often each cell is measured
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -121,6 +150,9 @@ pub struct JobsArgs {
     /// A first look: one round of two seconds, 64 callers, nothing waiting
     #[arg(long, conflicts_with_all = ["callers", "backlog", "rounds", "cell_seconds", "warm_up_seconds"])]
     pub quick: bool,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreArg,
     /// Measure the matrix alone: not the memory of a waiting job, nor restarts, nor the empty server, nor fairness
     #[arg(long)]
     pub matrix_only: bool,
@@ -151,6 +183,9 @@ impl JobsArgs {
     /// The same with what `--quick` stands for.
     pub(super) fn settled(&self) -> JobsArgs {
         let mut args = self.clone();
+        if args.only.is_empty() {
+            args.only = Variant::usual(args.store.is_elsewhere());
+        }
         if args.quick {
             (args.callers, args.backlog) = (vec![64], vec![0]);
             (args.rounds, args.cell_seconds, args.warm_up_seconds) = (1, 2.0, 1.0);
@@ -170,6 +205,10 @@ impl JobsArgs {
         whole("rounds", self.rounds == 0)?;
         whole("queues", self.queues == 0)?;
         whole("batch", self.batch == 0)?;
+        if self.store.is_elsewhere() && self.only.contains(&Variant::Raw) {
+            return Err("raw measures the disk of --dir, which says nothing of a store elsewhere: name others with --only"
+                .to_owned());
+        }
         if self.batch > 1_000 {
             return Err("--batch is at most 1000, what one claim gives".to_owned());
         }
@@ -199,6 +238,9 @@ pub struct LocksArgs {
     /// How long each figure is measured, after a quarter of that to warm up
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     pub seconds: f64,
+    /// Which store.
+    #[command(flatten)]
+    pub store: StoreArg,
     /// A first look: one second each
     #[arg(long, conflicts_with = "seconds")]
     pub quick: bool,

@@ -1,6 +1,12 @@
 //! One cell of the matrix, measured in a process of its own.
 
-use std::{cell::Cell, io::Write, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    io::{Read, Write},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use mainstay::Client;
 use serde::{Deserialize, Serialize};
@@ -19,16 +25,18 @@ use super::{
     schedules::{Schedules, schedules},
     server::Server,
     single::{SingleCalls, read},
+    site::Site,
     store::{Depth, InProcess, close, depth, open, queues},
     wire::Connection,
+    work,
 };
 
 /// What a process is asked to do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Spec {
     pub(super) task: Task,
     /// The store.
-    pub(super) path: PathBuf,
+    pub(super) site: Site,
     /// Where other files go.
     pub(super) dir: PathBuf,
     pub(super) callers: usize,
@@ -79,8 +87,8 @@ pub(super) struct Measured {
     /// Full cycles a second.
     pub(super) cycles_per_second: f64,
     pub(super) steps: Vec<Step>,
-    /// Written to the device, by anybody, for each job that was completed.
-    pub(super) device_bytes_per_job: Option<f64>,
+    /// Written to the device, or to the write-ahead log of a database, by anybody, for each job that was completed.
+    pub(super) bytes_per_job: Option<f64>,
     /// Of the process that keeps the jobs, at the end.
     pub(super) memory: Option<Memory>,
     /// Cores that the process that keeps the jobs used, on average; the callers' own too if they are in it.
@@ -95,9 +103,12 @@ pub(super) struct Step {
     pub(super) ms: Quantiles,
 }
 
-/// Does what the spec says, in a runtime of its own.
-pub(super) fn run(spec: &str) -> Result<()> {
-    let spec: Spec = serde_json::from_str(spec).map_err(Error::doing("the spec of a cell"))?;
+/// Does what the spec on standard input says, in a runtime of its own. (As an argument, a list of processes would show
+/// the URL of a database.)
+pub(super) fn run() -> Result<()> {
+    let mut spec = String::new();
+    std::io::stdin().read_to_string(&mut spec).map_err(Error::doing("the spec of a cell"))?;
+    let spec: Spec = serde_json::from_str(&spec).map_err(Error::doing("the spec of a cell"))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(spec.threads).enable_all().build();
     let runtime = runtime.map_err(Error::doing("cannot start"))?;
@@ -119,6 +130,7 @@ async fn perform(spec: &Spec) -> Result<Outcome> {
         Task::Fair => fair::measure(spec).await.map(Outcome::Fair),
         Task::Measure(Variant::Store | Variant::Keys) => in_process(spec, true).await.map(Outcome::Measured),
         Task::Measure(Variant::Http | Variant::Batch) => over_http(spec).await.map(Outcome::Measured),
+        Task::Measure(variant) => work::perform(spec, variant).await.map(Outcome::Measured),
         Task::Abandon => in_process(spec, false).await.map(|_| Outcome::Done),
         Task::Reopen { evict } => reopen(spec, evict).await.map(Outcome::Opened),
         Task::Schedules => schedules(spec).await.map(Outcome::Schedules),
@@ -128,19 +140,18 @@ async fn perform(spec: &Spec) -> Result<Outcome> {
 async fn raw(spec: &Spec) -> Result<Measured> {
     let (log, writer) = RawLog::open(&spec.dir, spec.payload_bytes)?;
     let counts = log.clone();
-    let (measured, _) = measure(log, spec, None, || Some(counts.counts())).await?;
+    let (measured, _) = measure(log, spec, spec.callers, None, || Some(counts.counts())).await?;
     drop(writer);
     Ok(Measured { memory: None, ..measured })
 }
 
 async fn in_process(spec: &Spec, closes: bool) -> Result<Measured> {
-    let client = within(open(&spec.path)).await?;
+    let client = within(open(&spec.site)).await?;
     let queues = queues(spec.queues)?;
     expect(depth(&client, &queues).await?, spec.backlog)?;
     let finished = figure(&client, "finished_total");
     let subject = InProcess::new(client.clone(), spec)?;
-    let groups = || Some((figure(&client, "groups_total")?, figure(&client, "commits_total")?));
-    let (measured, jobs) = measure(subject, spec, None, groups).await?;
+    let (measured, jobs) = measure(subject, spec, spec.callers, None, groups(&client)).await?;
     expect(depth(&client, &queues).await?, spec.backlog)?;
     if let (Some(before), Some(now)) = (finished, figure(&client, "finished_total"))
         && now - before != jobs
@@ -156,20 +167,25 @@ async fn in_process(spec: &Spec, closes: bool) -> Result<Measured> {
     Ok(measured)
 }
 
+/// Groups and commits so far.
+pub(super) fn groups(client: &Client) -> impl Fn() -> Option<(u64, u64)> + '_ {
+    || Some((figure(client, "groups_total")?, figure(client, "commits_total")?))
+}
+
 fn figure(client: &Client, name: &str) -> Option<u64> {
     client.store().stats().iter().find(|(figure, _)| *figure == name).map(|(_, value)| *value as u64)
 }
 
 async fn over_http(spec: &Spec) -> Result<Measured> {
-    let server = Server::start(&spec.path, &spec.dir).await?;
+    let server = Server::start(&spec.site, &spec.dir).await?;
     let mut connection = Connection::open(server.api).await?;
     expect(depth_over_http(&mut connection, spec).await?, spec.backlog)?;
     let unknown = || None;
     let measured = match spec.task {
         Task::Measure(Variant::Batch) => {
-            measure(Batches::new(server.api, spec), spec, server.pid, unknown).await?
+            measure(Batches::new(server.api, spec), spec, spec.callers, server.pid, unknown).await?
         }
-        _ => measure(SingleCalls::new(server.api, spec), spec, server.pid, unknown).await?,
+        _ => measure(SingleCalls::new(server.api, spec), spec, spec.callers, server.pid, unknown).await?,
     };
     expect(depth_over_http(&mut connection, spec).await?, spec.backlog)?;
     drop(connection);
@@ -207,22 +223,27 @@ fn expect(found: Depth, backlog: u64) -> Result<()> {
     )))
 }
 
-/// Drives a subject; answers with what was measured how many jobs were completed in all. `groups` says groups and
+/// Drives a subject with so many callers; answers with what was measured how many jobs were completed in all. `groups` says groups and
 /// ops so far.
-async fn measure<S: Subject>(
+pub(super) async fn measure<S: Subject>(
     subject: Arc<S>,
     spec: &Spec,
+    callers: usize,
     pid: Option<u32>,
     groups: impl Fn() -> Option<(u64, u64)>,
 ) -> Result<(Measured, u64)> {
-    let device = Device::of(&spec.dir);
-    let look = || (device.and_then(Device::written), cpu_seconds(pid), groups());
+    let (device, ledger) = (Device::of(&spec.dir), spec.site.ledger()?);
+    let written = || match &ledger {
+        Some(ledger) => ledger.written(),
+        None => device.and_then(Device::written),
+    };
+    let look = || (written(), cpu_seconds(pid), groups());
     let (before, after) = (Cell::new((None, None, None)), Cell::new((None, None, None)));
     let at_end = Cell::new(None);
     let span = Span { warm_up: spec.warm_up, measure: spec.measure };
     let driven = drive(
         subject,
-        spec.callers,
+        callers,
         span,
         || before.set(look()),
         || {
@@ -236,11 +257,11 @@ async fn measure<S: Subject>(
         let groups = groups.checked_sub(groups_before).filter(|groups| *groups > 0)?;
         Some((ops - ops_before) as f64 / groups as f64)
     });
-    let device_bytes = written.zip(written_before).map(|(now, before)| now.saturating_sub(before) as f64);
+    let bytes = written.zip(written_before).map(|(now, before)| now.saturating_sub(before) as f64);
     let measured = Measured {
         cycles_per_second: jobs as f64 / seconds,
         steps: steps.into_iter().map(|(name, ms)| Step { name: name.to_owned(), ms }).collect(),
-        device_bytes_per_job: device_bytes.filter(|_| jobs > 0).map(|bytes| bytes / jobs as f64),
+        bytes_per_job: bytes.filter(|_| jobs > 0).map(|bytes| bytes / jobs as f64),
         memory: at_end.get(),
         cores: cpu.zip(cpu_before).map(|(now, before)| (now - before) / seconds),
         group,

@@ -53,47 +53,36 @@ pub(super) fn measure(args: &EventsArgs) -> Result<Figures> {
     let threads = machine::cores().max(1);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.map_err(Error::doing("cannot start a runtime"))?;
-    let scratch = Scratch::new(&args.dir, args.keep)?;
-    let about = format!(
+    let scratch = Scratch::new(&args.dir, args.keep, args.store.url())?;
+    let mut about = format!(
         "Events a second, {} callers, {} bytes of data, batches of {BATCH}; {} cores; medians of {} rounds of {} s.",
         args.callers, args.payload_bytes, threads, args.rounds, args.cell_seconds
     );
+    if let Some(database) = scratch.database() {
+        about += &format!(" In {}.", database.about()?);
+    }
     let mut figures = Figures { about, ..Figures::default() };
     for round in 0..args.rounds.max(1) {
         note(&format!("round {} of {}", round + 1, args.rounds.max(1)));
-        runtime.block_on(one_round(args, scratch.path(), round, &mut figures))?;
+        runtime.block_on(one_round(args, &scratch, round, &mut figures))?;
     }
     let live = if args.readers == 0 { vec![] } else { vec![1, args.readers] };
     for readers in live {
         note(&format!("live streams, {readers} readers"));
         let span = seconds(args.cell_seconds) * args.rounds as u32;
-        figures.live.push(runtime.block_on(live::measure(scratch.path(), readers, span))?);
+        figures.live.push(runtime.block_on(live::measure(&scratch, readers, span))?);
     }
     Ok(figures)
 }
 
-async fn one_round(args: &EventsArgs, dir: &Path, round: usize, figures: &mut Figures) -> Result<()> {
+async fn one_round(args: &EventsArgs, scratch: &Scratch, round: usize, figures: &mut Figures) -> Result<()> {
     let span = seconds(args.cell_seconds);
-    let (log, writer) = RawLog::open(dir, args.payload_bytes)?;
-    // What the store would have to write at least: the data, a header each.
-    for (batch, into) in [(1, &mut figures.raw), (BATCH, &mut figures.raw_batches)] {
-        let log = log.clone();
-        let bytes = args.payload_bytes;
-        let one = move |mut random: Random| {
-            let log = log.clone();
-            async move {
-                let mut text = String::new();
-                (0..batch).for_each(|_| write_json(&mut random, bytes, &mut text));
-                log.append(text.into()).await?;
-                Ok((random, batch as u64))
-            }
-        };
-        into.push(drive(args.callers, span, one).await?);
+    // This disk says nothing of a store elsewhere.
+    if scratch.database().is_none() {
+        limit(args, scratch.path(), span, figures).await?;
     }
-    drop((writer, log));
-
-    let path = dir.join(format!("events-{round}.db"));
-    let client = store::open(&path).await?;
+    let site = scratch.site(&format!("events-{round}"));
+    let client = store::open(&site).await?;
     let topics =
         (0..TOPICS).map(|i| TopicName::new(&format!("bench.t{i}"))).collect::<std::result::Result<_, _>>();
     let topics: Arc<[TopicName]> = topics.map_err(Error::doing("the name of a topic"))?;
@@ -115,9 +104,31 @@ async fn one_round(args: &EventsArgs, dir: &Path, round: usize, figures: &mut Fi
     figures.fetch_and_ack.push(consume(&client, args, span).await?);
     store::close(&client).await?;
     // Opened anew, so that nothing of it is in the store's memory.
-    let client = store::open(&path).await?;
+    let client = store::open(&site).await?;
     figures.replay.push(replay(&client, span).await?);
     store::close(&client).await
+}
+
+/// What the disk could do.
+async fn limit(args: &EventsArgs, dir: &Path, span: Duration, figures: &mut Figures) -> Result<()> {
+    let (log, writer) = RawLog::open(dir, args.payload_bytes)?;
+    // What the store would have to write at least: the data, a header each.
+    for (batch, into) in [(1, &mut figures.raw), (BATCH, &mut figures.raw_batches)] {
+        let log = log.clone();
+        let bytes = args.payload_bytes;
+        let one = move |mut random: Random| {
+            let log = log.clone();
+            async move {
+                let mut text = String::new();
+                (0..batch).for_each(|_| write_json(&mut random, bytes, &mut text));
+                log.append(text.into()).await?;
+                Ok((random, batch as u64))
+            }
+        };
+        into.push(drive(args.callers, span, one).await?);
+    }
+    drop((writer, log));
+    Ok(())
 }
 
 fn publish(
@@ -233,23 +244,24 @@ where
 type Row<'a> = (&'static str, &'a [f64], Option<&'a [f64]>);
 
 impl Figures {
-    fn rows(&self) -> [Row<'_>; 6] {
-        [
+    /// Those that were measured.
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let rows: [Row<'_>; 6] = [
             ("raw log, one a write", &self.raw, None),
             ("publish, one a commit", &self.publish, Some(&self.raw)),
             ("raw log, batches", &self.raw_batches, None),
             ("publish, batches", &self.publish_batches, Some(&self.raw_batches)),
             ("fetch and ack, batches", &self.fetch_and_ack, None),
             ("replay from the disk, one reader", &self.replay, None),
-        ]
+        ];
+        rows.into_iter().filter(|(_, all, _)| !all.is_empty())
     }
 
     /// For people.
     pub(super) fn text(&self) -> String {
         let mut rows = vec![["", "events/s", "(range)", "ratio"].map(str::to_owned)];
         for (name, all, beside) in self.rows() {
-            let ratio =
-                beside.map_or_else(String::new, |beside| format!("{:.2}", middle(all) / middle(beside)));
+            let ratio = ratio(all, beside).map_or_else(String::new, |ratio| format!("{ratio:.2}"));
             let (least, most) =
                 (all.iter().copied().fold(f64::INFINITY, f64::min), all.iter().copied().fold(0.0, f64::max));
             rows.push([
@@ -260,8 +272,8 @@ impl Figures {
             ]);
         }
         let about = &self.about;
-        let mut text =
-            format!("{about}\nThe ratio is to the raw log above it.\n\n{}", table(rows.into_iter()));
+        let of = if self.raw.is_empty() { "" } else { "The ratio is to the raw log above it.\n" };
+        let mut text = format!("{about}\n{of}\n{}", table(rows.into_iter()));
         if !self.live.is_empty() {
             let rate = live::RATE;
             text += "\nFrom an HTTP publish to its receipt as a server-sent event on the same machine, ";
@@ -281,11 +293,15 @@ impl Figures {
     /// For programs.
     pub(super) fn document(&self) -> Value {
         let rows = self.rows().map(|(name, all, beside)| {
-            let ratio = beside.map(|beside| middle(all) / middle(beside));
-            json!({ "subject": name, "events_per_second": middle(all), "rounds": all, "ratio": ratio })
+            json!({ "subject": name, "events_per_second": middle(all), "rounds": all, "ratio": ratio(all, beside) })
         });
-        json!({ "about": self.about, "events": rows, "live": self.live })
+        json!({ "about": self.about, "events": rows.collect::<Vec<_>>(), "live": self.live })
     }
+}
+
+/// To what it is compared with, if that was measured.
+fn ratio(all: &[f64], beside: Option<&[f64]>) -> Option<f64> {
+    beside.filter(|beside| !beside.is_empty()).map(|beside| middle(all) / middle(beside))
 }
 
 fn middle(all: &[f64]) -> f64 {

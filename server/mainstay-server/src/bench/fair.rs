@@ -61,7 +61,7 @@ struct Fair {
 
 /// Fills a queue with the large tenant's jobs, drains it with the cell's callers, and lets the small tenant come.
 pub(super) async fn measure(spec: &Spec) -> Result<FairWait> {
-    let client = within(open(&spec.path)).await?;
+    let client = within(open(&spec.site)).await?;
     let queue = QueueName::new("bench-fair").map_err(Error::doing("the name of a queue"))?;
     let config = QueueConfig { fairness: Some(Fairness::default()), ..QueueConfig::default() };
     client.put_queue(queue.clone(), config).await.map_err(Error::doing("cannot make a queue"))?;

@@ -17,7 +17,7 @@ const BATCH: u64 = 2_000;
 
 /// Brings the number of waiting jobs to what the cell says; leaves a store alone that has it.
 pub(super) async fn fill(spec: &Spec) -> Result<()> {
-    let client = open(&spec.path).await?;
+    let client = open(&spec.site).await?;
     let queues = queues(spec.queues)?;
     make_queues(&client, &queues, spec.keep_finished).await?;
     let mut random = Random::new(client.entropy());

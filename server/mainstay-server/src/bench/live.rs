@@ -3,7 +3,7 @@
 //! Every reader checks that no number is missing, from the first event to the last. One in [`LOOKS`] also looks at how
 //! old what it reads is: client and server share the cores.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mainstay::TaskSet;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use super::{
     Error, Result,
     drive::within,
     latency::{Latency, Quantiles},
+    scratch::Scratch,
     server::Server,
     wire::Connection,
 };
@@ -36,8 +37,8 @@ pub(super) struct Live {
     pub(super) ms: Quantiles,
 }
 
-pub(super) async fn measure(dir: &Path, readers: usize, span: Duration) -> Result<Live> {
-    let server = Server::start(&dir.join(format!("live-{readers}.db")), dir).await?;
+pub(super) async fn measure(scratch: &Scratch, readers: usize, span: Duration) -> Result<Live> {
+    let server = Server::start(&scratch.site(&format!("live-{readers}")), scratch.path()).await?;
     let tasks = TaskSet::current().ok_or_else(|| Error::new("there is no runtime"))?;
     let events = (span.as_secs_f64() * RATE as f64).ceil() as u64;
     let (epoch, latency) = (Instant::now(), Arc::new(Latency::new()));

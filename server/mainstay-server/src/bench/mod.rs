@@ -2,9 +2,10 @@
 //!
 //! 1. `args` is what can be asked, `plan` the cells of the matrix in the order in which they are measured;
 //! 2. `run` starts each cell in a process of its own, so that memory and caches are those of one subject alone;
-//! 3. `cell` measures one: `drive` is the closed loop of callers, the same for every subject;
+//! 3. `cell` measures one: `drive` is the closed loop of callers, the same for every subject; `site` is where its store
+//!    is: in a file, or in a database;
 //! 4. the subjects: `raw` (the limit of the disk), `store` (in process), `single` and `batch` (over HTTP, with
-//!    `server` and `wire`);
+//!    `server` and `wire`), `work` (producers and the library's workers);
 //! 5. `once` measures what is measured once: memory of a waiting job, restart, an empty server; `fair` how long a small
 //!    tenant waits behind a large one; `schedules` what 100,000 of them cost;
 //! 6. `fanout` measures the event bus of a process, beside others;
@@ -35,12 +36,14 @@ mod schedules;
 mod scratch;
 mod server;
 mod single;
+mod site;
 mod store;
 mod wire;
+mod work;
 
 use std::{fmt, process::ExitCode};
 
-pub use args::{BenchArgs, BusArgs, EventsArgs, JobsArgs, LocksArgs};
+pub use args::{BenchArgs, BusArgs, EventsArgs, JobsArgs, LocksArgs, StoreArg};
 
 /// Measures, and prints a table, or with `json` one JSON document. Exit code 1: something could not be measured.
 pub fn run(args: BenchArgs, json: bool) -> ExitCode {
@@ -50,7 +53,7 @@ pub fn run(args: BenchArgs, json: bool) -> ExitCode {
         BenchArgs::Pool(args) => run::pools(&args, json),
         BenchArgs::Locks(args) => locks::run(&args, json),
         BenchArgs::Events(args) => events(&args, json),
-        BenchArgs::Cell { spec } => cell::run(&spec),
+        BenchArgs::Cell => cell::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,6 +17,7 @@ use super::{
     cell::Spec,
     drive::within,
     machine::{Memory, memory},
+    scratch::Scratch,
     server::Server,
     store::{LEASE_MS, open, queues},
 };
@@ -28,7 +29,7 @@ pub(super) struct Opened {
     pub(super) open_seconds: f64,
     /// Until the first claim was answered, opening included.
     pub(super) first_claim_seconds: f64,
-    /// The journal and SQLite's log, of which a part had to be replayed.
+    /// The journal and SQLite's log, of which a part had to be replayed; a database has none of its own.
     pub(super) journal_bytes: u64,
     /// Right after the opening.
     pub(super) memory: Option<Memory>,
@@ -36,22 +37,12 @@ pub(super) struct Opened {
 
 /// Opens the store, claims one job and gives it back.
 pub(super) async fn reopen(spec: &Spec, evict: bool) -> Result<Opened> {
-    let beside = |ending: String| {
-        let mut path = spec.path.clone().into_os_string();
-        path.push(ending);
-        PathBuf::from(path)
+    let journal_bytes = match spec.site.file() {
+        Some(path) => at_rest(path, evict)?,
+        None => 0,
     };
-    let segments = (1..).map(|number| beside(format!("-log{number}"))).take_while(|path| path.exists());
-    let mut files: Vec<_> = segments.collect();
-    files.push(beside("-wal".into()));
-    let journal_bytes =
-        files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum();
-    if evict {
-        files.push(spec.path.clone());
-        files.iter().try_for_each(|path| forget_pages(path))?;
-    }
     let started = Instant::now();
-    let client = within(open(&spec.path)).await?;
+    let client = within(open(&spec.site)).await?;
     let open_seconds = started.elapsed().as_secs_f64();
     let memory = memory(None);
     let claim =
@@ -73,6 +64,24 @@ pub(super) async fn reopen(spec: &Spec, evict: bool) -> Result<Opened> {
     Ok(Opened { open_seconds, first_claim_seconds, journal_bytes, memory })
 }
 
+/// Bytes of the journal of the store in this file. With `evict`, the system forgets what it keeps of all its files.
+fn at_rest(path: &Path, evict: bool) -> Result<u64> {
+    let beside = |ending: String| {
+        let mut path = path.to_owned().into_os_string();
+        path.push(ending);
+        PathBuf::from(path)
+    };
+    let segments = (1..).map(|number| beside(format!("-log{number}"))).take_while(|path| path.exists());
+    let mut files: Vec<_> = segments.collect();
+    files.push(beside("-wal".into()));
+    let bytes = files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|meta| meta.len()).sum();
+    if evict {
+        files.push(path.to_owned());
+        files.iter().try_for_each(|path| forget_pages(path))?;
+    }
+    Ok(bytes)
+}
+
 /// The system reads the file from the disk again; the disk may have a cache of its own, of which nobody knows.
 fn forget_pages(path: &Path) -> Result<()> {
     let Ok(file) = File::open(path) else { return Ok(()) };
@@ -90,8 +99,8 @@ pub(super) struct EmptyServer {
 }
 
 /// Starts a server on a store of its own that is not there yet.
-pub(super) async fn empty_server(dir: &Path, number: usize) -> Result<EmptyServer> {
-    let server = Server::start(&dir.join(format!("none-{number}.db")), dir).await?;
+pub(super) async fn empty_server(scratch: &Scratch, number: usize) -> Result<EmptyServer> {
+    let server = Server::start(&scratch.site(&format!("none-{number}")), scratch.path()).await?;
     let found = EmptyServer { ready_ms: server.ready_after.as_secs_f64() * 1e3, memory: memory(server.pid) };
     server.stop().await?;
     Ok(found)

@@ -7,11 +7,11 @@ use super::args::JobsArgs;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Variant {
     /// The limit of the disk: a preallocated log with group commit, and nothing else
     Raw,
-    /// The embedded store, called in its own process
+    /// The store, called in its own process
     Store,
     /// The same, each job with one of 10,000 concurrency keys, of which each has one place
     Keys,
@@ -19,6 +19,16 @@ pub enum Variant {
     Http,
     /// The server over loopback HTTP, many jobs a call
     Batch,
+    /// Producers alone, in the store's process, one job a call
+    Enqueue,
+    /// Producers alone, in the store's process, many jobs a call
+    EnqueueBatch,
+    /// Producers and the library's workers in the store's process, one job a call; the callers are both
+    Work,
+    /// The same, many jobs a call
+    WorkBatch,
+    /// Workers that have hardly anything to do: from before an enqueue to the beginning of the handler
+    Pickup,
 }
 
 impl Variant {
@@ -29,7 +39,23 @@ impl Variant {
             Variant::Keys => "keys",
             Variant::Http => "http",
             Variant::Batch => "batch",
+            Variant::Enqueue => "enqueue",
+            Variant::EnqueueBatch => "enqueue-batch",
+            Variant::Work => "work",
+            Variant::WorkBatch => "work-batch",
+            Variant::Pickup => "pickup",
         }
+    }
+
+    /// What is measured if nothing is named: the limit of the disk only where the store is on it.
+    pub(super) fn usual(elsewhere: bool) -> Vec<Variant> {
+        let all = [Variant::Raw, Variant::Store, Variant::Keys, Variant::Http, Variant::Batch];
+        all.into_iter().filter(|variant| !elsewhere || *variant != Variant::Raw).collect()
+    }
+
+    /// Many jobs a call, by the library.
+    pub(super) fn is_in_batches(self) -> bool {
+        matches!(self, Variant::EnqueueBatch | Variant::WorkBatch)
     }
 
     /// Concurrency keys that its jobs have; 0: none.

@@ -20,6 +20,8 @@ use super::{
 pub(super) struct Report {
     args: JobsArgs,
     device: Option<Device>,
+    /// What the store is in, if it is not on this disk.
+    pub(super) database: Option<String>,
     load_before: Option<f64>,
     pub(super) load_after: Option<f64>,
     pub(super) cells: Vec<(Place, Vec<Measured>)>,
@@ -28,14 +30,27 @@ pub(super) struct Report {
     pub(super) pools: Option<Pools>,
 }
 
-const DURABLE: &str =
-    "Every step was on the disk (fsync or fdatasync) before it was answered; nothing else counts.";
+/// What an answer means.
+fn durable(report: &Report) -> String {
+    match &report.database {
+        None => {
+            "Every step was on the disk (fsync or fdatasync) before it was answered; nothing else counts."
+                .into()
+        }
+        Some(about) => {
+            format!(
+                "Every step was committed before it was answered, in {about}. B/job: of its write-ahead log."
+            )
+        }
+    }
+}
 
 impl Report {
     pub(super) fn new(args: &JobsArgs, device: Option<Device>) -> Report {
         Report {
             args: args.clone(),
             device,
+            database: None,
             load_before: machine::load(),
             load_after: None,
             cells: Vec::new(),
@@ -79,7 +94,7 @@ fn text(report: &Report) -> String {
     let _ = writeln!(
         out,
         "{} cores, shared by callers and store; callers on {} threads; {} queues; payload {} bytes; {} finished jobs \
-         kept; load before and after {} and {}\n{DURABLE}\nMedians of {} rounds of {} s (lowest–highest); times in \
+         kept; load before and after {} and {}\n{}\nMedians of {} rounds of {} s (lowest–highest); times in \
          ms: p50/p99/p99.9.\n",
         machine::cores(),
         args.threads(),
@@ -88,6 +103,7 @@ fn text(report: &Report) -> String {
         args.keep_finished,
         number(report.load_before, 1),
         number(report.load_after, 1),
+        durable(report),
         args.rounds,
         args.cell_seconds,
     );
@@ -130,7 +146,7 @@ fn row(report: &Report, place: Place, rounds: &[Measured]) -> [String; 13] {
         step(0),
         claim,
         complete,
-        number(median_of(rounds, |cell| cell.device_bytes_per_job), 0),
+        number(median_of(rounds, |cell| cell.bytes_per_job), 0),
         number(median_of(rounds, |cell| Some(cell.memory?.rss as f64 / 1e6)), 0),
         number(median_of(rounds, |cell| cell.group), 1),
         number(median_of(rounds, |cell| cell.cores), 2),
@@ -255,7 +271,7 @@ fn document(report: &Report) -> Value {
         })
     });
     json!({
-        "durable": DURABLE,
+        "durable": durable(report),
         "machine": {
             "cores": machine::cores(), "load_before": report.load_before, "load_after": report.load_after,
             "write_cache": report.device.and_then(Device::write_cache),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{process::Command, time::timeout};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
 
 use super::{
     Error, Result,
@@ -21,6 +21,7 @@ use super::{
     schedules::Schedules,
     scratch::Scratch,
     server::this_binary,
+    site::Database,
 };
 
 /// How much longer than its measuring a cell may take.
@@ -64,6 +65,11 @@ pub(super) fn jobs(args: &JobsArgs, json: bool) -> Result<()> {
 
 /// Measures jobs inside the process alone, and tells.
 pub(super) fn pools(args: &JobsArgs, json: bool) -> Result<()> {
+    if args.store.is_elsewhere() {
+        return Err(Error::new(
+            "--store: the pool keeps its jobs in the process; no store has a part in what is measured here",
+        ));
+    }
     let args = args.settled();
     args.check().map_err(Error::new)?;
     let mut report = Report::new(&args, None);
@@ -73,8 +79,9 @@ pub(super) fn pools(args: &JobsArgs, json: bool) -> Result<()> {
 }
 
 async fn measure(args: &JobsArgs) -> Result<Report> {
-    let scratch = Scratch::new(&args.dir, args.keep)?;
+    let scratch = Scratch::new(&args.dir, args.keep, args.store.url())?;
     let mut report = Report::new(args, machine::Device::of(scratch.path()));
+    report.database = scratch.database().map(Database::about).transpose()?;
     let of_store = |variant: &&Variant| **variant != Variant::Raw;
     let mut keys: BTreeSet<u64> = args.only.iter().filter(of_store).map(|variant| variant.keys()).collect();
     if !args.matrix_only {
@@ -92,8 +99,8 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
         for place in round(args, number) {
             let Place { backlog, callers, variant } = place;
             let name = format!("{}, {callers} callers, {backlog} waiting", variant.name());
-            let spec = spec(args, &scratch, Task::Measure(variant), backlog, variant.keys(), callers);
-            match process(&spec, CELL + spec.warm_up + spec.measure).await {
+            let cell = spec(args, &scratch, Task::Measure(variant), backlog, variant.keys(), callers);
+            match process(&cell, CELL + cell.warm_up + cell.measure).await {
                 Ok(Outcome::Measured(cell)) => {
                     note(&format!("round {}: {name}: {:.0} cycles/s", number + 1, cell.cycles_per_second));
                     found.entry(place).or_default().push(cell);
@@ -103,7 +110,8 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
                     note(&format!("round {}: {name}: {error}", number + 1));
                     report.failures.push(format!("{name}: {error}"));
                     // It may have left jobs in flight, or half a store.
-                    refill(args, &scratch, backlog, variant.keys()).await?;
+                    scratch.remove(backlog, variant.keys())?;
+                    process(&spec(args, &scratch, Task::Fill, backlog, variant.keys(), 1), FILL).await?;
                 }
             }
         }
@@ -116,29 +124,11 @@ async fn measure(args: &JobsArgs) -> Result<Report> {
     Ok(report)
 }
 
-async fn refill(args: &JobsArgs, scratch: &Scratch, backlog: u64, keys: u64) -> Result<()> {
-    let path = scratch.store(backlog, keys);
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = std::fs::read_dir(scratch.path()).map_err(Error::doing("the folder of the stores"))?;
-    for file in beside.flatten() {
-        // The store, its lock, its journal: whatever is called after it.
-        let is_its = file
-            .file_name()
-            .to_string_lossy()
-            .strip_prefix(&name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-        if is_its {
-            std::fs::remove_file(file.path()).map_err(Error::doing("cannot remove half a store"))?;
-        }
-    }
-    process(&spec(args, scratch, Task::Fill, backlog, keys, 1), FILL).await.map(drop)
-}
-
 async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
     note("measuring restarts and the empty server");
     let backlog = args.backlog.iter().copied().max().unwrap_or(0);
     let mut once = Once { backlog, ..Once::default() };
-    let fresh = Spec { path: scratch.path().join("nothing.db"), ..spec(args, scratch, Task::Fill, 0, 0, 1) };
+    let fresh = Spec { site: scratch.site("nothing"), ..spec(args, scratch, Task::Fill, 0, 0, 1) };
     process(&fresh, FILL).await?;
     once.empty = reopen(&Spec { task: Task::Reopen { evict: false }, ..fresh }).await?;
     let abandon = Spec {
@@ -146,16 +136,19 @@ async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
         warm_up: Duration::ZERO,
         ..spec(args, scratch, Task::Abandon, backlog, 0, 64)
     };
-    process(&abandon, CELL).await?;
-    once.cold = reopen(&Spec { task: Task::Reopen { evict: true }, ..abandon.clone() }).await?;
+    // What a database keeps in RAM is its own business.
+    if scratch.database().is_none() {
+        process(&abandon, CELL).await?;
+        once.cold = reopen(&Spec { task: Task::Reopen { evict: true }, ..abandon.clone() }).await?;
+    }
     process(&abandon, CELL).await?;
     once.warm = reopen(&Spec { task: Task::Reopen { evict: false }, ..abandon }).await?;
     for number in 0..STARTS {
-        once.servers.push(empty_server(scratch.path(), number).await?);
+        once.servers.push(empty_server(scratch, number).await?);
     }
     note("measuring fairness");
     let fair = Spec {
-        path: scratch.path().join("fair.db"),
+        site: scratch.site("fair"),
         ..spec(args, scratch, Task::Fair, backlog.max(LARGE_TENANT), 0, 64)
     };
     match process(&fair, FILL).await? {
@@ -163,8 +156,7 @@ async fn once(args: &JobsArgs, scratch: &Scratch) -> Result<Once> {
         _ => return Err(Error::new("a cell answered something else than was asked")),
     }
     note("measuring 100,000 schedules");
-    let many =
-        Spec { path: scratch.path().join("schedules.db"), ..spec(args, scratch, Task::Schedules, 0, 0, 1) };
+    let many = Spec { site: scratch.site("schedules"), ..spec(args, scratch, Task::Schedules, 0, 0, 1) };
     match process(&many, CELL).await? {
         Outcome::Schedules(found) => once.schedules = Some(found),
         _ => return Err(Error::new("a cell answered something else than was asked")),
@@ -182,7 +174,7 @@ async fn reopen(spec: &Spec) -> Result<Option<Opened>> {
 fn spec(args: &JobsArgs, scratch: &Scratch, task: Task, backlog: u64, keys: u64, callers: usize) -> Spec {
     Spec {
         task,
-        path: scratch.store(backlog, keys),
+        site: scratch.store(backlog, keys),
         dir: scratch.path().to_owned(),
         callers,
         backlog,
@@ -201,9 +193,12 @@ fn spec(args: &JobsArgs, scratch: &Scratch, task: Task, backlog: u64, keys: u64,
 async fn process(spec: &Spec, limit: Duration) -> Result<Outcome> {
     let text = serde_json::to_string(spec).map_err(Error::doing("the spec of a cell"))?;
     let mut command = Command::new(this_binary()?);
-    command.args(["bench", "cell"]).arg(text);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn().map_err(Error::doing("cannot start a cell"))?;
+    command.args(["bench", "cell"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(Error::doing("cannot start a cell"))?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(text.as_bytes()).await.map_err(Error::doing("cannot tell a cell what to measure"))?;
+    }
     let ended = timeout(limit, child.wait_with_output()).await;
     let ended = ended.map_err(|_| Error::new("a cell took too long; it was ended"))?;
     let ended = ended.map_err(Error::doing("a cell"))?;

@@ -44,7 +44,7 @@ pub(super) struct Schedules {
 
 /// Makes `SCHEDULES` schedules with one tick that is the same for all, and lets a scheduler fire it.
 pub(super) async fn schedules(spec: &Spec) -> Result<Schedules> {
-    let client = open(&spec.path).await?;
+    let client = open(&spec.site).await?;
     let queue = queues(1)?.remove(0);
     let before = memory(None);
     let make = |number: u64, next| {

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Error, Result, wire::Connection};
+use super::{Error, Result, site::Site, wire::Connection};
 
 /// Recovery of a large store counts in.
 const START: Duration = Duration::from_secs(60);
@@ -37,7 +37,7 @@ struct Addresses {
 
 impl Server {
     /// Starts a server on a store, and waits until it is ready. Killed when dropped.
-    pub(super) async fn start(store: &Path, dir: &Path) -> Result<Server> {
+    pub(super) async fn start(store: &Site, dir: &Path) -> Result<Server> {
         let addr_file = dir.join("addresses.json");
         // That of the last server would be taken for this one's.
         let _ = std::fs::remove_file(&addr_file);
@@ -84,15 +84,17 @@ impl Server {
     }
 }
 
-fn command(store: &Path, addr_file: &Path) -> Result<Command> {
+fn command(store: &Site, addr_file: &Path) -> Result<Command> {
     let mut command = Command::new(this_binary()?);
-    command.arg("serve").arg("--store").arg(format!("sqlite:{}", store.display()));
+    command.arg("serve");
     command.args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--lame-duck-ms", "0"]);
     command.args(["--log-level", "warn", "--addr-file"]).arg(addr_file);
     // The measurement is of the defaults, not of how this shell is set up.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MAINSTAY_")) {
         command.env_remove(name);
     }
+    // Not an argument: a list of processes would show it.
+    command.env("MAINSTAY_STORE", store.url());
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     Ok(command)
 }

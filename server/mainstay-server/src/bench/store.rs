@@ -1,7 +1,6 @@
-//! The embedded store in this very process, through the seam every store has.
+//! The store opened by this very process, through the seam every store has.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +24,7 @@ use super::{
     cell::Spec,
     drive::{Lap, Subject},
     payload::{Random, write_json},
+    site::Site,
 };
 
 pub(super) const KIND: &str = "bench";
@@ -53,8 +53,8 @@ pub(super) struct Caller {
 }
 
 /// Opens the store; blocks another thread than the callers'.
-pub(super) async fn open(path: &Path) -> Result<Client> {
-    let url = format!("sqlite:{}", path.display());
+pub(super) async fn open(site: &Site) -> Result<Client> {
+    let url = site.url();
     let opened = tokio::task::spawn_blocking(move || mainstay::store::open(&url)).await;
     opened.map_err(Error::doing("opening the store"))?.map_err(Error::doing("cannot open the store"))
 }

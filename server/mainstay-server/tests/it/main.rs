@@ -8,6 +8,7 @@ mod admin;
 mod api;
 mod auth;
 mod bad_input;
+mod bench;
 mod cli;
 mod cli_lock;
 mod cli_lock_terminal;

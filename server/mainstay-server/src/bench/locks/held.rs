@@ -1,6 +1,4 @@
-//! Very many locks held at once, in the embedded store, in this process.
-
-use std::path::Path;
+//! Very many locks held at once, in the durable store, in this process.
 
 use mainstay::{
     Client, TaskSet,
@@ -19,6 +17,7 @@ use super::{
         args::{LocksArgs, seconds},
         drive::within,
         machine,
+        site::Site,
         store::{close, open},
     },
     Held, TTL_MS, wanted,
@@ -29,8 +28,8 @@ const BATCH: usize = 1_000;
 /// Callers that renew one lock a call.
 const CALLERS: usize = 64;
 
-pub(super) async fn measure(args: &LocksArgs, path: &Path) -> Result<Held> {
-    let client = within(open(path)).await?;
+pub(super) async fn measure(args: &LocksArgs, site: &Site) -> Result<Held> {
+    let client = within(open(site)).await?;
     tables_follow(&client).await?;
     let before = machine::memory(None);
     let mut grants: Vec<LockGrant> = Vec::new();

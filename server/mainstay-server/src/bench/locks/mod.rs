@@ -25,6 +25,7 @@ use super::{
     report::note,
     scratch::Scratch,
     server::Server,
+    site::Database,
     store::{close, open},
 };
 
@@ -35,6 +36,8 @@ const TTL_MS: u64 = 86_400_000;
 #[derive(Serialize)]
 struct Found {
     load_before: Option<f64>,
+    /// What the store is in, if it is not on this disk.
+    database: Option<String>,
     load_after: Option<f64>,
     uncontended: Vec<Uncontended>,
     contended: Vec<Contended>,
@@ -59,7 +62,7 @@ struct Contended {
     ms: Quantiles,
 }
 
-/// Very many locks at once, in the embedded store.
+/// Very many locks at once, in the durable store.
 #[derive(Serialize)]
 struct Held {
     locks: u64,
@@ -79,10 +82,11 @@ pub(super) fn run(args: &LocksArgs, json: bool) -> Result<()> {
 }
 
 async fn measure(args: &LocksArgs) -> Result<Found> {
-    let scratch = Scratch::new(&args.dir, args.keep)?;
-    let path = |name: &str| scratch.path().join(name);
+    let scratch = Scratch::new(&args.dir, args.keep, args.store.url())?;
+    let [name, over_http] = scratch.site("store").names();
     let mut found = Found {
         load_before: machine::load(),
+        database: scratch.database().map(Database::about).transpose()?,
         load_after: None,
         uncontended: Vec::new(),
         contended: Vec::new(),
@@ -91,23 +95,23 @@ async fn measure(args: &LocksArgs) -> Result<Found> {
     // First, while the process is small.
     if args.held > 0 {
         note(&format!("holding {} locks", args.held));
-        found.held = Some(held::measure(args, &path("held.db")).await?);
+        found.held = Some(held::measure(args, &scratch.site("held")).await?);
     }
     note("measuring locks that nobody else wants");
     found.uncontended.push(uncontended::mutex().await);
     let memory = Client::memory();
     found.uncontended.push(uncontended::in_process("memory store", &memory, args).await?);
-    let embedded = within(open(&path("store.db"))).await?;
-    found.uncontended.push(uncontended::in_process("embedded store", &embedded, args).await?);
-    let server = Server::start(&path("server.db"), scratch.path()).await?;
-    found.uncontended.push(uncontended::over_http("embedded store over HTTP", &server, args).await?);
+    let durable = within(open(&scratch.site("store"))).await?;
+    found.uncontended.push(uncontended::in_process(name, &durable, args).await?);
+    let server = Server::start(&scratch.site("server"), scratch.path()).await?;
+    found.uncontended.push(uncontended::over_http(over_http, &server, args).await?);
     for &waiters in &args.waiters {
         note(&format!("measuring hand-overs among {waiters} waiters"));
         found.contended.push(contended::in_process("memory store", &memory, waiters, args).await?);
-        found.contended.push(contended::in_process("embedded store", &embedded, waiters, args).await?);
-        found.contended.push(contended::over_http("embedded store over HTTP", &server, waiters, args).await?);
+        found.contended.push(contended::in_process(name, &durable, waiters, args).await?);
+        found.contended.push(contended::over_http(over_http, &server, waiters, args).await?);
     }
-    close(&embedded).await?;
+    close(&durable).await?;
     server.stop().await?;
     found.load_after = machine::load();
     Ok(found)

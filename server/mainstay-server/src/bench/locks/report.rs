@@ -38,14 +38,18 @@ fn text(args: &LocksArgs, found: &Found) -> String {
     if let Some(held) = &found.held {
         let bytes = number(held.bytes_per_lock, 0);
         text += &format!(
-            "\n{} locks held at once in the embedded store: {bytes} bytes of RAM a lock; renewals a second: {:.0} of 64 \
+            "\n{} locks held at once in the durable store: {bytes} bytes of RAM a lock; renewals a second: {:.0} of 64 \
              callers, one a call, and {:.0} in calls of 1,000.\n",
             held.locks, held.renewals_per_second_of_64_callers, held.renewals_per_second_in_batches
         );
     }
     let load = |load: Option<f64>| number(load, 1);
+    let where_to = match &found.database {
+        None => "Every answer of the embedded store was on the disk.".to_owned(),
+        Some(about) => format!("Every answer of the PostgreSQL store was committed, in {about}."),
+    };
     text += &format!(
-        "\nLoad of the machine: {} before, {} after. Every answer of the embedded store was on the disk.\n",
+        "\nLoad of the machine: {} before, {} after. {where_to}\n",
         load(found.load_before),
         load(found.load_after)
     );
