@@ -79,8 +79,21 @@ impl<E> Blocks<E> {
         if self.blocks.len() == 1 && self.blocks.front().is_some_and(is_short) {
             return;
         }
-        let emptied = self.blocks.pop_front().filter(is_short);
-        self.spare = self.spare.take().or(emptied);
+        let Some(mut emptied) = self.blocks.pop_front() else { return };
+        if is_short(&emptied) {
+            self.spare.get_or_insert(emptied);
+            return;
+        }
+        // The highest memory is given back first, at the price of a copy: a heap shrinks from its top, so that the other
+        // way round all of it would go at once at the end, and its thread would stand still for that.
+        let address = |block: &VecDeque<E>| block.as_slices().0.as_ptr().addr();
+        if let Some(highest) = self.blocks.iter_mut().max_by_key(|block| address(block))
+            && address(highest) > address(&emptied)
+            && highest.capacity() <= emptied.capacity()
+        {
+            emptied.append(highest);
+            std::mem::swap(highest, &mut emptied);
+        }
     }
 }
 

@@ -16,8 +16,17 @@ pub(super) struct Entry<T, I> {
     pub since: Option<I>,
 }
 
+impl<T, I> Entry<T, I> {
+    /// Of no weight and without an end.
+    #[inline]
+    pub fn plain(item: T) -> Self {
+        Self { item, weight: 0, expires: None, since: None }
+    }
+}
+
 pub(super) struct Lanes<T, I> {
-    lanes: [Lane<T, I>; LANES],
+    /// Up to the least urgent that was ever used.
+    lanes: Vec<Lane<T, I>>,
     /// Whether items have a weight or an end.
     detailed: bool,
     /// Bit `n` is set while lane `n` holds something.
@@ -26,12 +35,14 @@ pub(super) struct Lanes<T, I> {
 }
 
 /// What comes in at one end and leaves at the other: everything in here has the same order.
-struct Lane<T, I> {
+pub(super) struct Lane<T, I> {
     items: Blocks<T>,
     /// Weight and end of each, if the queue is detailed.
     details: Blocks<(u64, Option<I>)>,
     /// When those of the sample came in, with their number.
     sample: Blocks<(u64, I)>,
+    /// The number of the first of those: beyond all while there is none.
+    sampled: u64,
     /// The number of the next one to leave.
     next: u64,
     weight: u64,
@@ -40,7 +51,7 @@ struct Lane<T, I> {
 impl<T, I: Copy> Lanes<T, I> {
     /// Only in a `detailed` queue may entries have a weight or an end.
     pub fn new(detailed: bool) -> Self {
-        Self { lanes: std::array::from_fn(|_| Lane::new()), detailed, occupied: 0, len: 0 }
+        Self { lanes: Vec::new(), detailed, occupied: 0, len: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -51,8 +62,24 @@ impl<T, I: Copy> Lanes<T, I> {
         self.len == 0
     }
 
-    pub fn weight(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.weight).sum()
+    /// The most urgent lane that holds something; beyond the last if none does.
+    #[inline]
+    pub fn first(&self) -> usize {
+        self.occupied.trailing_zeros() as usize
+    }
+
+    /// The least urgent lane that holds something.
+    pub fn last(&self) -> Option<usize> {
+        (u16::BITS - 1).checked_sub(self.occupied.leading_zeros()).map(|last| last as usize)
+    }
+
+    /// All of a lane, in exchange for an empty one that goes on where it ends.
+    pub fn hand_over(&mut self, at: usize, lane: &mut Lane<T, I>) {
+        let own = &mut self.lanes[at];
+        lane.next = own.next + own.len() as u64;
+        std::mem::swap(own, lane);
+        self.occupied &= !(1 << at);
+        self.len -= lane.len();
     }
 
     /// All of it, at once.
@@ -64,10 +91,15 @@ impl<T, I: Copy> Lanes<T, I> {
     #[inline]
     pub fn push(&mut self, lane: u8, entry: Entry<T, I>) {
         debug_assert!(self.detailed || entry.weight == 0 && entry.expires.is_none(), "details nobody keeps");
-        let at = usize::from(lane).min(LANES - 1);
+        let at = place(lane);
+        if at >= self.lanes.len() {
+            self.lanes.resize_with(at + 1, Lane::new);
+        }
         let lane = &mut self.lanes[at];
         if let Some(since) = entry.since {
-            lane.sample.push((lane.next + lane.items.len() as u64, since));
+            let number = lane.next + lane.items.len() as u64;
+            lane.sampled = lane.sampled.min(number);
+            lane.sample.push((number, since));
         }
         if self.detailed {
             lane.details.push((entry.weight, entry.expires));
@@ -81,46 +113,75 @@ impl<T, I: Copy> Lanes<T, I> {
     /// The oldest of the most urgent.
     #[inline]
     pub fn pop(&mut self) -> Option<Entry<T, I>> {
-        self.take(self.occupied.trailing_zeros() as usize)
+        self.take(self.first())
     }
 
-    /// The oldest of the least urgent, unless that is more urgent than `lane`.
-    pub fn evict(&mut self, lane: u8) -> Option<Entry<T, I>> {
-        let last = (u16::BITS - 1).checked_sub(self.occupied.leading_zeros())? as usize;
-        if last < usize::from(lane).min(LANES - 1) { None } else { self.take(last) }
+    /// What lies in this lane and in all that are less urgent.
+    pub fn load_from(&self, at: usize) -> Load {
+        let add = |sum: Load, lane: &Lane<T, I>| sum.plus(lane.load());
+        self.lanes.iter().skip(at).fold(Load::default(), add)
     }
 
-    /// What [`evict`](Self::evict) could make room of, all told.
-    pub fn evictable(&self, lane: u8) -> Load {
-        let from = &self.lanes[usize::from(lane).min(LANES - 1)..];
-        Load {
-            items: from.iter().map(|lane| lane.items.len()).sum(),
-            weight: from.iter().map(|lane| lane.weight).sum(),
-        }
-    }
-
+    /// The oldest of this lane.
     #[inline]
-    fn take(&mut self, at: usize) -> Option<Entry<T, I>> {
+    pub fn take(&mut self, at: usize) -> Option<Entry<T, I>> {
         let lane = self.lanes.get_mut(at)?;
-        let item = lane.items.pop()?;
-        let (weight, expires) = lane.details.pop().unwrap_or((0, None));
-        lane.weight -= weight;
-        let since = match lane.sample.front() {
-            Some((number, _)) if *number == lane.next => lane.sample.pop().map(|(_, since)| since),
-            _ => None,
-        };
-        lane.next += 1;
-        if lane.items.is_empty() {
+        let entry = lane.pop()?;
+        if lane.is_empty() {
             self.occupied &= !(1 << at);
         }
         self.len -= 1;
-        Some(Entry { item, weight, expires, since })
+        Some(entry)
     }
 }
 
+/// The lane of a priority: one beyond the last counts as the last.
+#[inline]
+pub(super) fn place(priority: u8) -> usize {
+    usize::from(priority).min(LANES - 1)
+}
+
 impl<T, I> Lane<T, I> {
-    fn new() -> Self {
-        Self { items: Blocks::new(), details: Blocks::new(), sample: Blocks::new(), next: 0, weight: 0 }
+    pub fn new() -> Self {
+        let (items, details, sample) = (Blocks::new(), Blocks::new(), Blocks::new());
+        Self { items, details, sample, sampled: u64::MAX, next: 0, weight: 0 }
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub fn load(&self) -> Load {
+        Load { items: self.items.len(), weight: self.weight }
+    }
+
+    /// The oldest.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Entry<T, I>> {
+        let item = self.items.pop()?;
+        let mut entry = Entry::plain(item);
+        if !self.details.is_empty() {
+            (entry.weight, entry.expires) = self.details.pop().unwrap_or((0, None));
+            self.weight -= entry.weight;
+        }
+        if self.sampled == self.next {
+            entry.since = self.pop_sample();
+        }
+        self.next += 1;
+        Some(entry)
+    }
+
+    #[cold]
+    fn pop_sample(&mut self) -> Option<I> {
+        let since = self.sample.pop().map(|(_, since)| since);
+        self.sampled = self.sample.front().map_or(u64::MAX, |(number, _)| *number);
+        since
     }
 }
 
@@ -132,6 +193,7 @@ mod tests {
     fn what_is_kept_beside_an_item_leaves_with_it() {
         let mut lanes = Lanes::new(true);
         let about = |item: u32| ((!item.is_multiple_of(3)).then_some(item), item.is_multiple_of(4));
+        let mut front = Lane::new();
         for round in 0..3_u32 {
             for item in round * 5_000..(round + 1) * 5_000 {
                 let (expires, sampled) = about(item);
@@ -139,7 +201,11 @@ mod tests {
                 lanes.push((item % 2) as u8, entry);
             }
             for _ in 0..4_000 {
-                let out = if round == 1 { lanes.evict(0) } else { lanes.pop() }.unwrap();
+                if front.is_empty() && lanes.first() < LANES {
+                    lanes.hand_over(lanes.first(), &mut front);
+                }
+                let out =
+                    if round == 1 { lanes.take(1).or_else(|| lanes.pop()) } else { front.pop() }.unwrap();
                 let (expires, sampled) = about(out.item);
                 assert_eq!((out.weight, out.expires), (u64::from(out.item), expires));
                 assert_eq!(out.since, sampled.then_some(out.item));
@@ -147,6 +213,8 @@ mod tests {
         }
         let rest = std::iter::from_fn(|| lanes.pop()).map(|entry| entry.weight).sum::<u64>();
         assert!(rest > 0);
-        assert_eq!((lanes.len(), lanes.weight()), (0, 0));
+        assert_eq!((lanes.len(), lanes.load_from(0)), (0, Load::default()));
+        assert!(std::iter::from_fn(|| front.pop()).all(|entry| entry.weight == u64::from(entry.item)));
+        assert_eq!(front.load(), Load::default());
     }
 }

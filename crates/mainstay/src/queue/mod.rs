@@ -37,23 +37,29 @@
 //!
 //! # Metrics
 //! `mainstay.queue.depth`, `.capacity`, `.bytes` and `.waiting` (gauges, set by [`observe`]), `.wait` (seconds inside, of
-//! every sixteenth item), `.waits` (sends that had to wait),
+//! every sixteenth item), `.waits` (sends and reservations that had to
+//! wait),
 //! `.refused` and `.dropped` with a `reason`; all by `queue`. They are registered when a queue is opened.
 
 mod blocks;
 mod drain;
 mod error;
+mod front;
 mod lanes;
 mod line;
 mod meter;
 #[cfg(test)]
 mod model;
+mod patience;
 mod permit;
 mod receiver;
+mod room;
 mod sender;
 mod shared;
 mod state;
 mod sync;
+mod wait;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

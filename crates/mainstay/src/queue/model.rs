@@ -1,21 +1,30 @@
-//! The state under a model checker: loom runs every interleaving of a few threads (up to three preemptions) over the
-//! same source, compiled over loom's lock.
+//! Both ends under a model checker: loom runs every interleaving of a few threads (up to three preemptions) over the
+//! same source, compiled over loom's locks.
 
 #![allow(
     dead_code,
     clippy::duplicate_mod,
-    reason = "the same source over another lock; the model uses what it needs"
+    reason = "the same source over other locks; the model uses what it needs"
 )]
 
 #[path = "blocks.rs"]
 mod blocks;
+#[path = "front.rs"]
+mod front;
 #[path = "lanes.rs"]
 mod lanes;
 #[path = "line.rs"]
 mod line;
+#[path = "room.rs"]
+mod room;
 #[path = "state.rs"]
 mod state;
+#[path = "wait.rs"]
+mod wait;
+#[path = "whole.rs"]
+mod whole;
 mod sync {
+    pub(super) use loom::sync::atomic::{AtomicUsize, Ordering};
     pub(super) use loom::sync::{Mutex, MutexGuard};
 }
 
@@ -55,14 +64,8 @@ async fn send(queue: &Core<u32, u32>, item: u32) -> Result<(), Denied> {
 }
 
 async fn send_entry(queue: &Core<u32, u32>, entry: Entry<u32, u32>) -> Result<(), Denied> {
-    match queue.offer(0, entry, || 0) {
-        Err((Denied::Full, entry)) => {
-            let weight = entry.weight;
-            queue.reserve(weight).await?;
-            queue.fill(weight, 0, entry, || 0).map_err(|(denied, _)| denied)
-        }
-        other => other.map_err(|(denied, _)| denied),
-    }
+    let mut put = queue.put(0, entry);
+    poll_fn(|cx| put.poll(|| 0, cx)).await.map_err(|(denied, _)| denied)
 }
 
 async fn receive(queue: &Core<u32, u32>, held: &mut usize) -> Option<u32> {
@@ -249,5 +252,69 @@ fn idleness_is_seen_when_the_last_item_is_done() {
         let view = queue.view();
         assert_eq!((view.depth, view.busy), (0, 0));
         receiving.join().unwrap();
+    });
+}
+
+#[test]
+fn room_that_the_front_gives_wakes_who_waits_for_it() {
+    check(|| {
+        let queue = queue(2);
+        // Both lie in the front once the first is taken.
+        (1..=2).for_each(|item| offer(&queue, item));
+        let sender = queue.clone();
+        let sending = thread::spawn(move || {
+            block_on(async {
+                for item in 3..=4 {
+                    send(&sender, item).await.unwrap();
+                }
+            });
+        });
+        let mut held = 0;
+        for item in 1..=4 {
+            assert_eq!(block_on(receive(&queue, &mut held)), Some(item));
+        }
+        sending.join().unwrap();
+    });
+}
+
+#[test]
+fn an_urgent_item_is_not_overlooked_behind_the_front() {
+    check(|| {
+        let queue = queue(4);
+        (1..=2).for_each(|item| assert!(queue.offer(5, entry(item), || 0).is_ok()));
+        let sender = queue.clone();
+        let sending = thread::spawn(move || assert!(sender.offer(0, entry(9), || 0).is_ok()));
+        let mut held = 0;
+        let first = block_on(receive(&queue, &mut held));
+        sending.join().unwrap();
+        let rest: Vec<_> = (0..2).map(|_| block_on(receive(&queue, &mut held))).collect();
+        match first {
+            Some(9) => assert_eq!(rest, [Some(1), Some(2)]),
+            first => assert_eq!((first, rest), (Some(1), vec![Some(9), Some(2)])),
+        }
+    });
+}
+
+#[test]
+fn the_end_of_a_closed_queue_reaches_every_receiver() {
+    check(|| {
+        let queue = queue(2);
+        queue.add_receiver();
+        let patient = queue.clone();
+        let waiting = thread::spawn(move || {
+            let (mut held, mut got) = (0, 0);
+            while block_on(receive(&patient, &mut held)).is_some() {
+                got += 1;
+            }
+            patient.remove_receiver(held);
+            got
+        });
+        (1..=2).for_each(|item| offer(&queue, item));
+        queue.close();
+        let (mut held, mut got) = (0, 0);
+        while block_on(receive(&queue, &mut held)).is_some() {
+            got += 1;
+        }
+        assert_eq!(got + waiting.join().unwrap(), 2);
     });
 }

@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::ready;
 
 use tokio::task::coop;
 
@@ -30,6 +29,11 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     /// Dropped before it is done, it has taken nothing.
     pub async fn recv(&mut self) -> Option<T> {
+        // Whoever receives in a loop gives others their turn.
+        coop::consume_budget().await;
+        if let Some(item) = self.shared.pop(&mut self.held) {
+            return Some(item);
+        }
         let mut got = None;
         self.take(1, |entry| got = Some(entry)).await;
         got.map(|entry| self.shared.delivered(entry))
@@ -44,6 +48,7 @@ impl<T> Receiver<T> {
         if max == 0 {
             return 0;
         }
+        coop::consume_budget().await;
         let shared = self.shared.clone();
         self.take(max, |entry| into.push(shared.delivered(entry))).await
     }
@@ -54,6 +59,9 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`], or `Closed` when there will be none.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let Self { shared, held } = self;
+        if let Some(item) = shared.pop(held) {
+            return Ok(item);
+        }
         let (mut got, mut expired) = (None, Vec::new());
         loop {
             let taken = shared.core.take(held, 1, shared.live(), |entry| got = Some(entry), &mut expired);
@@ -88,13 +96,8 @@ impl<T> Receiver<T> {
         let mut wait = shared.core.wait();
         let mut expired = Vec::new();
         poll_fn(|cx| {
-            // Whoever receives in a loop gives others their turn.
-            let coop = ready!(coop::poll_proceed(cx));
             let polled = wait.poll_take(held, max, shared.live(), &mut out, &mut expired, cx);
             shared.expired(&mut expired);
-            if polled.is_ready() {
-                coop.made_progress();
-            }
             polled
         })
         .await

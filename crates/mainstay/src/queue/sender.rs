@@ -1,15 +1,16 @@
 //! The end that puts items in.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::coop;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-use super::shared::Shared;
-use super::state::Denied;
+use super::patience::Patience;
+use super::shared::{Incoming, NotTaken, Shared};
 use super::{Drained, Overflow, Permit, Refused, SendError, drain};
-use crate::context::Context;
 
 /// Puts items into a queue. Cheap to clone; when the last one is dropped, the queue closes.
 pub struct Sender<T>(pub(super) Arc<Shared<T>>);
@@ -27,7 +28,7 @@ impl<T> Sender<T> {
     }
 
     /// Puts an item in, by the queue's rule for when it is full. With [`Overflow::Wait`] it waits until the deadline of
-    /// the current [`Context`], if that has one; [`send_by`](Self::send_by) brings its own.
+    /// the current [`Context`](crate::Context), if that has one; [`send_by`](Self::send_by) brings its own.
     ///
     /// # Errors
     /// The item with the reason: [`Refused::Full`] (only with [`Overflow::Reject`]), `TimedOut`, `Closed`, `TooLarge`.
@@ -60,7 +61,7 @@ impl<T> Sender<T> {
 
     /// Waits for a place, which then is there for one item that weighs nothing; see
     /// [`reserve_bytes`](Self::reserve_bytes). Waits whatever the queue's rule for when it is full is, until the
-    /// deadline of the current [`Context`]. Cancel safe.
+    /// deadline of the current [`Context`](crate::Context). Cancel safe.
     ///
     /// # Errors
     /// [`Refused::TimedOut`], `Closed`.
@@ -122,7 +123,7 @@ impl<T> Sender<T> {
     /// dealt with. Returns at once when there are no receivers. Cancel safe.
     pub async fn idle(&self) {
         let mut wait = self.0.core.idle();
-        std::future::poll_fn(|cx| wait.poll_idle(cx)).await;
+        poll_fn(|cx| wait.poll_idle(cx)).await;
     }
 
     /// Closes, waits for the receivers to finish as [`idle`](Self::idle) does, until `deadline`, and takes out what is
@@ -133,30 +134,42 @@ impl<T> Sender<T> {
 
     async fn send_until(&self, item: T, deadline: Option<Instant>) -> Result<Sent<T>, SendError<T>> {
         let shared = &*self.0;
+        let incoming = shared.incoming(item);
         // Whoever sends in a loop gives others their turn.
         coop::consume_budget().await;
-        let incoming = match shared.admit(shared.incoming(item)) {
-            Ok(sent) => return Ok(sent),
-            Err((Denied::Full, incoming)) if shared.plan.overflow == Overflow::Wait => incoming,
-            Err((denied, incoming)) => return Err(shared.refuse(incoming.into_item(), denied.into())),
-        };
-        let began = Instant::now();
-        shared.meter.waits();
-        if let Err(refused) = room(shared, incoming.weight(), deadline).await {
-            return Err(shared.refuse(incoming.into_item(), refused));
+        if shared.plan.overflow != Overflow::Wait {
+            let refused =
+                |(denied, incoming): NotTaken<T>| shared.refuse(incoming.into_item(), denied.into());
+            return shared.admit(incoming).map_err(refused);
         }
-        let weight = incoming.weight();
-        shared.fill(weight, incoming)?;
-        Ok(Sent { evicted: Vec::new(), waited: began.elapsed() })
+        let incoming = match shared.enter(incoming) {
+            Ok(()) => return Ok(Sent::at_once()),
+            Err(incoming) => incoming,
+        };
+        self.put(incoming, deadline).await
+    }
+
+    /// Puts an item in that may have to wait.
+    async fn put(&self, incoming: Incoming<T>, deadline: Option<Instant>) -> Result<Sent<T>, SendError<T>> {
+        let shared = &*self.0;
+        let (mut put, mut patience) = (shared.put(incoming), Patience::new(&shared.meter, deadline));
+        match poll_fn(|cx| patience.poll(cx, |cx| put.poll(Instant::now, cx))).await {
+            Some(Ok(())) => Ok(Sent { evicted: Vec::new(), waited: patience.waited().unwrap_or_default() }),
+            Some(Err((denied, entry))) => Err(shared.refuse(entry.item, denied.into())),
+            None => match put.into_entry() {
+                Some(entry) => Err(shared.refuse(entry.item, Refused::TimedOut)),
+                None => unreachable!("whoever is late has not put anything in"),
+            },
+        }
     }
 }
 
 /// Waits for room until then, or until the context's deadline.
 async fn room<T>(shared: &Shared<T>, bytes: u64, deadline: Option<Instant>) -> Result<(), Refused> {
-    let room = coop::cooperative(shared.core.reserve(bytes));
-    match deadline.into_iter().chain(Context::current().deadline()).min() {
-        Some(at) => timeout_at(at, room).await.map_or(Err(Refused::TimedOut), |got| Ok(got?)),
-        None => Ok(room.await?),
+    let (mut room, mut patience) = (shared.core.reserve(bytes), Patience::new(&shared.meter, deadline));
+    match poll_fn(|cx| patience.poll(cx, |cx| Pin::new(&mut room).poll(cx))).await {
+        Some(got) => Ok(got?),
+        None => Err(Refused::TimedOut),
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::lanes;
 use super::meter::Meter;
+use super::room::Put;
 use super::state::{Core, Denied, Load};
 use super::{Overflow, Plan, Refused, SendError, Sent};
 
@@ -13,6 +14,8 @@ pub(super) struct Shared<T> {
     pub(super) name: String,
     pub(super) core: Core<T, Instant>,
     pub(super) plan: Plan<T>,
+    /// All that is asked of an item is its priority, if that.
+    plain: bool,
     pub(super) meter: Arc<Meter>,
 }
 
@@ -30,13 +33,17 @@ impl<T> Shared<T> {
         let meter = Meter::of(&name);
         let detailed = plan.weigh.is_some() || plan.expires.is_some() || plan.time_to_live.is_some();
         let core = Core::new(Load { items: plan.capacity, weight: plan.max_bytes }, detailed);
-        Self { name, core, plan, meter }
+        Self { name, core, plan, plain: !detailed, meter }
     }
 
+    #[inline]
     pub fn incoming(&self, item: T) -> Incoming<T> {
         let plan = &self.plan;
-        let weight = plan.weigh.as_ref().map_or(0, |weigh| weigh(&item));
         let lane = plan.priority.as_ref().map_or(0, |priority| priority(&item));
+        if self.plain {
+            return Incoming { entry: Entry::plain(item), lane };
+        }
+        let weight = plan.weigh.as_ref().map_or(0, |weigh| weigh(&item));
         // A time that the clock does not reach is none.
         let lives_until = plan.time_to_live.and_then(|limit| Instant::now().checked_add(limit));
         let expires = plan.expires.as_ref().and_then(|at| at(&item)).into_iter().chain(lives_until).min();
@@ -60,6 +67,27 @@ impl<T> Shared<T> {
             }
             Err(refused) => Err(back(refused)),
         }
+    }
+
+    /// Puts an item in if that needs no second look.
+    #[inline]
+    pub fn enter(&self, incoming: Incoming<T>) -> Result<(), Incoming<T>> {
+        let Incoming { entry, lane } = incoming;
+        self.core.enter(lane, entry, Instant::now).map_err(|entry| Incoming { entry, lane })
+    }
+
+    /// The next item, if that needs no second look.
+    #[inline]
+    pub fn pop(&self, held: &mut usize) -> Option<T> {
+        if !self.plain {
+            return None;
+        }
+        self.core.pop(held).map(|entry| self.delivered(entry))
+    }
+
+    /// Puts an item in when there is room, whatever the rule for when there is none.
+    pub fn put(&self, incoming: Incoming<T>) -> Put<'_, T, Instant> {
+        self.core.put(incoming.lane, incoming.entry)
     }
 
     /// Puts an item into reserved room.
@@ -100,6 +128,7 @@ impl<T> Shared<T> {
     }
 
     /// An entry that a receiver got.
+    #[inline]
     pub fn delivered(&self, entry: Entry<T>) -> T {
         if let Some(since) = entry.since {
             self.meter.waited(since.elapsed());
@@ -114,9 +143,5 @@ pub(super) type NotTaken<T> = (Denied, Incoming<T>);
 impl<T> Incoming<T> {
     pub fn into_item(self) -> T {
         self.entry.item
-    }
-
-    pub fn weight(&self) -> u64 {
-        self.entry.weight
     }
 }

@@ -1,13 +1,19 @@
-//! What a queue holds and who waits for it, under one lock. Knows neither time nor metrics, nor the runtime.
+//! What a queue holds and who waits for it. Knows neither time nor metrics, nor the runtime.
+//!
+//! Two locks, always in this order: the [`Front`] is where entries leave, the [`State`] is all else, and where they come
+//! in. Whoever puts an entry in needs the state alone, whoever takes one the front alone, as long as nothing else comes
+//! of it; all others hold both ([`Whole`]).
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::PoisonError;
-use std::task::{Context, Poll};
+use std::task::Waker;
 
-use super::lanes::{Entry, Lanes};
-use super::line::{Key, Line, Wakes};
-use super::sync::{Mutex, MutexGuard};
+use super::front::Front;
+use super::lanes::{Entry, Lanes, place};
+use super::line::{Line, Wakes};
+use super::room::{Put, Reserve};
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use super::wait::Wait;
+use super::whole::Whole;
 
 /// Room: places, and what they weigh.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,8 +23,19 @@ pub(super) struct Load {
 }
 
 impl Load {
+    #[inline]
     pub fn one(weight: u64) -> Self {
         Self { items: 1, weight }
+    }
+
+    #[inline]
+    pub fn plus(self, more: Load) -> Self {
+        Self { items: self.items + more.items, weight: self.weight + more.weight }
+    }
+
+    #[inline]
+    pub fn minus(self, less: Load) -> Self {
+        Self { items: self.items - less.items, weight: self.weight - less.weight }
     }
 }
 
@@ -47,72 +64,132 @@ pub(super) struct View {
     pub closed: bool,
 }
 
-/// Entries a receiver may throw away in one go before others get their turn.
-const EXPIRED_AT_ONCE: usize = 128;
-
 /// Of items of `T`; `I` is a point in time.
 pub(super) struct Core<T, I> {
-    state: Mutex<State<T, I>>,
+    front: Apart<Mutex<Front<T, I>>>,
+    given: Apart<Given>,
+    state: Apart<Mutex<State<T, I>>>,
 }
 
-struct State<T, I> {
-    lanes: Lanes<T, I>,
+/// How many were ever taken, for senders to see without the front's lock. Written by whoever has locked that, before the
+/// state is told.
+pub(super) struct Given(AtomicUsize);
+
+impl Given {
+    #[inline]
+    pub fn tell(&self, given: Load) {
+        self.0.store(given.items, Ordering::Release);
+    }
+
+    fn look(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// In cache lines of its own.
+#[repr(align(128))]
+struct Apart<M>(M);
+
+pub(super) struct State<T, I> {
+    pub lanes: Lanes<T, I>,
     limit: Load,
-    /// What is in the lanes and what is reserved.
-    used: Load,
-    reserved: usize,
+    /// What is in the lanes, what is reserved, and what is in the front or was taken and is not accounted for.
+    pub used: Load,
+    /// So much of all that was ever taken is not in `used` any more.
+    accounted: Load,
+    pub reserved: usize,
     /// No new reservations.
-    closed: bool,
+    pub closed: bool,
     /// No receivers: nothing is taken any more.
-    deaf: bool,
-    senders: usize,
-    receivers: usize,
-    busy: usize,
+    pub deaf: bool,
+    pub senders: usize,
+    pub receivers: usize,
     sent: u64,
-    taken: u64,
-    expired: u64,
-    waiting: usize,
-    room: Line<Load>,
-    items: Line<()>,
-    idle: Line<()>,
+    pub waiting: usize,
+    /// What is more urgent than this has to be told to the front: 0 while nothing lies there.
+    pub front_at: usize,
+    pub room: Line<Load>,
+    pub items: Line<()>,
+    pub idle: Line<()>,
 }
 
 impl<T, I: Copy> Core<T, I> {
     /// For one sender and one receiver. Only in a `detailed` queue may entries have a weight or an end.
     pub fn new(limit: Load, detailed: bool) -> Self {
-        Self {
-            state: Mutex::new(State {
-                lanes: Lanes::new(detailed),
-                limit,
-                used: Load::default(),
-                reserved: 0,
-                closed: false,
-                deaf: false,
-                senders: 1,
-                receivers: 1,
-                busy: 0,
-                sent: 0,
-                taken: 0,
-                expired: 0,
-                waiting: 0,
-                room: Line::new(),
-                items: Line::new(),
-                idle: Line::new(),
-            }),
-        }
+        let state = State {
+            lanes: Lanes::new(detailed),
+            limit,
+            used: Load::default(),
+            accounted: Load::default(),
+            reserved: 0,
+            closed: false,
+            deaf: false,
+            senders: 1,
+            receivers: 1,
+            sent: 0,
+            waiting: 0,
+            front_at: 0,
+            room: Line::new(),
+            items: Line::new(),
+            idle: Line::new(),
+        };
+        let (front, given) = (Mutex::new(Front::new()), Given(AtomicUsize::new(0)));
+        Self { front: Apart(front), given: Apart(given), state: Apart(Mutex::new(state)) }
     }
 
     /// Puts an entry in if there is room and nobody has been waiting for it. `now` is called for a sample of the
     /// entries.
-    pub fn offer(&self, lane: u8, entry: Entry<T, I>, now: impl FnOnce() -> I) -> Result<(), Refusal<T, I>> {
-        let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        if let Err(denied) = state.admits(Load::one(entry.weight)) {
-            return Err((denied, entry));
+    #[inline]
+    pub fn offer(&self, lane: u8, entry: Entry<T, I>, now: impl Fn() -> I) -> Result<(), Refusal<T, I>> {
+        match self.enter(lane, entry, &now) {
+            Ok(()) => Ok(()),
+            Err(entry) => self.offer_or(lane, entry, now, |_| {}),
         }
-        state.used.items += 1;
-        state.used.weight += entry.weight;
-        state.insert(lane, entry, now, &mut wakes);
+    }
+
+    /// The same; `full` is called if there is no room, before anybody else can make or take some.
+    pub fn offer_or(
+        &self,
+        lane: u8,
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+        full: impl FnOnce(&mut State<T, I>),
+    ) -> Result<(), Refusal<T, I>> {
+        let mut wakes = Wakes::default();
+        let mut whole = self.whole();
+        match whole.state.admits(Load::one(entry.weight)) {
+            Ok(()) => whole.state.enter(lane, entry, now, &mut wakes),
+            Err(denied) => {
+                if denied == Denied::Full {
+                    full(&mut whole.state);
+                }
+                return Err((denied, entry));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an entry in if that can be done without a look at the front.
+    #[inline]
+    pub fn enter(&self, lane: u8, entry: Entry<T, I>, now: impl FnOnce() -> I) -> Result<(), Entry<T, I>> {
+        let mut state = self.state();
+        if state.is_news(lane) {
+            return Err(entry);
+        }
+        if state.admits(Load::one(entry.weight)).is_err() {
+            // There may be places that it does not know of. (What they weighed is for those who hold both locks.)
+            let known = state.accounted;
+            state.account(Load { items: self.given.0.look(), ..known });
+            if state.admits(Load::one(entry.weight)).is_err() {
+                return Err(entry);
+            }
+        }
+        state.used = state.used.plus(Load::one(entry.weight));
+        let waker = state.insert(lane, entry, now);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         Ok(())
     }
 
@@ -122,46 +199,51 @@ impl<T, I: Copy> Core<T, I> {
         &self,
         lane: u8,
         entry: Entry<T, I>,
-        now: impl FnOnce() -> I,
+        now: impl Fn() -> I,
     ) -> Result<Vec<Entry<T, I>>, Refusal<T, I>> {
+        let entry = match self.offer(lane, entry, &now) {
+            Ok(()) => return Ok(Vec::new()),
+            Err((Denied::Full, entry)) => entry,
+            Err(refusal) => return Err(refusal),
+        };
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
+        let mut whole = self.whole();
         let load = Load::one(entry.weight);
-        if let Err(denied @ (Denied::Closed | Denied::TooHeavy)) = state.admits(load) {
+        if let Err(denied @ (Denied::Closed | Denied::TooHeavy)) = whole.state.admits(load) {
             return Err((denied, entry));
         }
-        let evictable = state.lanes.evictable(lane);
-        let kept =
-            Load { items: state.used.items - evictable.items, weight: state.used.weight - evictable.weight };
-        if !fits(kept, load, state.limit) {
+        let kept = whole.state.used.minus(whole.evictable(lane));
+        if !fits(kept, load, whole.state.limit) {
             return Ok(vec![entry]);
         }
         let mut evicted = Vec::new();
-        while !fits(state.used, load, state.limit) {
-            let Some(oldest) = state.lanes.evict(lane) else { break };
-            state.used.items -= 1;
-            state.used.weight -= oldest.weight;
+        while !fits(whole.state.used, load, whole.state.limit) {
+            let Some(oldest) = whole.evict(lane) else { break };
+            whole.state.used = whole.state.used.minus(Load::one(oldest.weight));
             evicted.push(oldest);
         }
-        state.used.items += 1;
-        state.used.weight += entry.weight;
-        state.insert(lane, entry, now, &mut wakes);
+        whole.state.enter(lane, entry, now, &mut wakes);
         // What was heavy has made room for more than what came.
-        state.grant(&mut wakes);
+        whole.state.grant(&mut wakes);
         Ok(evicted)
     }
 
     /// Room for one entry, to be used with [`fill`](Self::fill) or given back. Cancel safe.
     pub fn reserve(&self, weight: u64) -> Reserve<'_, T, I> {
-        Reserve { core: self, load: Load::one(weight), ticket: None }
+        Reserve::new(self, weight)
     }
 
-    /// The same without waiting.
+    /// Puts an entry in when there is room. Cancel safe: dropped before it is done, it has put in nothing.
+    pub fn put(&self, lane: u8, entry: Entry<T, I>) -> Put<'_, T, I> {
+        Put::new(self, lane, entry)
+    }
+
+    /// The same as [`reserve`](Self::reserve) without waiting.
     pub fn try_reserve(&self, weight: u64) -> Result<(), Denied> {
-        let mut state = self.lock();
+        let mut whole = self.whole();
         let load = Load::one(weight);
-        state.admits(load)?;
-        state.take_room(load);
+        whole.state.admits(load)?;
+        whole.state.take_room(load);
         Ok(())
     }
 
@@ -174,31 +256,49 @@ impl<T, I: Copy> Core<T, I> {
         now: impl FnOnce() -> I,
     ) -> Result<(), Refusal<T, I>> {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
+        let state = self.state();
+        self.fill_in(state, reserved, lane, entry, now, &mut wakes)
+    }
+
+    /// The same by whoever has locked the state.
+    pub fn fill_in(
+        &self,
+        mut state: MutexGuard<'_, State<T, I>>,
+        reserved: u64,
+        lane: u8,
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal<T, I>> {
         let weight = entry.weight;
         if state.deaf || weight > reserved {
             let denied = if state.deaf { Denied::Closed } else { Denied::TooHeavy };
-            state.release(Load::one(reserved), &mut wakes);
+            drop(state);
+            self.whole().release(Load::one(reserved), wakes);
             return Err((denied, entry));
         }
-        state.reserved -= 1;
-        state.used.weight -= reserved - weight;
-        state.insert(lane, entry, now, &mut wakes);
-        if weight < reserved {
-            state.grant(&mut wakes);
+        if state.is_news(lane) {
+            drop(state);
+            let mut whole = self.whole();
+            if whole.state.deaf {
+                whole.release(Load::one(reserved), wakes);
+                return Err((Denied::Closed, entry));
+            }
+            whole.state.fill(reserved, lane, entry, now, wakes);
+        } else {
+            state.fill(reserved, lane, entry, now, wakes);
         }
         Ok(())
     }
 
     pub fn give_back(&self, reserved: u64) {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        state.release(Load::one(reserved), &mut wakes);
+        self.whole().release(Load::one(reserved), &mut wakes);
     }
 
     /// A receiver's wait. Cancel safe: what it was called for, the next one gets.
     pub fn wait(&self) -> Wait<'_, T, I> {
-        Wait { core: self, ticket: None, line: |state| &mut state.items }
+        Wait::for_items(self)
     }
 
     /// Takes up to `max` live entries; `Some(0)` means that there will be none any more, `None` that there is none now.
@@ -208,89 +308,132 @@ impl<T, I: Copy> Core<T, I> {
         held: &mut usize,
         max: usize,
         live: impl Fn(&Entry<T, I>) -> bool,
-        out: impl FnMut(Entry<T, I>),
+        mut out: impl FnMut(Entry<T, I>),
         expired: &mut Vec<Entry<T, I>>,
     ) -> Option<usize> {
-        let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        state.take(held, max, live, out, expired, &mut wakes)
+        match self.take_front(held, max, &live, &mut out, expired) {
+            Ok(taken) => Some(taken),
+            Err(front) => {
+                let mut wakes = Wakes::default();
+                let mut whole = self.whole_with(front);
+                whole.take(held, max, &live, &mut out, expired, &mut wakes)
+            }
+        }
+    }
+
+    /// Takes one entry, of whose end nobody asks, out of the front alone; `None` says nothing about the rest.
+    #[inline]
+    pub fn pop(&self, held: &mut usize) -> Option<Entry<T, I>> {
+        let mut front = self.front();
+        let entry = front.pop(held)?;
+        self.given.0.tell(front.given);
+        Some(entry)
+    }
+
+    /// Takes out of the front alone; if that will not do, answers the front, still locked.
+    #[inline]
+    pub fn take_front(
+        &self,
+        held: &mut usize,
+        max: usize,
+        live: &impl Fn(&Entry<T, I>) -> bool,
+        out: &mut impl FnMut(Entry<T, I>),
+        expired: &mut Vec<Entry<T, I>>,
+    ) -> Result<usize, MutexGuard<'_, Front<T, I>>> {
+        let mut front = self.front();
+        if front.has(max) {
+            let taken = front.take(held, max, live, out, expired, |front| front.lane.pop());
+            self.given.0.tell(front.given);
+            if taken > 0 || max == 0 {
+                return Ok(taken);
+            }
+        }
+        Err(front)
     }
 
     /// Nothing is reserved any more; what is inside can still be taken.
     pub fn close(&self) {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        state.close(&mut wakes);
+        self.whole().close(&mut wakes);
     }
 
     /// Waits until nothing is inside and nothing is in hand; `true` at once if nobody is there to take anything.
     pub fn idle(&self) -> Wait<'_, T, I> {
-        Wait { core: self, ticket: None, line: |state| &mut state.idle }
+        Wait::for_idleness(self)
     }
 
-    /// Takes out what is left.
+    /// Takes out what is left, in the order in which it would have been taken.
     pub fn sweep(&self) -> Vec<T> {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        // However much it is, the lock is held for a moment only.
-        let mut left = state.lanes.take_all();
-        state.used.items -= left.len();
-        state.used.weight -= left.weight();
-        state.grant(&mut wakes);
-        state.settle(&mut wakes);
-        drop(state);
-        let mut items = Vec::with_capacity(left.len());
-        items.extend(std::iter::from_fn(|| left.pop()).map(|entry| entry.item));
-        items
+        // However much it is, the locks are held for a moment only.
+        let left = self.whole().sweep(&mut wakes);
+        left.map(|entry| entry.item).collect()
     }
 
     pub fn view(&self) -> View {
-        let state = self.lock();
+        let whole = self.whole();
+        let (front, state) = (&whole.front, &whole.state);
         View {
-            depth: state.lanes.len(),
+            depth: front.lane.len() + state.lanes.len(),
             weight: state.used.weight,
             waiting: state.waiting,
-            busy: state.busy,
-            taken: state.taken,
-            expired: state.expired,
+            busy: front.busy,
+            taken: front.taken,
+            expired: front.expired,
             closed: state.closed,
         }
     }
 
     pub fn add_sender(&self) {
-        self.lock().senders += 1;
+        self.state().senders += 1;
     }
 
     pub fn add_receiver(&self) {
-        self.lock().receivers += 1;
+        self.state().receivers += 1;
     }
 
     /// The last one closes.
     pub fn remove_sender(&self) {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        state.senders -= 1;
-        if state.senders == 0 {
-            state.close(&mut wakes);
+        let mut whole = self.whole();
+        whole.state.senders -= 1;
+        if whole.state.senders == 0 {
+            whole.close(&mut wakes);
         }
     }
 
     /// The last one closes, and what is inside stays there.
     pub fn remove_receiver(&self, held: usize) {
         let mut wakes = Wakes::default();
-        let mut state = self.lock();
-        state.busy -= held;
-        state.receivers -= 1;
-        if state.receivers == 0 {
-            state.deaf = true;
-            state.close(&mut wakes);
+        let mut whole = self.whole();
+        whole.front.busy -= held;
+        whole.state.receivers -= 1;
+        if whole.state.receivers == 0 {
+            whole.state.deaf = true;
+            whole.close(&mut wakes);
         } else {
-            state.settle(&mut wakes);
+            whole.settle(&mut wakes);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T, I>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    #[inline]
+    pub fn front(&self) -> MutexGuard<'_, Front<T, I>> {
+        self.front.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who holds it must not ask for the front.
+    #[inline]
+    pub fn state(&self) -> MutexGuard<'_, State<T, I>> {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn whole(&self) -> Whole<'_, T, I> {
+        self.whole_with(self.front())
+    }
+
+    /// The same by whoever has locked the front.
+    pub fn whole_with<'a>(&'a self, front: MutexGuard<'a, Front<T, I>>) -> Whole<'a, T, I> {
+        Whole::new(front, &self.given.0, self.state())
     }
 }
 
@@ -301,7 +444,9 @@ fn fits(used: Load, more: Load, limit: Load) -> bool {
 }
 
 impl<T, I: Copy> State<T, I> {
-    fn admits(&self, load: Load) -> Result<(), Denied> {
+    /// Full is certain only while the front is locked too.
+    #[inline]
+    pub fn admits(&self, load: Load) -> Result<(), Denied> {
         if self.closed {
             Err(Denied::Closed)
         } else if load.weight > self.limit.weight {
@@ -314,246 +459,67 @@ impl<T, I: Copy> State<T, I> {
         }
     }
 
-    fn take_room(&mut self, load: Load) {
-        self.used.items += load.items;
-        self.used.weight += load.weight;
+    /// Whether an entry of this priority goes before what lies in the front.
+    #[inline]
+    fn is_news(&self, lane: u8) -> bool {
+        place(lane) < self.front_at
+    }
+
+    /// What was taken is room again; `given` is all that ever was.
+    pub fn account(&mut self, given: Load) {
+        self.used = self.used.minus(given.minus(self.accounted));
+        self.accounted = given;
+    }
+
+    pub fn take_room(&mut self, load: Load) {
+        self.used = self.used.plus(load);
         self.reserved += 1;
     }
 
-    fn release(&mut self, load: Load, wakes: &mut Wakes) {
+    fn fill(
+        &mut self,
+        reserved: u64,
+        lane: u8,
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+        wakes: &mut Wakes,
+    ) {
+        let weight = entry.weight;
         self.reserved -= 1;
-        self.used.items -= load.items;
-        self.used.weight -= load.weight;
-        self.grant(wakes);
-        self.settle(wakes);
+        self.used.weight -= reserved - weight;
+        wakes.add(self.insert(lane, entry, now));
+        if weight < reserved {
+            self.grant(wakes);
+        }
     }
 
-    fn insert(&mut self, lane: u8, mut entry: Entry<T, I>, now: impl FnOnce() -> I, wakes: &mut Wakes) {
+    /// Takes room for an entry, and puts it there.
+    #[inline]
+    fn enter(&mut self, lane: u8, entry: Entry<T, I>, now: impl FnOnce() -> I, wakes: &mut Wakes) {
+        self.used = self.used.plus(Load::one(entry.weight));
+        wakes.add(self.insert(lane, entry, now));
+    }
+
+    /// Answers whom to wake.
+    #[inline]
+    fn insert(&mut self, lane: u8, mut entry: Entry<T, I>, now: impl FnOnce() -> I) -> Option<Waker> {
         // A clock read for each would cost as much as all the rest.
         if self.sent.is_multiple_of(16) {
             entry.since = Some(now());
         }
         self.sent += 1;
         self.lanes.push(lane, entry);
-        wakes.add(self.items.call(true));
+        if self.items.is_empty() { None } else { self.items.call(true) }
     }
 
     /// Gives free room to those who wait for it, in their order: a heavy one is not overtaken by light ones.
-    fn grant(&mut self, wakes: &mut Wakes) {
+    pub fn grant(&mut self, wakes: &mut Wakes) {
         while let Some(load) = self.room.front() {
             if !fits(self.used, load, self.limit) {
                 break;
             }
             self.take_room(load);
             wakes.add(self.room.call(true));
-        }
-    }
-
-    fn take(
-        &mut self,
-        held: &mut usize,
-        max: usize,
-        live: impl Fn(&Entry<T, I>) -> bool,
-        mut out: impl FnMut(Entry<T, I>),
-        expired: &mut Vec<Entry<T, I>>,
-        wakes: &mut Wakes,
-    ) -> Option<usize> {
-        self.busy -= std::mem::take(held);
-        let (mut taken, mut thrown) = (0, 0);
-        while taken < max && thrown < EXPIRED_AT_ONCE {
-            let Some(entry) = self.lanes.pop() else { break };
-            self.used.items -= 1;
-            self.used.weight -= entry.weight;
-            if live(&entry) {
-                taken += 1;
-                out(entry);
-            } else {
-                thrown += 1;
-                expired.push(entry);
-            }
-        }
-        self.taken += taken as u64;
-        self.expired += thrown as u64;
-        self.busy += taken;
-        *held = taken;
-        self.grant(wakes);
-        self.settle(wakes);
-        (taken > 0 || self.is_over()).then_some(taken)
-    }
-
-    fn close(&mut self, wakes: &mut Wakes) {
-        self.closed = true;
-        while !self.room.is_empty() {
-            wakes.add(self.room.call(false));
-        }
-        self.settle(wakes);
-    }
-
-    /// Whether nothing will ever be taken again.
-    fn is_over(&self) -> bool {
-        self.closed && self.lanes.is_empty() && self.reserved == 0
-    }
-
-    fn is_idle(&self) -> bool {
-        self.deaf || self.lanes.is_empty() && self.reserved == 0 && self.busy == 0
-    }
-
-    /// Tells those who wait for a state when it has come.
-    fn settle(&mut self, wakes: &mut Wakes) {
-        if self.is_over() {
-            while !self.items.is_empty() {
-                wakes.add(self.items.call(true));
-            }
-        }
-        if !self.idle.is_empty() && self.is_idle() {
-            while !self.idle.is_empty() {
-                wakes.add(self.idle.call(true));
-            }
-        }
-    }
-}
-
-/// Waits for room. Dropped before it is done, it gives back what it may have got.
-pub(super) struct Reserve<'a, T, I: Copy> {
-    core: &'a Core<T, I>,
-    load: Load,
-    ticket: Option<Key>,
-}
-
-impl<T, I: Copy> Future for Reserve<'_, T, I> {
-    type Output = Result<(), Denied>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (core, load) = (self.core, self.load);
-        let mut wakes = Wakes::default();
-        let mut state = core.lock();
-        let Some(key) = self.ticket else {
-            return match state.admits(load) {
-                Ok(()) => {
-                    state.take_room(load);
-                    Poll::Ready(Ok(()))
-                }
-                Err(Denied::Full) => {
-                    let key = state.room.join(load, cx.waker().clone());
-                    state.waiting += 1;
-                    drop(state);
-                    self.ticket = Some(key);
-                    Poll::Pending
-                }
-                Err(denied) => Poll::Ready(Err(denied)),
-            };
-        };
-        let Some(granted) = state.room.called(key) else {
-            wakes.discard(state.room.refresh(key, cx.waker()));
-            return Poll::Pending;
-        };
-        state.room.remove(key);
-        state.waiting -= 1;
-        drop(state);
-        self.ticket = None;
-        Poll::Ready(if granted { Ok(()) } else { Err(Denied::Closed) })
-    }
-}
-
-impl<T, I: Copy> Drop for Reserve<'_, T, I> {
-    fn drop(&mut self) {
-        let Some(key) = self.ticket.take() else { return };
-        let mut wakes = Wakes::default();
-        let mut state = self.core.lock();
-        state.waiting -= 1;
-        let (called, waker) = state.room.remove(key);
-        wakes.discard(waker);
-        match called {
-            Some(true) => state.release(self.load, &mut wakes),
-            Some(false) => {}
-            // It may have been a heavy one that the light ones behind it waited for.
-            None => state.grant(&mut wakes),
-        }
-    }
-}
-
-/// Waits for entries, or for the queue to be idle.
-pub(super) struct Wait<'a, T, I: Copy> {
-    core: &'a Core<T, I>,
-    ticket: Option<Key>,
-    line: fn(&mut State<T, I>) -> &mut Line<()>,
-}
-
-impl<T, I: Copy> Wait<'_, T, I> {
-    /// As [`Core::take`], and waits while there is none.
-    pub fn poll_take(
-        &mut self,
-        held: &mut usize,
-        max: usize,
-        live: impl Fn(&Entry<T, I>) -> bool,
-        out: impl FnMut(Entry<T, I>),
-        expired: &mut Vec<Entry<T, I>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<usize> {
-        let core = self.core;
-        let mut wakes = Wakes::default();
-        let mut state = core.lock();
-        let thrown = expired.len();
-        let taken = state.take(held, max, live, out, expired, &mut wakes);
-        if taken.is_none() && expired.len() > thrown {
-            // Nothing but expired ones so far: others' turn.
-            wakes.add(Some(cx.waker().clone()));
-            return Poll::Pending;
-        }
-        match taken {
-            Some(taken) => {
-                if let Some(key) = self.ticket.take() {
-                    wakes.discard(state.items.remove(key).1);
-                }
-                Poll::Ready(taken)
-            }
-            None => {
-                self.join(&mut state, &mut wakes, cx);
-                Poll::Pending
-            }
-        }
-    }
-
-    /// Waits until the queue is idle.
-    pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let core = self.core;
-        let mut wakes = Wakes::default();
-        let mut state = core.lock();
-        if state.is_idle() {
-            if let Some(key) = self.ticket.take() {
-                wakes.discard(state.idle.remove(key).1);
-            }
-            return Poll::Ready(());
-        }
-        self.join(&mut state, &mut wakes, cx);
-        Poll::Pending
-    }
-
-    /// Stands in line again, or still.
-    fn join(&mut self, state: &mut State<T, I>, wakes: &mut Wakes, cx: &mut Context<'_>) {
-        let line = (self.line)(state);
-        match self.ticket {
-            Some(key) if line.called(key).is_none() => wakes.discard(line.refresh(key, cx.waker())),
-            called => {
-                if let Some(key) = called {
-                    line.remove(key);
-                }
-                self.ticket = Some(line.join((), cx.waker().clone()));
-            }
-        }
-    }
-}
-
-impl<T, I: Copy> Drop for Wait<'_, T, I> {
-    fn drop(&mut self) {
-        let Some(key) = self.ticket.take() else { return };
-        let mut wakes = Wakes::default();
-        let mut state = self.core.lock();
-        let (called, waker) = (self.line)(&mut state).remove(key);
-        wakes.discard(waker);
-        // It was called for an entry that it will not take: the next one is called instead.
-        if called.is_some() && !state.lanes.is_empty() {
-            wakes.add(state.items.call(true));
         }
     }
 }
