@@ -1,8 +1,8 @@
 //! The newest events of a filter, once for all who listen to it.
 //!
-//! Publishing costs the same however many listen, and reading an event costs one look at the head: events lie in blocks,
-//! a reader holds the block that it reads, and asks the ring (which has a lock) for the next one only. What is too old
-//! for every reader goes with its block; a reader that sleeps keeps one block, not the chain.
+//! Publishing costs the same however many listen, and reading a stretch of events costs one look at the head: events lie
+//! in blocks, a reader holds the block that it reads, and asks the ring (which has a lock) for the next one only. What is
+//! too old for every reader goes with its block; a reader that sleeps keeps one block, not the chain.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use super::{
     ListenError,
     sync::{
         Mutex, MutexGuard, Notify,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64},
     },
 };
 use crate::event::Envelope;
@@ -32,9 +32,9 @@ pub(super) struct Ring {
     /// The number of the event that comes next, from 0: all before it can be read.
     head: AtomicU64,
     closed: AtomicBool,
-    /// Readers that sleep, or are about to. Set before they look a last time, read after the head has moved: one of the
-    /// two sees the other.
-    asleep: AtomicUsize,
+    /// A reader sleeps, or is about to, and was not called. Set before it looks a last time, read after the head has
+    /// moved: one of the two sees the other.
+    asleep: AtomicBool,
     news: Notify,
 }
 
@@ -70,7 +70,7 @@ impl Ring {
             state: Mutex::new(State { blocks: VecDeque::from([Block::new(0)]), capacities: Vec::new() }),
             head: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            asleep: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
             news: Notify::new(),
         })
     }
@@ -95,7 +95,8 @@ impl Ring {
         drop(state);
         // Events are dropped outside of the lock.
         drop(old);
-        if self.asleep.load(SeqCst) > 0 {
+        // Called once, not for every event until they run.
+        if self.asleep.load(SeqCst) && self.asleep.swap(false, SeqCst) {
             self.news.notify_waiters();
         }
         readers
@@ -109,7 +110,7 @@ impl Ring {
         // Under the lock: nothing comes in meanwhile.
         let next = self.head.load(SeqCst);
         drop(state);
-        Reader { ring: self.clone(), capacity, next, block: None }
+        Reader { ring: self.clone(), capacity, next, head: next, block: None }
     }
 
     /// Nothing comes after what is in it.
@@ -146,6 +147,8 @@ pub(super) struct Reader {
     capacity: u64,
     /// The number of the event that it gets next.
     next: u64,
+    /// The head when it looked last: every look costs publishers time.
+    head: u64,
     block: Option<Arc<Block>>,
 }
 
@@ -155,22 +158,28 @@ impl Reader {
         // Whoever reads in a loop gives others their turn.
         coop::consume_budget().await;
         loop {
-            if self.ring.head.load(SeqCst) == self.next {
-                self.wait().await?;
-            }
-            let missed = self.missed();
-            if missed > 0 {
-                self.next += missed;
-                self.ring.dropped.increment(missed);
-                return Err(ListenError::Lagged(missed));
-            }
             let held = self.block.as_ref().is_some_and(|block| block.at(self.next).is_some());
-            if !held {
-                self.block = self.ring.block(self.next);
+            if self.head == self.next || !held {
+                if self.ring.head.load(SeqCst) == self.next {
+                    self.wait().await?;
+                }
+                self.head = self.ring.head.load(SeqCst);
+                let missed = self.missed();
+                if missed > 0 {
+                    self.next += missed;
+                    self.ring.dropped.increment(missed);
+                    return Err(ListenError::Lagged(missed));
+                }
+                if !self.block.as_ref().is_some_and(|block| block.at(self.next).is_some()) {
+                    self.block = self.ring.block(self.next);
+                }
             }
             let place = self.block.as_ref().and_then(|block| block.at(self.next));
             // Gone between the two looks: then it is missed.
-            let Some(event) = place.and_then(OnceLock::get) else { continue };
+            let Some(event) = place.and_then(OnceLock::get) else {
+                self.head = self.next;
+                continue;
+            };
             self.next += 1;
             return Ok(read(event));
         }
@@ -178,11 +187,11 @@ impl Reader {
 
     /// Until there is something to read.
     async fn wait(&self) -> Result<(), ListenError> {
-        let _asleep = Asleep::begin(&self.ring.asleep);
         loop {
             let mut news = std::pin::pin!(self.ring.news.notified());
             // Before looking: what comes from now on is heard.
             news.as_mut().enable();
+            self.ring.asleep.store(true, SeqCst);
             let closed = self.ring.closed.load(SeqCst);
             if self.ring.head.load(SeqCst) != self.next {
                 return Ok(());
@@ -219,20 +228,5 @@ impl Drop for Reader {
         if let Some(own) = state.capacities.iter().position(|capacity| *capacity == self.capacity) {
             state.capacities.swap_remove(own);
         }
-    }
-}
-
-struct Asleep<'r>(&'r AtomicUsize);
-
-impl<'r> Asleep<'r> {
-    fn begin(asleep: &'r AtomicUsize) -> Self {
-        asleep.fetch_add(1, SeqCst);
-        Self(asleep)
-    }
-}
-
-impl Drop for Asleep<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
     }
 }

@@ -1,6 +1,12 @@
 //! Who gets what.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use hashbrown::HashMap;
 use mainstay_core::topic::{FilterSet, TopicFilter, TopicName};
@@ -15,8 +21,28 @@ use super::{
 /// So many topics have their subscriptions at hand; with more than that they are looked up anew from time to time.
 const CACHED: usize = 10_000;
 
-#[derive(Default)]
-pub(super) struct Routes(RwLock<Table>);
+pub(super) struct Routes {
+    table: RwLock<Table>,
+    /// Grows with every change of what topics lead to, of any bus: so it tells buses apart, too.
+    version: AtomicU64,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self { table: RwLock::default(), version: AtomicU64::new(next_version()) }
+    }
+}
+
+fn next_version() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+thread_local! {
+    /// The route that this thread found last, and the version that it is of: whoever stays with a topic needs neither
+    /// the table's lock nor a hash. Weak, so that no thread keeps what is subscribed no more.
+    static LAST: RefCell<(u64, Weak<Route>)> = const { RefCell::new((0, Weak::new())) };
+}
 
 #[derive(Default)]
 struct Table {
@@ -43,6 +69,24 @@ impl Routes {
     /// # Errors
     /// A topic that is none.
     pub fn route(&self, topic: &str) -> Result<Arc<Route>, PublishError> {
+        // Before looking: a route is never taken for newer than it is.
+        let version = self.version.load(Ordering::SeqCst);
+        // A thread on its way out has no last one any more.
+        let last = LAST.try_with(|last| match &*last.borrow() {
+            (of, route) if *of == version => route.upgrade(),
+            _ => None,
+        });
+        if let Ok(Some(route)) = last
+            && route.topic.as_str() == topic
+        {
+            return Ok(route);
+        }
+        let route = self.look_up(topic)?;
+        let _ = LAST.try_with(|last| last.replace((version, Arc::downgrade(&route))));
+        Ok(route)
+    }
+
+    fn look_up(&self, topic: &str) -> Result<Arc<Route>, PublishError> {
         if let Some(route) = self.read().cache.get(topic) {
             return Ok(route.clone());
         }
@@ -79,7 +123,7 @@ impl Routes {
         let (outlet, other) = open(id);
         table.filters.insert(filter, id);
         table.outlets.insert(id, outlet.clone());
-        table.cache.retain(|topic, _| !filter.matches(topic));
+        self.forget(&mut table, |route| filter.matches(&route.topic));
         Ok((outlet, other))
     }
 
@@ -102,7 +146,7 @@ impl Routes {
         table.filters.insert(filter, id);
         table.rings.insert(id, ring.clone());
         table.ring_of.insert(filter.clone(), ring);
-        table.cache.retain(|topic, _| !filter.matches(topic));
+        self.forget(&mut table, |route| filter.matches(&route.topic));
         Ok(reader)
     }
 
@@ -113,7 +157,7 @@ impl Routes {
         if ring.readers() == 0 && table.rings.remove(&ring.id).is_some() {
             table.ring_of.remove(&ring.filter);
             table.filters.remove(&ring.filter, &ring.id);
-            table.cache.retain(|topic, _| !ring.filter.matches(topic));
+            self.forget(&mut table, |route| ring.filter.matches(&route.topic));
         }
     }
 
@@ -122,7 +166,7 @@ impl Routes {
         let mut table = self.write();
         let Some(outlet) = table.outlets.remove(&id) else { return false };
         table.filters.remove(&outlet.filter, &id);
-        table.cache.retain(|_, route| route.outlets.iter().all(|other| other.id != id));
+        self.forget(&mut table, |route| route.outlets.iter().any(|other| other.id == id));
         drop(table);
         // Whoever is publishing right now may still hold it.
         outlet.queue.close();
@@ -134,7 +178,7 @@ impl Routes {
         let mut table = self.write();
         table.closed = true;
         table.filters = FilterSet::default();
-        table.cache.clear();
+        self.forget(&mut table, |_| true);
         let outlets = std::mem::take(&mut table.outlets);
         let rings = std::mem::take(&mut table.rings);
         table.ring_of.clear();
@@ -159,11 +203,17 @@ impl Routes {
         table.outlets.len() + table.rings.values().map(|ring| ring.readers()).sum::<usize>()
     }
 
+    /// These routes lead elsewhere from now on.
+    fn forget(&self, table: &mut Table, which: impl Fn(&Route) -> bool) {
+        table.cache.retain(|_, route| !which(route));
+        self.version.store(next_version(), Ordering::SeqCst);
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Table> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,7 +13,7 @@ use mainstay_core::{
     time::Timestamp,
 };
 
-use super::{Event, EventBuilder, Unreadable, version_of};
+use super::{Event, Unreadable, version_of, with::Attributes};
 use crate::{clock::quick_random, context::Context};
 
 /// An event with its attributes, on a bus or from the log. What a handler of many topics takes instead of a type of its
@@ -21,8 +21,8 @@ use crate::{clock::quick_random, context::Context};
 #[derive(Clone)]
 pub struct Envelope(Arc<Message>);
 
-/// What was announced, shared by all who get it.
-pub(crate) struct Message {
+/// What was announced, shared by all who get it: one allocation with what it says.
+pub(crate) struct Message<D: ?Sized = dyn Data> {
     pub topic: TopicName,
     /// The CloudEvents `type`.
     pub kind: Cow<'static, str>,
@@ -34,48 +34,90 @@ pub(crate) struct Message {
     pub subject: Option<Arc<str>>,
     /// Its place in the log.
     pub seq: Option<u64>,
-    pub data: Data,
     /// What travels with it.
     pub context: Context,
     /// The same with the event's own fields, for log lines.
     pub told: OnceLock<Context>,
+    pub data: D,
 }
 
 /// What an event says.
-pub(crate) enum Data {
-    /// A value of this process, which is written down if that is needed.
-    Value { value: Box<dyn Any + Send + Sync>, write: Write, json: OnceLock<Result<Json, String>> },
-    /// From the log, or written down by its publisher.
-    Stored(EventData),
+pub(crate) trait Data: Send + Sync {
+    /// A value of this process.
+    fn value(&self) -> Option<&dyn Any>;
+    /// As JSON, or why not.
+    fn written(&self) -> Result<Json, String>;
+    /// As it is, where it is not JSON.
+    fn bytes(&self) -> Option<&[u8]>;
 }
 
-type Write = fn(&dyn Any) -> Result<Json, String>;
+/// A value of this process, which is written down if that is needed.
+pub(super) struct Value<E> {
+    value: E,
+    json: OnceLock<Result<Json, String>>,
+}
 
-impl Data {
-    pub fn of<E: Event>(event: E) -> Self {
-        Self::Value { value: Box::new(event), write: write::<E>, json: OnceLock::new() }
+impl<E> Value<E> {
+    pub fn new(value: E) -> Self {
+        Self { value, json: OnceLock::new() }
+    }
+}
+
+impl<E: Event> Data for Value<E> {
+    fn value(&self) -> Option<&dyn Any> {
+        Some(&self.value)
     }
 
-    /// As JSON, or why not.
-    pub fn written(&self) -> Result<Json, String> {
+    fn written(&self) -> Result<Json, String> {
+        let write = || serde_json::to_string(&self.value).map(Into::into).map_err(|error| error.to_string());
+        self.json.get_or_init(write).clone()
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        None
+    }
+}
+
+/// From the log, or written down by its publisher.
+impl Data for EventData {
+    fn value(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    fn written(&self) -> Result<Json, String> {
         match self {
-            Self::Value { value, write, json } => json.get_or_init(|| write(&**value)).clone(),
-            Self::Stored(EventData::Json(json)) => Ok(json.clone()),
-            Self::Stored(EventData::None) => Ok("null".into()),
-            Self::Stored(EventData::Binary(_)) => Err("is not JSON".to_owned()),
+            Self::Json(json) => Ok(json.clone()),
+            Self::None => Ok("null".into()),
+            Self::Binary(_) => Err("is not JSON".to_owned()),
+        }
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Binary(bytes) => Some(bytes),
+            _ => None,
         }
     }
 }
 
-fn write<E: Event>(event: &dyn Any) -> Result<Json, String> {
-    let Some(event) = event.downcast_ref::<E>() else { return Err("not of its own type".to_owned()) };
-    serde_json::to_string(event).map(Into::into).map_err(|error| error.to_string())
+impl Data for Box<dyn Data> {
+    fn value(&self) -> Option<&dyn Any> {
+        (**self).value()
+    }
+
+    fn written(&self) -> Result<Json, String> {
+        (**self).written()
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        (**self).bytes()
+    }
 }
 
 impl Envelope {
     /// An event of this process, now.
     pub(crate) fn of<E: Event>(event: &E, topic: TopicName) -> Self {
-        EventBuilder::new(event).into_envelope(topic)
+        Attributes::of(event, Value::new(event.clone())).into_envelope(topic)
     }
 
     /// An event as it was read from the log.
@@ -95,13 +137,13 @@ impl Envelope {
             key: event.partition_key.clone(),
             subject: event.subject.clone(),
             seq: Some(seq),
-            data: Data::Stored(event.data.clone()),
             context: Context::of_event(event),
             told: OnceLock::new(),
+            data: event.data.clone(),
         })
     }
 
-    pub(crate) fn new(message: Message) -> Self {
+    pub(crate) fn new<D: Data + 'static>(message: Message<D>) -> Self {
         Self(Arc::new(message))
     }
 
@@ -164,9 +206,7 @@ impl Envelope {
     /// # Errors
     /// Data that does not fit, and a version above [`Event::VERSION`].
     pub fn read<E: Event>(&self) -> Result<E, Unreadable> {
-        if let Data::Value { value, .. } = &self.0.data
-            && let Some(event) = value.downcast_ref::<E>()
-        {
+        if let Some(event) = self.0.data.value().and_then(|value| value.downcast_ref::<E>()) {
             return Ok(event.clone());
         }
         let does_not_fit = |why| self.unreadable(&format!("does not fit {}", E::TOPIC), why);
@@ -186,10 +226,7 @@ impl Envelope {
 
     /// The data as it is, where it is not JSON.
     pub fn bytes(&self) -> Option<&[u8]> {
-        match &self.0.data {
-            Data::Stored(EventData::Binary(bytes)) => Some(bytes),
-            _ => None,
-        }
+        self.0.data.bytes()
     }
 
     /// What its deliveries run in: what was there when it was announced, without the deadline, and the event's own

@@ -28,20 +28,21 @@ impl<E: Event> IntoPublish for &E {
 
 impl IntoPublish for EventBuilder {
     fn into_publish(self) -> Result<Publish, StoreError> {
-        let topic = TopicName::new(&self.topic)
-            .map_err(|error| StoreError::invalid("topic", format!("`{}`: {error}", self.topic)))?;
-        let data = self.data.written().map_err(|error| StoreError::invalid("data", error))?;
-        let (own, id) = match self.id {
+        let own = self.0;
+        let topic = TopicName::new(&own.topic)
+            .map_err(|error| StoreError::invalid("topic", format!("`{}`: {error}", own.topic)))?;
+        let data = own.data.written().map_err(|error| StoreError::invalid("data", error))?;
+        let (has_id, id) = match own.id {
             Some(id) => (true, id),
             None => (false, new_id(now())),
         };
         let event = Stored {
             id,
-            source: (*self.source).into(),
-            kind: (*self.kind).into(),
-            subject: self.subject,
+            source: (*own.source).into(),
+            kind: (*own.kind).into(),
+            subject: own.subject,
             time: None,
-            partition_key: self.key,
+            partition_key: own.key,
             content_type: None,
             data_schema: None,
             extensions: Context::peek(Context::extensions),
@@ -51,6 +52,6 @@ impl IntoPublish for EventBuilder {
             let detail = format!("`{}` {}", problem.attribute, problem.detail);
             return Err(StoreError::invalid("event", detail));
         }
-        Ok(if own { Publish::new(topic, event) } else { Publish::with_fresh_id(topic, event) })
+        Ok(if has_id { Publish::new(topic, event) } else { Publish::with_fresh_id(topic, event) })
     }
 }
