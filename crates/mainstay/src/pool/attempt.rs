@@ -1,6 +1,7 @@
 //! One run of a job: what can happen to it, inside of its own bounds.
 
 use std::any::Any;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep};
 
-use super::slot::Current;
+use super::slot::{Current, Slot};
 use super::{Plan, PoolContext, PoolError};
 use crate::job::{Ending, JobError};
 use crate::policy::Within;
@@ -25,17 +26,18 @@ pub(super) enum Ran<R> {
 /// Runs a job so that nothing it does reaches further than itself. `job` is its own copy.
 pub(super) async fn run<J, R, F, Fut>(
     plan: &Plan,
+    slot: &Slot<J, R>,
     handler: &F,
     job: J,
     cx: PoolContext,
-    current: &Terms<R>,
+    terms: Terms,
 ) -> Ran<R>
 where
     J: Clone,
     F: Fn(J, PoolContext) -> Fut,
     Fut: Future<Output = Result<R, JobError>>,
 {
-    let Terms { ticket, limit, began, context } = current;
+    let Terms { id, limit, began, context } = terms;
     let work = async {
         let Some(target) = &plan.policy else { return handler(job, cx).await };
         let attempt = move |attempt: crate::policy::Attempt| {
@@ -45,15 +47,19 @@ where
         Box::pin(target.call().run(attempt)).await.map_err(JobError::of_policy)
     };
     let context = match limit {
-        Some(limit) => context.clone().with_time_limit(*limit),
-        None => context.clone(),
+        Some(limit) => context.with_time_limit(limit),
+        None => context,
     };
     let until = limit.and_then(|limit| began.checked_add(limit));
     let ended = {
         // Pinned here, so that what is around it moves a pointer only.
         let work = pin!(context.scope(AssertUnwindSafe(work).catch_unwind()));
         let cut = pin!(async {
-            ticket.stopped().await;
+            // Asked for once it has to wait: most jobs never do. A slot that is empty is lost, and the job with it.
+            match slot.ticket() {
+                Some(ticket) => ticket.stopped().await,
+                None => pending().await,
+            }
             sleep(plan.grace).await;
         });
         // The work first: a value that is there counts.
@@ -67,12 +73,12 @@ where
         Ok(Ok(Ok(value))) => return Ran::Ended(Ok(value)),
         Ok(Ok(Err(JobError(ending)))) => match ending {
             // What it says after it was told to stop is how it stopped.
-            _ if ticket.is_stopped() => PoolError::Cancelled,
+            _ if slot.ticket().is_some_and(|ticket| ticket.is_stopped()) => PoolError::Cancelled,
             Ending::Retry { message, .. } | Ending::Permanent { message } => PoolError::Failed(message),
             Ending::Snooze(delay) => return Ran::PutOff(delay),
             Ending::Cancel => PoolError::Cancelled,
         },
-        Ok(Err(panic)) => panicked(plan, ticket.id, &*panic),
+        Ok(Err(panic)) => panicked(plan, id, &*panic),
         Err(error) => error,
     };
     Ran::Ended(Err(error))
@@ -86,16 +92,16 @@ pub(super) fn panicked(plan: &Plan, job: u64, panic: &(dyn Any + Send)) -> PoolE
 }
 
 /// What a run needs to know of its job beside the job.
-pub(super) struct Terms<R> {
-    ticket: std::sync::Arc<super::ticket::Ticket<R>>,
+pub(super) struct Terms {
+    id: u64,
     limit: Option<Duration>,
     began: Instant,
     context: crate::Context,
 }
 
-impl<R> Terms<R> {
-    pub fn of<J>(current: &Current<J, R>) -> Self {
+impl Terms {
+    pub fn of<J, R>(current: &Current<J, R>) -> Self {
         let Current { ticket, limit, began, context, .. } = current;
-        Self { ticket: ticket.clone(), limit: *limit, began: *began, context: context.clone() }
+        Self { id: ticket.id, limit: *limit, began: *began, context: context.clone() }
     }
 }

@@ -72,6 +72,7 @@ mod shared;
 mod slot;
 mod submit;
 mod supervise;
+mod tally;
 mod ticket;
 #[cfg(test)]
 mod ticket_model;

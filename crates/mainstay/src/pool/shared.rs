@@ -11,6 +11,7 @@ use super::dead::{DeadLetter, DeadLetters};
 use super::later::Later;
 use super::meter::Meter;
 use super::slot::{Current, Slot};
+use super::tally::Tally;
 use super::ticket::Ticket;
 use super::{Item, Owner, Plan, PoolError, PoolReport, Status};
 use crate::app::Overstayer;
@@ -26,7 +27,8 @@ pub(super) type Spawn<J, R> =
 pub(super) struct Shared<J, R> {
     pub plan: Plan,
     pub tasks: TaskSet,
-    pub ids: AtomicU64,
+    /// Jobs that were submitted, and those of them that have ended.
+    pub tally: Tally,
     pub dead: DeadLetters<J>,
     pub later: Later<Item<J, R>>,
     pub meter: Meter,
@@ -34,8 +36,6 @@ pub(super) struct Shared<J, R> {
     pub wake: Notify,
     /// Calls the supervisor.
     pub call: Notify,
-    /// Jobs that were submitted and have not ended.
-    pending: AtomicUsize,
     empty: Notify,
     closed: AtomicBool,
     /// No job begins any more.
@@ -52,7 +52,6 @@ pub(super) struct Shared<J, R> {
     busy: AtomicUsize,
     most_busy: AtomicUsize,
     waited_us: AtomicU64,
-    done: AtomicU64,
     failed: AtomicU64,
     lost: AtomicU64,
     seen: Mutex<Seen<J, R>>,
@@ -68,13 +67,12 @@ impl<J, R> Shared<J, R> {
     pub fn new(plan: Plan, tasks: TaskSet) -> Self {
         Self {
             tasks,
-            ids: AtomicU64::new(0),
+            tally: Tally::default(),
             dead: DeadLetters::new(plan.dead),
             later: Later::new(plan.capacity),
             meter: Meter::new(&plan.name),
             wake: Notify::new(),
             call: Notify::new(),
-            pending: AtomicUsize::new(0),
             empty: Notify::new(),
             closed: AtomicBool::new(false),
             halted: AtomicBool::new(false),
@@ -86,7 +84,6 @@ impl<J, R> Shared<J, R> {
             busy: AtomicUsize::new(0),
             most_busy: AtomicUsize::new(0),
             waited_us: AtomicU64::new(0),
-            done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             seen: Mutex::new(Seen { slots: Vec::new(), reason: Reason::Enough }),
@@ -94,14 +91,16 @@ impl<J, R> Shared<J, R> {
         }
     }
 
-    /// A job is on its way in.
-    pub fn entered(&self) {
-        self.pending.fetch_add(1, Ordering::SeqCst);
-    }
-
     /// A job has ended, or did not come in.
     pub fn left(&self) {
-        if self.pending.fetch_sub(1, Ordering::SeqCst) == 1 {
+        self.left_by(0);
+    }
+
+    /// The same, counted by this worker.
+    fn left_by(&self, worker: u64) {
+        self.tally.leave(worker);
+        // Whoever wants to know has said so before it looked at what is pending.
+        if (self.tally.is_watched() || self.is_closed()) && self.pending() == 0 {
             self.empty.notify_waiters();
             if self.is_closed() {
                 self.call.notify_one();
@@ -110,10 +109,11 @@ impl<J, R> Shared<J, R> {
     }
 
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::SeqCst)
+        self.tally.pending()
     }
 
     pub async fn idle(&self) {
+        let _watch = self.tally.watch();
         loop {
             let empty = self.empty.notified();
             if self.pending() == 0 {
@@ -134,8 +134,10 @@ impl<J, R> Shared<J, R> {
 
     /// Calls the supervisor if it wants to know of this.
     pub fn call_if_needed(&self) {
-        // In this order: the supervisor looks at what is pending after it has said when to be called.
-        if self.pending() >= self.call_at.load(Ordering::SeqCst) {
+        // In this order, after the job was counted: the supervisor looks at what is pending after it has said when to be
+        // called.
+        let at = self.call_at.load(Ordering::SeqCst);
+        if at != usize::MAX && self.pending() >= at {
             self.call.notify_one();
         }
     }
@@ -200,12 +202,12 @@ impl<J, R> Shared<J, R> {
 
     /// Ends a job that was taken out of its slot; answers when that was.
     pub fn ended(&self, current: Current<J, R>, result: Result<R, PoolError>, stuck: bool) -> Instant {
-        let Current { job, ticket, priority, limit, began, .. } = current;
+        let Current { job, ticket, priority, limit, began, worker, .. } = current;
         let now = Instant::now();
         let ran = now.saturating_duration_since(began);
         let outcome = match &result {
             Ok(_) => {
-                self.done.fetch_add(1, Ordering::Relaxed);
+                self.tally.done(worker);
                 "completed"
             }
             Err(error) => {
@@ -224,7 +226,7 @@ impl<J, R> Shared<J, R> {
         self.meter.ended(outcome);
         self.meter.ran(ticket.id, ran);
         ticket.end(result);
-        self.left();
+        self.left_by(worker);
         now
     }
 
@@ -325,7 +327,7 @@ const LINGER: Duration = millis(100);
 impl<J, R> Shared<J, R> {
     /// The end: of everything there is, or of what `limit` allows.
     pub async fn drain(&self, owner: &Owner<J, R>, limit: Option<Duration>) -> PoolReport<J> {
-        let (done, failed) = (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed));
+        let (done, failed) = (self.tally.all_done(), self.failed.load(Ordering::Relaxed));
         owner.close();
         let (mut overstayed, mut stuck) = (Vec::new(), Vec::new());
         let late = match limit {
@@ -346,7 +348,7 @@ impl<J, R> Shared<J, R> {
         self.tasks.drain(LINGER).await;
         self.tasks.abort();
         PoolReport {
-            done: self.done.load(Ordering::Relaxed) - done,
+            done: self.tally.all_done() - done,
             failed: self.failed.load(Ordering::Relaxed) - failed,
             left: std::mem::take(&mut *self.returned()),
             overstayed,

@@ -30,14 +30,16 @@ pub(super) struct Current<J, R> {
     pub limit: Option<Duration>,
     pub context: Context,
     pub began: Instant,
+    /// Whose slot it is in.
+    pub worker: u64,
     /// When it was first seen that it had been told to stop.
     told: Option<Instant>,
 }
 
 impl<J, R> Current<J, R> {
-    pub fn of(item: Item<J, R>, began: Instant) -> Self {
+    pub fn of(item: Item<J, R>, worker: u64, began: Instant) -> Self {
         let Item { job, ticket, priority, limit, context, since: _ } = item;
-        Self { job, ticket, priority, limit, context, began, told: None }
+        Self { job, ticket, priority, limit, context, began, worker, told: None }
     }
 
     /// To be run again.
@@ -72,6 +74,11 @@ impl<J, R> Slot<J, R> {
     /// `None`: somebody else has ended it, and the slot is lost.
     pub fn end(&self) -> Option<Current<J, R>> {
         self.lock().take()
+    }
+
+    /// What runs here, to be asked about.
+    pub fn ticket(&self) -> Option<Arc<Ticket<R>>> {
+        self.lock().as_ref().map(|current| current.ticket.clone())
     }
 
     pub fn is_busy(&self) -> bool {
@@ -112,8 +119,7 @@ impl<J, R> Slot<J, R> {
     }
 
     pub fn cancel(&self) {
-        let ticket = self.lock().as_ref().map(|current| current.ticket.clone());
-        if let Some(ticket) = ticket {
+        if let Some(ticket) = self.ticket() {
             ticket.cancel();
         }
     }

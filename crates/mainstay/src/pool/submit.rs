@@ -1,7 +1,6 @@
 //! How a job gets into a pool.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -77,12 +76,11 @@ impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
     fn enter(self) -> (Item<J, R>, Arc<Ticket<R>>, Entry<'p, J, R>) {
         let Self { pool, job, priority, limit, .. } = self;
         let shared = &*pool.shared;
-        let ticket = Arc::new(Ticket::new(shared.next_id()));
+        // Counted before it is in the queue: nobody may find the pool idle in between.
+        let ticket = Arc::new(Ticket::new(shared.tally.enter()));
         let context = Context::current();
         let since = shared.scales.then(Instant::now);
         let item = Item { job, ticket: ticket.clone(), priority, limit, context, since };
-        // Counted before it is in the queue: nobody may find the pool idle in between.
-        shared.entered();
         (item, ticket, Entry { shared, taken: false })
     }
 }
@@ -117,12 +115,6 @@ impl<J, R> Drop for Entry<'_, J, R> {
         if !self.taken {
             self.shared.left();
         }
-    }
-}
-
-impl<J, R> Shared<J, R> {
-    fn next_id(&self) -> u64 {
-        self.ids.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

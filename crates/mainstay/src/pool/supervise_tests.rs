@@ -34,7 +34,7 @@ fn holding(workers: usize, limit: Option<Duration>) -> (WorkerPool<bool, ()>, Ar
                 while let Some(item) = receiver.recv().await {
                     let holds = item.job;
                     assert!(item.ticket.begin());
-                    slot.begin(Current::of(item, Instant::now()));
+                    slot.begin(Current::of(item, slot.number, Instant::now()));
                     if holds {
                         held.acquire().await.unwrap().forget();
                     }

@@ -26,7 +26,9 @@ where
     Box::new(move |shared, slot, receiver| {
         let name = format!("worker {} of pool {}", slot.number, shared.plan.name);
         let tasks = shared.tasks.clone();
-        let worker = Worker { shared, slot, handler: handler.clone(), receiver };
+        // Its own, so that its count of references is nobody else's business.
+        let pool = Arc::from(&*shared.plan.name);
+        let worker = Worker { shared, slot, handler: handler.clone(), receiver, pool };
         tasks.spawn(name, worker.run())
     })
 }
@@ -36,6 +38,7 @@ struct Worker<J, R, F> {
     slot: Arc<Slot<J, R>>,
     handler: Arc<F>,
     receiver: Receiver<Item<J, R>>,
+    pool: Arc<str>,
 }
 
 /// What comes after a job.
@@ -127,7 +130,7 @@ where
         shared.began(item.since, began);
         // Users' code, which may panic.
         let copy = catch_unwind(AssertUnwindSafe(|| item.job.clone()));
-        let current = Current::of(item, began);
+        let current = Current::of(item, self.slot.number, began);
         let job = match copy {
             Ok(job) => job,
             Err(panic) => {
@@ -153,8 +156,8 @@ where
             shared.give_back(current.job, &current.ticket);
             return Next::Another;
         }
-        let cx = PoolContext { stop, attempt: 1, pool: shared.plan.name.clone() };
-        let ran = attempt::run(&shared.plan, &*self.handler, job, cx, &terms).await;
+        let cx = PoolContext { stop, attempt: 1, pool: self.pool.clone() };
+        let ran = attempt::run(&shared.plan, &self.slot, &*self.handler, job, cx, terms).await;
         let Some(current) = self.slot.end() else { return Next::Lost };
         shared.over();
         match ran {
