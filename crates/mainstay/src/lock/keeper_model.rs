@@ -66,6 +66,7 @@ fn acquire(store: &Arc<dyn Store>, lock: &str, ticket: Option<Ticket>) -> LockRe
         wait_ms: if ticket.is_some() { 60_000 } else { 0 },
         ticket,
         visit: 0,
+        again: false,
         keep_place: false,
     };
     let commits = vec![Commit::of(Op::Lock(LockOp::Acquire(Box::new(acquire))), 7)];
