@@ -51,7 +51,7 @@ impl Pooler {
             program.expect("PgBouncer is needed for this test (Debian: pgbouncer); ./test installs it");
         // The shell ends it with the end of its input, which is the end of the test.
         let script = "\"$1\" -q \"$2\" >/dev/null 2>&1 & read end; kill $!";
-        let process = Cluster::command("sh")
+        let mut process = Cluster::command("sh")
             .args(["-c", script, "pooler", program])
             .arg(folder.join("settings"))
             .current_dir("/")
@@ -65,6 +65,8 @@ impl Pooler {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+        drop(process.stdin.take());
+        let _ = process.wait();
         panic!("PgBouncer does not start: {}", fs::read_to_string(folder.join("log")).unwrap_or_default());
     }
 

@@ -170,7 +170,7 @@ impl Reader {
                     self.ring.dropped.increment(missed);
                     return Err(ListenError::Lagged(missed));
                 }
-                if !self.block.as_ref().is_some_and(|block| block.at(self.next).is_some()) {
+                if self.block.as_ref().is_none_or(|block| block.at(self.next).is_none()) {
                     self.block = self.ring.block(self.next);
                 }
             }
