@@ -118,7 +118,7 @@ fn a_place_in_line_is_left_whenever_the_task_comes_or_goes() {
         let _held = granted(&store, "door");
         let in_line = [1, 2].map(|number| {
             let ticket = Ticket { scope: [number; 16], fingerprint: [number; 16] };
-            assert!(matches!(acquire(&store, "door", Some(ticket.clone())), LockReply::Waiting(_)));
+            assert!(matches!(acquire(&store, "door", Some(ticket)), LockReply::Waiting(_)));
             keeper.enter_line(name("door"), ticket)
         });
         let [first, second] = in_line;
