@@ -59,9 +59,6 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`], or `Closed` when there will be none.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let Self { shared, held } = self;
-        if let Some(item) = shared.pop(held) {
-            return Ok(item);
-        }
         let (mut got, mut expired) = (None, Vec::new());
         loop {
             let taken = shared.core.take(held, 1, shared.live(), |entry| got = Some(entry), &mut expired);
