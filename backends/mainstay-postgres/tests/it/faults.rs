@@ -110,7 +110,12 @@ async fn connections_that_break_cost_nothing_and_do_nothing_twice() {
         if round % 7 == 0 {
             wire.once("commit", Does::BreakBehind);
         }
-        said.push(try_one(&store, &mut ids).await);
+        let (id, outcome) = try_one(&store, &mut ids).await;
+        said.push((id, outcome));
+        // While it connects anew everything is refused, however long that takes.
+        if outcome.is_some() {
+            serves(&store).await;
+        }
     }
     adds_up(&place, &store, &said).await;
     assert!(said.iter().filter(|(_, outcome)| outcome.is_none()).count() >= 20, "{said:?}");

@@ -285,8 +285,8 @@ fn with_sockets_on_virtual_time_an_hour_takes_none_and_no_limit_fires_while_byte
         assert!(began.elapsed() >= secs(25));
         assert_eq!(ask(secs(10)).await, None, "a limit that is over is over");
         app.assert_unready_before_closing().await;
-        assert!(tokio::net::TcpStream::connect(app.address()).await.is_err(), "its socket is closed");
         app.assert_drained().await;
+        assert!(tokio::net::TcpStream::connect(app.address()).await.is_err(), "its socket is closed");
     }));
     assert_eq!((hello.called(), hello.cancelled()), (3, 1));
 }
