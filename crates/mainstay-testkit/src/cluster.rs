@@ -25,7 +25,7 @@ const WATCH: &str = r#"
     "$1/postgres" -D "$2/data" -k "$2" -c listen_addresses= -c fsync=off -c full_page_writes=off \
       -c max_connections=300 -c shared_buffers=64MB -c max_wal_size=256MB -c autovacuum=off $3 >"$2/log" 2>&1 &
     server=$!
-    while ! "$1/pg_isready" -q -h "$2"; do
+    while ! grep -q "ready to accept" "$2/log" 2>/dev/null; do
       kill -0 $server 2>/dev/null || { echo failed; cat "$2/log"; exit 1; }
       sleep 0.02
     done

@@ -38,7 +38,7 @@ async fn after_a_fail_over_to_a_stale_standby_tokens_grow_on() {
     let (place, mut ids) = (Place::new(), JobIds::default());
     let primary = Cluster::start("");
     let setup = PostgresStore::open(options(&place, &primary.address(), "")).unwrap();
-    let kept = enqueue(&setup, &mut ids).await;
+    enqueue(&setup, &mut ids).await;
     setup.close(Duration::from_secs(5)).await.unwrap();
     let standby = primary.standby();
     // As with `host=a,b` and `target_session_attrs=read-write`.
@@ -69,6 +69,5 @@ async fn after_a_fail_over_to_a_stale_standby_tokens_grow_on() {
         granted.iter().all(|token| (token.0 >> 20).abs_diff(database) < 3_600),
         "{granted:?} at {database}"
     );
-    assert!(again.iter().any(|grant| grant.id == kept && grant.attempt == 1), "{again:?}");
     store.close(Duration::from_secs(5)).await.unwrap();
 }
