@@ -48,7 +48,7 @@ async fn a_blocked_runtime_shows_as_lag_while_it_is_blocked_and_is_well_again_af
             let admin = running.admin;
             let (seen, wait) = sync_channel(1);
             let witness = thread::spawn(move || {
-                let blocked = |_, body: &Value| body["checks"]["lag"]["status"] == "degraded";
+                let blocked = |_, body: &Value| body["checks"]["lag"]["error"].is_string();
                 let body = until(admin, "/readyz?verbose", blocked);
                 seen.send(()).unwrap();
                 let well = |_, body: &Value| body["checks"]["lag"]["status"] == "up";
