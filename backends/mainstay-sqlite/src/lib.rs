@@ -45,7 +45,6 @@ mod load;
 mod lock;
 mod open;
 mod options;
-mod pace;
 mod read;
 mod room;
 mod row;

@@ -11,10 +11,7 @@ use std::{
 
 use mainstay_core::{
     Error, ErrorKind,
-    engine::{
-        Engine,
-        change::{Change, Counters},
-    },
+    engine::{Engine, change::Counters},
     rules,
 };
 use mainstay_writer::{desk::Desk, writer::Setup};
@@ -136,7 +133,6 @@ fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Ma
         tables.apply(&std::mem::take(batch), &counters, mark).map_err(|fault| fault.error)
     };
     let last = recover::replay(path, segments, (left.epoch, left.lsn), |lsn, counters, changes, bytes| {
-        let bytes = bytes + changes.len() * size_of::<Change>();
         batch.add(Handed { lsn, counters, changes, bytes, growth: 0 });
         if batch.bytes >= PIECE_BYTES { apply(&mut batch) } else { Ok(()) }
     })?;

@@ -11,7 +11,6 @@ use rusqlite::{Connection, Result, Statement, ToSql, params, types::Null};
 use super::blocks::Sheets;
 use crate::{
     apply::{Body, Dead, Delivery, EventBatch, Group},
-    pace::Pace,
     row::{EVENT_BODY, LOGGED, bits, logged, reason_number, verb_number},
 };
 
@@ -86,7 +85,7 @@ impl<'c> EventStatements<'c> {
     }
 
     /// Answers a row that should be there and is not.
-    pub(super) fn write(&mut self, batch: &EventBatch, pace: &Pace<'_>) -> Result<Option<String>> {
+    pub(super) fn write(&mut self, batch: &EventBatch) -> Result<Option<String>> {
         if let Some(seq) = batch.last_seq {
             self.last_seq.execute([bits(seq)])?;
         }
@@ -95,7 +94,7 @@ impl<'c> EventStatements<'c> {
                 self.topic.execute(params![id.0, row.name.as_str(), row.dropped, json(&row.config)])?;
             }
         }
-        self.sheets.write(batch.living(), pace)?;
+        self.sheets.write(batch.living())?;
         // The events of dead letters are copied before they can go.
         if let Some(missing) = self.dead(batch)? {
             return Ok(Some(missing));
