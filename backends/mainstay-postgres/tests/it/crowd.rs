@@ -8,12 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mainstay_core::{
-    Error, Now, Store, TopicFilter,
-    event::{LogBudget, LogSlice, Position},
-    op::{Committed, Failure},
-    store::{Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Wake},
-};
+use mainstay_core::{Error, Store, store::Over};
 use mainstay_postgres::PostgresStore;
 use mainstay_testkit::{Harness, ManualClock, async_trait};
 
@@ -62,46 +57,9 @@ impl Crowd {
 }
 
 #[async_trait]
-impl Store for Crowd {
-    fn capabilities(&self) -> &Capabilities {
-        self.handles[0].capabilities()
-    }
-
-    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
-        self.next().submit(batch).await
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
-        self.next().get(key).await
-    }
-
-    async fn list(&self, query: &Query, page: &Page) -> Result<Slice, Error> {
-        self.next().list(query, page).await
-    }
-
-    async fn read_log(
-        &self,
-        filters: &[TopicFilter],
-        from: Position,
-        budget: LogBudget,
-    ) -> Result<LogSlice, Error> {
-        self.next().read_log(filters, from, budget).await
-    }
-
-    async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
-        self.next().wait(on, at_most).await
-    }
-
-    async fn maintain(&self, budget: Budget) -> Result<Maintained, Error> {
-        self.next().maintain(budget).await
-    }
-
-    async fn now(&self) -> Result<Now, Error> {
-        self.next().now().await
-    }
-
-    async fn ping(&self) -> Result<(), Error> {
-        self.next().ping().await
+impl Over for Crowd {
+    fn below(&self) -> &dyn Store {
+        self.next()
     }
 
     /// Those that follow first, so that nobody takes over meanwhile.
