@@ -81,6 +81,7 @@ pub(crate) struct Link {
     schema: String,
     prepare: bool,
     timeout: Duration,
+    lease: Duration,
     statements: Mutex<HashMap<String, Statement>>,
     driver: AbortHandle,
 }
@@ -120,6 +121,7 @@ impl Link {
             schema: target.schema().to_owned(),
             prepare: target.options.prepare,
             timeout,
+            lease: target.options.lease,
             statements: Mutex::default(),
             driver,
         })
@@ -165,6 +167,9 @@ impl Link {
     /// All of it goes out at once, so a step runs whatever became of what was sent before it. Each therefore asks for the
     /// setting that only a beginning which proved the epoch has made, and only until its transaction ends: if the beginning
     /// failed, there is no transaction, and every step does nothing. The commit goes out when every step has, in order.
+    ///
+    /// The server ends a session that is silent within a transaction for as long as a lease: a process that was frozen
+    /// there would keep the leader's row locked, and nobody could take over.
     pub(crate) async fn transaction(&self, epoch: u64, steps: &[Step]) -> Result<Option<String>, Trouble> {
         let mark = epoch.to_string();
         let mut texts = Vec::with_capacity(steps.len());
@@ -187,8 +192,10 @@ impl Link {
         }
         let (client, schema) = (&self.client, &self.schema);
         let begin = format!(
-            "begin; select {schema}.prove({}), set_config('mainstay.proved', '{mark}', true)",
-            epoch as i64
+            "begin; select {schema}.prove({}), set_config('mainstay.proved', '{mark}', true), \
+             set_config('idle_in_transaction_session_timeout', '{}', true)",
+            epoch as i64,
+            self.lease.as_millis()
         );
         let all = async {
             let mut requests = Requests::default();
