@@ -48,6 +48,8 @@ pub(crate) enum Does {
     BreakBehind,
     /// It goes on, and nothing of this connection passes any more.
     SilenceBehind,
+    /// What came before this query goes on, and nothing of this connection passes any more.
+    SilenceBefore,
 }
 
 impl Wire {
@@ -118,19 +120,29 @@ fn connect(state: &Arc<State>, client: TcpStream, socket: &Path) {
 }
 
 /// Until one end is gone. `look` sees what comes, and says what happens behind it.
-fn carry(both: &Both, mut from: impl Read, mut to: impl Write, look: impl Fn(&mut [u8]) -> Option<Does>) {
+fn carry(
+    both: &Both,
+    mut from: impl Read,
+    mut to: impl Write,
+    look: impl Fn(&mut [u8]) -> Option<(Does, usize)>,
+) {
     let mut bytes = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut bytes) {
         let some = &mut bytes[..read];
         if both.dead.load(Ordering::SeqCst) {
             continue;
         }
-        let does = look(some);
-        if let Some(Does::BreakBehind | Does::SilenceBehind) = does {
+        let (does, at) = look(some).unzip();
+        if let Some(Does::BreakBehind | Does::SilenceBehind | Does::SilenceBefore) = does {
             // First of all, so that no answer passes.
             both.dead.store(true, Ordering::SeqCst);
         }
-        if to.write_all(some).is_err() {
+        let goes_on = match (does, at) {
+            // A letter and its length stand before the text of a query.
+            (Some(Does::SilenceBefore), Some(at)) => &some[..at - 5],
+            _ => &*some,
+        };
+        if to.write_all(goes_on).is_err() {
             break;
         }
         if let Some(Does::BreakBehind) = does {
@@ -146,7 +158,8 @@ fn carry(both: &Both, mut from: impl Read, mut to: impl Write, look: impl Fn(&mu
     }
 }
 
-fn play(state: &State, bytes: &mut [u8]) -> Option<Does> {
+/// The trick, if it is its turn, and where what it is on begins.
+fn play(state: &State, bytes: &mut [u8]) -> Option<(Does, usize)> {
     let mut trick = state.trick.lock().unwrap();
     let on = trick.as_ref()?.on.as_bytes();
     let at = bytes.windows(on.len()).position(|window| window == on)?;
@@ -154,5 +167,5 @@ fn play(state: &State, bytes: &mut [u8]) -> Option<Does> {
     if let Does::Replace(with) = does {
         bytes[at..at + with.len()].copy_from_slice(with.as_bytes());
     }
-    Some(does)
+    Some((does, at))
 }
