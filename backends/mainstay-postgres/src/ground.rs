@@ -58,13 +58,13 @@ impl Transactions {
 
     /// Writes a group. An error says whether it may have happened all the same; then nobody can tell any more.
     fn transaction(&mut self, batch: &Batch, last_seq: u64) -> Result<()> {
-        let (epoch, lsn) = (self.epoch.load(Ordering::Acquire), batch.lsn);
+        let (epoch, last, lsn) = (self.epoch.load(Ordering::Acquire), self.lsn, batch.lsn);
         let steps = write::steps(batch, epoch, last_seq, self.forgotten);
         let runtime = self.target.runtime.clone();
         let link = &mut self.past.link;
         let done = runtime.block_on(async {
             let link = link.get().await.map_err(|trouble| (false, trouble))?;
-            link.transaction(epoch, &steps).await.map_err(|trouble| (true, trouble))
+            link.transaction(epoch, last, &steps).await.map_err(|trouble| (true, trouble))
         });
         let (begun, trouble) = match done {
             Ok(None) => return Ok(()),
@@ -172,6 +172,7 @@ impl Ground for Transactions {
         batch.add(Handed { lsn, counters: *counters, changes, bytes: 0, growth: 0 });
         self.transaction(&batch, last_seq)?;
         self.lsn = lsn;
+        self.target.given.fetch_max(counters.token, Ordering::AcqRel);
         self.forgotten = self.forgotten.after(&batch);
         if !group.notes.is_empty() {
             self.desk.tail.add(group.notes.drain(..));

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) options: Options,
     pub(crate) runtime: Handle,
     tls: Option<MakeRustlsConnect>,
+    /// The highest token that this process has given. A database that lagged when it was promoted may not know of it.
+    pub(crate) given: AtomicU64,
 }
 
 impl Target {
@@ -38,7 +40,7 @@ impl Target {
             SslMode::Disable => None,
             _ => Some(MakeRustlsConnect::new(tls_config(&options)?)),
         };
-        Ok(Target { options, runtime, tls })
+        Ok(Target { options, runtime, tls, given: AtomicU64::new(0) })
     }
 
     pub(crate) fn schema(&self) -> &str {
@@ -168,9 +170,17 @@ impl Link {
     /// setting that only a beginning which proved the epoch has made, and only until its transaction ends: if the beginning
     /// failed, there is no transaction, and every step does nothing. The commit goes out when every step has, in order.
     ///
+    /// What proves the epoch also asks for `last`, the group that was written before (0: none). A database that lacks it
+    /// is another one by now, a stand-by that was promoted before it had all: there nobody leads by this epoch.
+    ///
     /// The server ends a session that is silent within a transaction for as long as a lease: a process that was frozen
     /// there would keep the leader's row locked, and nobody could take over.
-    pub(crate) async fn transaction(&self, epoch: u64, steps: &[Step]) -> Result<Option<String>, Trouble> {
+    pub(crate) async fn transaction(
+        &self,
+        epoch: u64,
+        last: u64,
+        steps: &[Step],
+    ) -> Result<Option<String>, Trouble> {
         let mark = epoch.to_string();
         let mut texts = Vec::with_capacity(steps.len());
         for step in steps {
@@ -192,7 +202,8 @@ impl Link {
         }
         let (client, schema) = (&self.client, &self.schema);
         let begin = format!(
-            "begin; select {schema}.prove({}), set_config('mainstay.proved', '{mark}', true), \
+            "begin; select {schema}.prove(case when {last} = 0 \
+               or exists (select 1 from {schema}.journal where lsn = {last}) then {} else -1 end), set_config('mainstay.proved', '{mark}', true), \
              set_config('idle_in_transaction_session_timeout', '{}', true)",
             epoch as i64,
             self.lease.as_millis()

@@ -29,10 +29,10 @@ async fn rows(link: &Link) -> i64 {
 async fn what_stands_beside_a_step_that_cannot_be_sent_is_not_done() {
     let link = link("whole").await;
     let bad = Param::new("seven", Type::INT8);
-    let refused = link.transaction(0, &[step(Param::i64(1)), step(bad), step(Param::i64(2))]).await;
+    let refused = link.transaction(0, 0, &[step(Param::i64(1)), step(bad), step(Param::i64(2))]).await;
     assert!(matches!(refused, Err(Trouble::NotSent(e)) if e.kind() == ErrorKind::Invalid));
     assert_eq!(rows(&link).await, 0);
-    assert_eq!(link.transaction(0, &[step(Param::i64(1)), step(Param::i64(2))]).await.unwrap(), None);
+    assert_eq!(link.transaction(0, 0, &[step(Param::i64(1)), step(Param::i64(2))]).await.unwrap(), None);
     assert_eq!(rows(&link).await, 2);
 }
 
@@ -40,7 +40,7 @@ async fn what_stands_beside_a_step_that_cannot_be_sent_is_not_done() {
 async fn a_step_without_its_proof_is_not_sent() {
     let link = link("proof").await;
     let bare = Step { sql: "delete from {s}.leader".to_owned(), params: vec![], rows: None };
-    assert!(matches!(link.transaction(0, &[bare]).await, Err(Trouble::NotSent(_))));
+    assert!(matches!(link.transaction(0, 0, &[bare]).await, Err(Trouble::NotSent(_))));
     // One that is sent by itself does nothing.
     let sql = step(Param::i64(1)).sql.replace("{p}", "current_setting('mainstay.proved', true) = $2");
     link.query(&sql, vec![Param::i64(1), Param::text("0")]).await.unwrap();
@@ -54,7 +54,7 @@ async fn many_steps_are_one_transaction_in_their_order() {
     let sql = "update {s}.leader set owner = coalesce(owner, '') || $1 || ' ' where {p}";
     let one = |i: u64| Step { sql: sql.to_owned(), params: vec![Param::text(&i.to_string())], rows: Some(1) };
     let steps: Vec<_> = (0..200).map(one).collect();
-    assert_eq!(link.transaction(0, &steps).await.unwrap(), None);
+    assert_eq!(link.transaction(0, 0, &steps).await.unwrap(), None);
     let rows = link.query("select owner, count(*) over () from {s}.leader", vec![]).await.unwrap();
     let order: String = (0..200).map(|i| format!("{i} ")).collect();
     assert_eq!(rows[0].get::<_, &str>(0), order);

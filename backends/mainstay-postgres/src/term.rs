@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use mainstay_core::{Error, ErrorKind};
+use mainstay_core::{Error, ErrorKind, engine::change::Counters};
 use mainstay_writer::{
     batch::{Batch, Handed},
     clock::StoreClock,
@@ -100,6 +100,9 @@ fn open(start: &Start) -> Result<(Arc<Desk>, Writer<Transactions>), Error> {
     let session = runtime.block_on(link.get()).map_err(Trouble::error)?;
     let loaded = runtime.block_on(load(&session))?;
     let mut engine = loaded.engine;
+    let loaded_counters = engine.counters();
+    let token = loaded_counters.token.max(target.given.load(Ordering::Acquire));
+    engine.load_counters(Counters { token, ..loaded_counters });
     let mut past = Past::new(link, runtime.clone());
     load_pending(&mut engine, &mut past)?;
 
@@ -112,7 +115,9 @@ fn open(start: &Start) -> Result<(Arc<Desk>, Writer<Transactions>), Error> {
     batch.add(Handed { lsn, counters: engine.counters(), changes, bytes: 0, growth: 0 });
     let mine = epoch.load(Ordering::Acquire);
     let steps = write::steps(&batch, mine, engine.last_seq(), Forgotten::default());
-    if let Some(wrong) = runtime.block_on(session.transaction(mine, &steps)).map_err(Trouble::error)? {
+    if let Some(wrong) =
+        runtime.block_on(session.transaction(mine, loaded.lsn, &steps)).map_err(Trouble::error)?
+    {
         return Err(Error::new(ErrorKind::Untrusted, format!("the tables contradict themselves: {wrong}")));
     }
     engine.commit_group();

@@ -37,9 +37,13 @@ pub(crate) async fn enqueue(store: &dyn Store, ids: &mut JobIds) -> JobId {
 }
 
 pub(crate) async fn claim(store: &dyn Store) -> Vec<Grant> {
+    try_claim(store).await.expect("submit")
+}
+
+pub(crate) async fn try_claim(store: &dyn Store) -> Result<Vec<Grant>, mainstay_core::Error> {
     let claim = Claim { queues: vec![queue()], max: 10, max_bytes: 16 << 20, lease_ms: 30_000, worker: None };
-    match submit(store, Op::Claim(claim)).await.expect("submit") {
-        Reply::Claimed(grants) => grants,
+    match submit(store, Op::Claim(claim)).await? {
+        Reply::Claimed(grants) => Ok(grants),
         other => panic!("{other:?}"),
     }
 }

@@ -16,7 +16,7 @@ use mainstay_testkit::cluster::Cluster;
 use tokio::task::JoinSet;
 
 use crate::{
-    hands::{claim, enqueue, job, on_schema, serves, submit, until},
+    hands::{claim, enqueue, job, on_schema, serves, submit, try_claim, until},
     harness::Place,
 };
 
@@ -204,7 +204,8 @@ async fn a_lease_that_seems_over_too_early_costs_nothing() {
     }
     let mut there = Vec::new();
     until("all are there", async || {
-        there.extend(claim(&second).await.into_iter().map(|grant| grant.id));
+        // It may change hands once more.
+        there.extend(try_claim(&second).await.unwrap_or_default().into_iter().map(|grant| grant.id));
         made.iter().all(|id| there.contains(id))
     })
     .await;

@@ -38,7 +38,7 @@ async fn after_a_fail_over_to_a_stale_standby_tokens_grow_on() {
     let (place, mut ids) = (Place::new(), JobIds::default());
     let primary = Cluster::start("");
     let setup = PostgresStore::open(options(&place, &primary.address(), "")).unwrap();
-    enqueue(&setup, &mut ids).await;
+    let kept = enqueue(&setup, &mut ids).await;
     setup.close(Duration::from_secs(5)).await.unwrap();
     let standby = primary.standby();
     // As with `host=a,b` and `target_session_attrs=read-write`.
@@ -63,6 +63,8 @@ async fn after_a_fail_over_to_a_stale_standby_tokens_grow_on() {
     let again = claim(&store).await;
     let last = granted.iter().max().copied().unwrap();
     assert!(again.iter().all(|grant| grant.lease.token > last), "{again:?} after {last:?}");
+    // What happened to it is gone with the database that knew of it, also for the process that had done it.
+    assert!(again.iter().any(|grant| grant.id == kept && grant.attempt == 1), "{again:?}");
     // From the first on, they rest on the database's clock; that of this process is weeks away.
     let database: u64 = standby.sql("select extract(epoch from now())::bigint").parse().unwrap();
     assert!(
