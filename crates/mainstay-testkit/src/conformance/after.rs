@@ -421,7 +421,11 @@ pub(super) async fn a_completed_job_that_is_deleted_at_once_frees_all_that_wait(
     crowd(w, first.id, 11_000).await;
     let (complete, delete) = (w.ops([settle_op(&first, COMPLETE)]), w.ops([Op::Delete { id: first.id }]));
     let done = tokio::join!(w.commit(complete), w.commit(delete));
-    done.0.and(done.1).expect("complete and delete, in one group if there are groups");
+    done.0.expect("complete, in one group with what follows if there are groups");
+    if done.1.is_err() {
+        // What goes through several handles at a time has no order: it came first.
+        w.commit(w.ops([Op::Delete { id: first.id }])).await.expect("delete");
+    }
     assert_eq!(freed(w).await, (11_000, 0));
     // A word about its death is not a word about what comes after; all in one commit.
     let dead = running(w, "q").await;
