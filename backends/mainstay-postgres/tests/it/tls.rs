@@ -29,12 +29,14 @@ fn authority(folder: &Path, name: &str) {
 
 #[tokio::test]
 async fn only_a_certificate_of_the_authority_and_for_the_host_is_accepted() {
-    let folder = tempfile::tempdir().unwrap();
+    // Where the server can read, whatever the folder for temporary files allows.
+    let folder = Cluster::shared().expect("the shared cluster").folder().join("certificates");
+    fs::create_dir(&folder).unwrap();
+    Cluster::give(&folder);
     for name in ["right", "wrong"] {
-        authority(folder.path(), name);
+        authority(&folder, name);
     }
-    fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let (certificate, key) = (folder.path().join("right-server.pem"), folder.path().join("right-server.key"));
+    let (certificate, key) = (folder.join("right-server.pem"), folder.join("right-server.key"));
     Cluster::give(&key);
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let cluster = Cluster::start(&format!(
@@ -45,8 +47,8 @@ async fn only_a_certificate_of_the_authority_and_for_the_host_is_accepted() {
     let place = Place::new();
     let options = |host: &str, authority: &str| -> Options {
         // A path with what a URL has to hide.
-        let file = folder.path().join(format!("{authority} of all.pem"));
-        fs::copy(folder.path().join(format!("{authority}.pem")), &file).unwrap();
+        let file = folder.join(format!("{authority} of all.pem"));
+        fs::copy(folder.join(format!("{authority}.pem")), &file).unwrap();
         let file = file.display().to_string().replace(' ', "%20");
         let more = format!("&sslmode=verify-full&sslrootcert={file}");
         place.options_at(&format!("postgres://{USER}@{host}:{port}/postgres"), &more)
