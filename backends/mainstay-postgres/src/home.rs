@@ -26,7 +26,7 @@ use crate::{
     fault::Trouble,
     lead::{self, Try},
     link::{Again, Link, Target, lost},
-    outbox, post,
+    outbox, post, schema,
     term::{self, Start, Term},
 };
 
@@ -108,6 +108,11 @@ impl Home {
         let (asked, own) = (Office::now(), self.clock.own());
         match lead::take(&link, &self.target.options).await? {
             Try::Follows(owner, epoch) => Ok(Some(Role::Follows(owner, epoch))),
+            Try::Outdated(format) => {
+                let error = Error::new(ErrorKind::Untrusted, schema::another(self.target.schema(), format));
+                self.is_damaged(&error);
+                Ok(Some(Role::Away(error)))
+            }
             Try::Leads(epoch, time) => {
                 // Before anything is loaded: tokens go on from it.
                 if self.target.options.database_time {
@@ -230,7 +235,8 @@ impl Home {
         }
     }
 
-    /// Tables that make no sense end a process that waited for its turn, as they would end one that leads.
+    /// Tables that make no sense, or that a newer build has changed, end a process that waited for its turn, as they
+    /// would end one that leads.
     fn is_damaged(&self, error: &Error) {
         if error.kind() == ErrorKind::Untrusted && self.opened.load(Ordering::Acquire) {
             tracing::error!(%error, "the store cannot be led; this process does not try again");

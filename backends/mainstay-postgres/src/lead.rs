@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstay_core::Timestamp;
 use tokio_postgres::types::Type;
 
-use crate::{fault::Trouble, link::Link, options::Options, step::Param};
+use crate::{fault::Trouble, link::Link, options::Options, schema, step::Param};
 
 /// What a try to lead came to.
 pub(crate) enum Try {
@@ -13,6 +13,8 @@ pub(crate) enum Try {
     Leads(u64, Timestamp),
     /// This one leads, with this epoch.
     Follows(String, u64),
+    /// Another build has brought the schema to this format: this one can neither lead nor follow any more.
+    Outdated(i32),
 }
 
 /// The session of who leads, so that others see when it has ended. Behind a pooler it says nothing.
@@ -23,7 +25,8 @@ fn ms(duration: Duration) -> Param {
     Param::new(duration.as_millis() as i64 as f64, Type::FLOAT8)
 }
 
-/// Leads, if nobody does: if the last one's time is over, or its session has ended.
+/// Leads, if nobody does: if the last one's time is over, or its session has ended; and if the schema still has the
+/// format of this build.
 pub(crate) async fn take(link: &Link, options: &Options) -> Result<Try, Trouble> {
     let sql = format!(
         "update {{s}}.leader set epoch = epoch + 1, owner = $1, \
@@ -35,12 +38,22 @@ pub(crate) async fn take(link: &Link, options: &Options) -> Result<Try, Trouble>
     );
     let name = Param::new(options.name.clone(), Type::TEXT);
     let params = vec![name, ms(options.lease), Param::new(options.listen, Type::BOOL)];
-    if let Some(row) = link.query(&sql, params).await?.first() {
-        return Ok(Try::Leads(row.get::<_, i64>(0) as u64, Timestamp(row.get(1))));
+    let taken = link.query(&sql, params).await?;
+    // Asked afterwards: a migration has either been before, and is seen, or it takes the lead away again.
+    let sql = "select coalesce(owner, 'nobody'), epoch, version from {s}.leader, {s}.format";
+    let rows = link.query(sql, vec![]).await?;
+    let (owner, epoch, format) = rows.first().map_or_else(
+        || (String::new(), 0, schema::FORMAT),
+        |row| (row.get(0), row.get::<_, i64>(1), row.get(2)),
+    );
+    match taken.first() {
+        Some(row) if format == schema::FORMAT => {
+            Ok(Try::Leads(row.get::<_, i64>(0) as u64, Timestamp(row.get(1))))
+        }
+        None if format == schema::FORMAT => Ok(Try::Follows(owner, epoch as u64)),
+        Some(row) => release(link, row.get::<_, i64>(0) as u64).await.map(|()| Try::Outdated(format)),
+        None => Ok(Try::Outdated(format)),
     }
-    let rows = link.query("select coalesce(owner, 'nobody'), epoch from {s}.leader", vec![]).await?;
-    let (owner, epoch) = rows.first().map_or_else(Default::default, |row| (row.get(0), row.get::<_, i64>(1)));
-    Ok(Try::Follows(owner, epoch as u64))
 }
 
 /// Goes on leading; answers what time it is there. `None`: another leads.

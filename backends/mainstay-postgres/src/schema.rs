@@ -5,13 +5,23 @@ use tokio_postgres::types::Type;
 
 use crate::{fault::Trouble, link::Link, step::Param};
 
-/// Step `n` brings a schema from format `n` to `n + 1`. A step that was released never changes.
+/// Step `n` brings a schema from format `n` to `n + 1`. A step that was released never changes. What processes say to each
+/// other through the tables belongs to the format, too.
 const STEPS: &[&str] = &[
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
 ];
+
+/// The format that this build reads and writes.
+pub(crate) const FORMAT: i32 = STEPS.len() as i32;
+
+/// Before a step of a schema that is in use: whoever leads it with an older build does so no more, and an older build
+/// does not begin to (see `lead::take`). First of all: it waits for the transaction that is under way, which has not
+/// got the locks of the step to wait for.
+const DEPOSE: &str =
+    "update {s}.leader set epoch = epoch + 1, expires = '-infinity', owner = null, backend_pid = null;";
 
 /// What a schema says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +60,8 @@ pub(crate) async fn migrate(link: &Link, schema: &str) -> Result<usize, Error> {
         let version = number + 1;
         // One at a time, whoever is first: the others find it done. The lock ends with the transaction, so a pooler
         // does not keep it.
-        let text = step.replace("{s}", schema);
+        let first = if number == 0 { "" } else { DEPOSE };
+        let text = [first, step].concat().replace("{s}", schema);
         let sql = format!(
             "begin;
              do $schema$ begin
@@ -107,13 +118,14 @@ pub(crate) async fn check(link: &Link, schema: &str) -> Result<(), Error> {
 fn is_not_newer(schema: &str, version: i32) -> Result<usize, Error> {
     match usize::try_from(version) {
         Ok(version) if version <= STEPS.len() => Ok(version),
-        _ => {
-            let message = format!(
-                "the schema `{schema}` has format {version}; this build of mainstay reads up to format {}: use the newer \
-                 mainstay that wrote it",
-                STEPS.len()
-            );
-            Err(Error::new(ErrorKind::Invalid, message))
-        }
+        _ => Err(Error::new(ErrorKind::Invalid, another(schema, version))),
     }
+}
+
+/// What is said of a format that is not ours.
+pub(crate) fn another(schema: &str, version: i32) -> String {
+    format!(
+        "the schema `{schema}` has format {version}; this build of mainstay reads up to format {FORMAT}: use the newer \
+         mainstay that wrote it"
+    )
 }

@@ -351,6 +351,22 @@ proptest! {
     }
 }
 
+/// Found by fuzzing: it was read, and would have been written without them.
+#[test]
+fn keys_of_a_job_without_what_stands_before_them_are_damage() {
+    const FLAGS: usize = 62;
+    let mut chance = Chance(7);
+    let keys = Some(Arc::new(JobKeys { concurrency: None, fairness: None }));
+    let extras = Extras { expires_at: None, unique_key: None, keys };
+    let job = LiveJob { has_extras: true, ..chance.job() };
+    let mut bytes = vec![];
+    encode::change(&mut bytes, &Change::JobPut { job, extras, settled: None, body: None });
+    assert_eq!(one(&bytes).map(|_| ()), Ok(()));
+    bytes[FLAGS] &= !encode::HAS_EXTRAS;
+    bytes.drain(FLAGS + 1..FLAGS + 3);
+    assert!(one(&bytes).is_err());
+}
+
 #[test]
 fn every_kind_of_change_is_tried() {
     let kinds: std::collections::BTreeSet<_> =

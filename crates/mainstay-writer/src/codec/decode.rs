@@ -180,6 +180,9 @@ impl<'b> Bytes<'b> {
 
     fn job_with_extras(&mut self) -> Result<(LiveJob, Extras)> {
         let (job, has_keys) = self.live_job()?;
+        if has_keys && !job.has_extras {
+            return Err("keys without what stands before them");
+        }
         let mut extras = Extras::default();
         if job.has_extras {
             (extras.expires_at, extras.unique_key) = (self.opt(Self::time)?, self.opt(Self::shared)?);
