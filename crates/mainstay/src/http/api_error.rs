@@ -9,7 +9,7 @@ use mainstay_core::{ErrorKind as StoreErrorKind, op::Reason};
 use serde_json::json;
 
 use crate::StoreError;
-use crate::policy::{Expired, Later};
+use crate::policy::{Expired, Later, Unanswered};
 
 /// What a handler answers when it cannot do its work. Made by `?` from any error: a store's answer keeps its
 /// meaning (a full queue is 429, one that is down 503), everything else is a 500 whose cause is in the log only.
@@ -56,7 +56,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for ApiError {
     }
 }
 
-/// Something that we call asks to be left alone, or a policy has given up on it, or there was no time to ask it.
+/// Something that we call asks to be left alone, or a policy has given up on it, or it did not answer in time, or there was no time to ask it.
 fn of_policy(error: &(dyn std::error::Error + 'static)) -> Option<ApiError> {
     if error.source().is_some_and(|cause| cause.is::<Expired>()) {
         let detail = "the time was over before something that this needs was asked";
@@ -65,6 +65,10 @@ fn of_policy(error: &(dyn std::error::Error + 'static)) -> Option<ApiError> {
             not_applied: true,
             ..ApiError::new(StatusCode::GATEWAY_TIMEOUT, detail)
         });
+    }
+    if error.source().is_some_and(|cause| cause.is::<Unanswered>()) {
+        let detail = "something that this needs did not answer in time";
+        return Some(ApiError::new(StatusCode::GATEWAY_TIMEOUT, detail));
     }
     let later: &Later = error.downcast_ref().or_else(|| error.source()?.downcast_ref())?;
     let seconds = later.after.as_millis().div_ceil(1_000);

@@ -233,7 +233,8 @@ impl<E: StdError + 'static> StdError for PolicyError<E> {
         match self {
             Self::Failed { error, .. } => Some(error),
             Self::Refused { by: Refusal::Deadline, .. } => Some(&Expired),
-            Self::TimedOut { .. } | Self::Refused { .. } => None,
+            Self::TimedOut { .. } => Some(&Unanswered),
+            Self::Refused { .. } => None,
         }
     }
 }
@@ -249,6 +250,18 @@ impl fmt::Display for Expired {
 }
 
 impl StdError for Expired {}
+
+/// In the chain of causes of a call that ran out of time, for the same reason.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unanswered;
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("it may have had an effect")
+    }
+}
+
+impl StdError for Unanswered {}
 
 impl fmt::Display for Later {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

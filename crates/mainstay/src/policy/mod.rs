@@ -58,7 +58,7 @@ pub use call::{Attempt, Call};
 pub use data::{BreakerRules, BudgetRules, BulkheadRules, Hedge, Jitter, Policy, Rate, Retry};
 pub(crate) use data::{DAY_MS, TOO_LONG};
 #[cfg(feature = "http")]
-pub(crate) use error::Expired;
+pub(crate) use error::{Expired, Unanswered};
 pub use error::{GaveUp, Later, Limit, PolicyError, Refusal};
 pub use event::Event;
 #[cfg(feature = "http")]

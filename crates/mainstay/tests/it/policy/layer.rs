@@ -304,3 +304,27 @@ async fn a_handler_whose_call_came_too_late_answers_that_nothing_was_done() {
         (&"deadline-exceeded".into(), &"not-applied".into(), &504.into())
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_call_got_no_answer_in_time_says_so() {
+    use axum::response::IntoResponse;
+    use mainstay::{
+        http::ApiError,
+        policy::{Classified, Verdict},
+    };
+    for policy in
+        [Policy { attempt_ms: 500, ..plain() }, Policy { attempt_ms: 500, total_ms: 500, ..plain() }]
+    {
+        let target = target(policy);
+        let hung =
+            async || target.run(|_| std::future::pending::<Result<(), io::Error>>()).await.unwrap_err();
+        let erased: Box<dyn std::error::Error + Send + Sync> = hung().await.into();
+        assert_eq!(erased.verdict(), Verdict::Overloaded, "what was tried is not tried again: {erased}");
+        let answer = ApiError::from(hung().await).into_response();
+        assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["detail"], "something that this needs did not answer in time");
+        assert!(problem.get("outcome").is_none(), "nobody knows: {problem}");
+    }
+}
