@@ -9,10 +9,11 @@ use mainstay_core::{Error, ErrorKind, engine::change::Counters};
 use rusqlite::Connection;
 
 use crate::{
-    behind::{Stuck, Task},
+    behind::{Handed, Stuck, Task},
     checkpoint,
     fault::{Fault, Severity},
     message::Message,
+    pace::Pace,
     shared::Shared,
     tables::{Mark, Tables},
 };
@@ -23,8 +24,10 @@ pub(crate) use mainstay_writer::batch::{
 /// The life of the thread. The connection comes back when it has ended; an error: what is in the journal is not all
 /// in the tables.
 pub(crate) fn run(conn: Connection, shared: &Shared, epoch: u64) -> (Connection, Result<(), Fault>) {
-    let worked =
-        catch_unwind(AssertUnwindSafe(|| Applier { shared, epoch, batch: Batch::default() }.run(&conn)));
+    let pace = Pace::beside(&shared.behind);
+    let worked = catch_unwind(AssertUnwindSafe(|| {
+        Applier { shared, epoch, batch: Batch::default(), pace }.run(&conn)
+    }));
     let worked = worked.unwrap_or_else(|_| {
         let message = format!("the tables of the store {} have a bug: it panicked", shared.path.display());
         Err(Fault::fatal(Error::unknown(ErrorKind::Untrusted, message)))
@@ -42,15 +45,18 @@ struct Applier<'s> {
     shared: &'s Shared,
     epoch: u64,
     batch: Batch,
+    pace: Pace<'s>,
 }
 
 impl Applier<'_> {
     fn run(&mut self, conn: &Connection) -> Result<(), Fault> {
-        let mut tables = Tables::new(conn, &self.shared.path).map_err(Fault::fatal)?;
+        let tables = Tables::new(conn, &self.shared.path).map_err(Fault::fatal)?;
+        let mut tables = tables.paced(&self.shared.behind);
         loop {
             match self.shared.behind.next() {
+                Task::Gather(groups) => self.gather(groups),
                 Task::Apply(groups) => {
-                    groups.into_iter().for_each(|group| self.batch.add(group));
+                    self.gather(groups);
                     if !self.apply(&mut tables)? {
                         return Ok(());
                     }
@@ -60,6 +66,15 @@ impl Applier<'_> {
                 Task::Stop => return Ok(()),
             }
         }
+    }
+
+    /// What came and went within the batch costs nothing from here on, not even memory.
+    fn gather(&mut self, groups: Vec<Handed>) {
+        for group in groups {
+            self.batch.add(group);
+            self.pace.rest();
+        }
+        self.shared.behind.holds(self.batch.bytes);
     }
 
     /// Until it is done; `false`: the store has ended.
@@ -90,7 +105,7 @@ impl Applier<'_> {
             let stuck = Stuck { error, lsn: overlay.lsn, overlay: overlay.clone() };
             let Some(more) = shared.behind.stuck(stuck) else { return Ok(false) };
             self.batch = Arc::unwrap_or_clone(overlay);
-            more.into_iter().for_each(|group| self.batch.add(group));
+            self.gather(more);
         }
         if shared.max_file_bytes.is_some()
             && let Ok(bytes) = tables.used_bytes()
@@ -101,9 +116,17 @@ impl Applier<'_> {
         shared.stats.batches.fetch_add(1, Ordering::Relaxed);
         shared.behind.applied(&done);
         shared.checkpoints.committed(done.bytes);
-        drop(done);
+        self.free(done);
         shared.tail.trim(shared.behind.seq());
         Ok(true)
+    }
+
+    /// A little at a time: it may be a hundred thousand things.
+    fn free(&self, mut done: Batch) {
+        let Batch { bodies, finished, events, .. } = &mut done;
+        bodies.drain().for_each(|_| self.pace.row());
+        finished.drain().for_each(|_| self.pace.row());
+        events.events.drain(..).for_each(|_| self.pace.row());
     }
 
     /// Moves what a background checkpoint has left, so that the next commit starts SQLite's own log anew.

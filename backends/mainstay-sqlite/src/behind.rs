@@ -10,14 +10,18 @@ pub(crate) use mainstay_writer::batch::Handed;
 
 use super::sync::{
     Condvar, Mutex, MutexGuard, Stopwatch,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
     watch,
 };
 use crate::apply::Batch;
 
 /// The tables follow after this long if nobody asks for them earlier: a job that comes and goes meanwhile costs them
-/// nothing but its history.
-pub(crate) const LAG: Duration = Duration::from_millis(500);
+/// nothing but its history, and not that if retention forgets it meanwhile.
+pub(crate) const LAG: Duration = Duration::from_secs(1);
+/// The batch gathers what waits when that is this part of the bound: what came and went leaves memory early.
+const GATHER_PART: usize = 16;
+/// The journal may hold so many times more than the bound that the tables lack: most of it came and went.
+const JOURNAL_TIMES: usize = 4;
 /// When the tables could not be written, they are tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
@@ -50,6 +54,9 @@ pub(crate) struct Behind {
     moved: Condvar,
     reached: watch::Sender<Reached>,
     limit: usize,
+    /// Somebody waits for the tables to have this group; the writer waits for room, or is about to.
+    wanted: AtomicU64,
+    is_short: AtomicBool,
     /// The last group that was handed over: what a read that begins now must see.
     handed: AtomicU64,
     /// The last group in the tables, and the last body number given by then.
@@ -66,8 +73,10 @@ struct State {
     groups: Vec<Handed>,
     /// Of those.
     queued: usize,
-    /// Of all that was handed over and is not in the tables.
-    bytes: usize,
+    /// Of those that were taken and are not in the tables, less what they no longer hold of them.
+    held: usize,
+    /// Of the journal, roughly: what was handed over since a batch was last begun to be written, and that batch.
+    journal: (usize, usize),
     growth: u64,
     /// Somebody waits for this group.
     wanted: u64,
@@ -83,17 +92,31 @@ struct State {
 }
 
 impl State {
+    /// Of all that was handed over and is not in the tables.
+    fn bytes(&self) -> usize {
+        self.queued + self.held
+    }
+
+    fn gather(&mut self) -> Vec<Handed> {
+        self.held += std::mem::take(&mut self.queued);
+        std::mem::take(&mut self.groups)
+    }
+
     fn take(&mut self) -> Vec<Handed> {
-        (self.since, self.queued) = (None, 0);
+        self.since = None;
+        self.journal.1 += std::mem::take(&mut self.journal.0);
         if self.wanted == u64::MAX {
             self.wanted = 0;
         }
-        std::mem::take(&mut self.groups)
+        self.gather()
     }
 }
 
 /// What the tables' thread is to do.
 pub(crate) enum Task {
+    /// Add to the batch, which can wait.
+    Gather(Vec<Handed>),
+    /// Add to the batch, and write it.
     Apply(Vec<Handed>),
     /// The writer has ended in good order, and everything was applied.
     Finish(Counters),
@@ -122,6 +145,8 @@ impl Behind {
             reached: watch::Sender::new(Reached { lsn, ..Reached::default() }),
             // A bound of nothing would never let anything in.
             limit: limit.max(1),
+            wanted: AtomicU64::new(0),
+            is_short: AtomicBool::new(false),
             handed: AtomicU64::new(lsn),
             lsn: AtomicU64::new(lsn),
             n: AtomicU64::new(n),
@@ -137,7 +162,8 @@ impl Behind {
     pub(crate) fn room(&self) -> Result<(), NoRoom> {
         let mut state = self.lock();
         let mut failures = None;
-        while state.bytes >= self.limit {
+        while self.has_no_room(&state) {
+            self.is_short.store(true, Ordering::Release);
             if state.over {
                 return Err(NoRoom::Over);
             }
@@ -155,20 +181,30 @@ impl Behind {
         Ok(())
     }
 
+    fn look_for_room(&self, state: &State) {
+        self.is_short.store(state.bytes() >= self.limit / 4 * 3, Ordering::Release);
+    }
+
+    fn has_no_room(&self, state: &State) -> bool {
+        let journal = state.journal.0 + state.journal.1;
+        state.bytes() >= self.limit || journal >= self.limit.saturating_mul(JOURNAL_TIMES)
+    }
+
     /// Hands a group over. From now on, a read waits for it.
     pub(crate) fn hand_over(&self, group: Handed) {
         let mut state = self.lock();
         self.handed.store(group.lsn, Ordering::Release);
         let before = state.queued;
-        state.bytes += group.bytes;
         state.queued += group.bytes;
+        state.journal.0 += group.bytes;
+        self.look_for_room(&state);
         state.growth += group.growth;
         state.groups.push(group);
         let first = state.since.is_none();
         if first {
             state.since = Some(Stopwatch::start());
         }
-        let enough = self.limit / 2;
+        let enough = self.limit / GATHER_PART;
         let wake = first || (before < enough && state.queued >= enough);
         drop(state);
         if wake {
@@ -200,6 +236,7 @@ impl Behind {
 
     /// Has the tables follow at once, up to this group.
     pub(crate) fn want(&self, lsn: u64) {
+        self.wanted.fetch_max(lsn, Ordering::AcqRel);
         let mut state = self.lock();
         if state.wanted < lsn {
             state.wanted = lsn;
@@ -257,9 +294,11 @@ impl Behind {
             if state.over {
                 return Task::Stop;
             }
-            let asked =
-                state.wanted > self.lsn() || state.closing.is_some() || state.queued >= self.limit / 2;
-            if state.groups.is_empty() {
+            let asked = state.wanted > self.lsn()
+                || state.closing.is_some()
+                || state.bytes() >= self.limit / 2
+                || state.journal.0 >= self.limit.saturating_mul(JOURNAL_TIMES / 2);
+            if state.since.is_none() {
                 if let Some(counters) = state.closing {
                     return Task::Finish(counters);
                 }
@@ -270,15 +309,34 @@ impl Behind {
             if asked || waited >= LAG {
                 return Task::Apply(state.take());
             }
+            if state.queued >= self.limit / GATHER_PART {
+                return Task::Gather(state.gather());
+            }
             state = self.wake.wait_timeout(state, LAG - waited).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Somebody waits for the tables: nothing goes before them.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.is_short.load(Ordering::Acquire) || self.wanted.load(Ordering::Acquire) > self.lsn()
+    }
+
+    /// What was taken, and is not in the tables, counts for this much by now.
+    pub(crate) fn holds(&self, bytes: usize) {
+        let mut state = self.lock();
+        state.held = bytes;
+        self.look_for_room(&state);
+        drop(state);
+        self.moved.notify_all();
     }
 
     /// The tables have this.
     pub(crate) fn applied(&self, batch: &Batch) {
         let (lsn, n) = (batch.lsn, batch.counters.n);
         let mut state = self.lock();
-        state.bytes -= batch.bytes;
+        state.held = state.held.saturating_sub(batch.bytes);
+        state.journal.1 = 0;
+        self.look_for_room(&state);
         state.growth -= batch.growth;
         state.stuck = None;
         self.lsn.store(lsn, Ordering::Release);
@@ -345,7 +403,7 @@ impl Behind {
 
     /// Bytes that are in the journal and not in the tables, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        self.lock().bytes
+        self.lock().bytes()
     }
 
     /// How much larger the file becomes at most when the tables have followed, roughly.

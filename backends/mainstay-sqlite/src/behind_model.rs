@@ -50,12 +50,14 @@ fn stuck(lsn: u64) -> Stuck {
 
 /// The life of the tables' thread; the groups that it got.
 fn follow(behind: &Behind) -> Vec<u64> {
-    let mut seen = vec![];
+    let (mut seen, mut gathered) = (vec![], vec![]);
     loop {
         match behind.next() {
+            Task::Gather(groups) => gathered.extend(groups),
             Task::Apply(groups) => {
-                seen.extend(groups.iter().map(|group| group.lsn));
-                behind.applied(&batch(groups));
+                gathered.extend(groups);
+                seen.extend(gathered.iter().map(|group: &Handed| group.lsn));
+                behind.applied(&batch(std::mem::take(&mut gathered)));
             }
             Task::Finish(counters) => {
                 assert_eq!(counters.token, 7);

@@ -19,9 +19,10 @@ fn batch(groups: Vec<Handed>) -> Batch {
 }
 
 fn take(behind: &Behind) -> Batch {
+    behind.want(behind.handed());
     match behind.next() {
         Task::Apply(groups) => batch(groups),
-        Task::Finish(_) | Task::Stop => panic!("there is something to apply"),
+        Task::Gather(_) | Task::Finish(_) | Task::Stop => panic!("there is something to apply"),
     }
 }
 
@@ -41,6 +42,48 @@ fn all_that_was_handed_over_comes_out_together_and_in_order() {
     behind.applied(&batch);
     assert_eq!((behind.lsn(), behind.n(), behind.bytes()), (3, 30, 0));
     assert!(behind.wait_for(3));
+}
+
+#[test]
+fn what_came_and_went_makes_room_before_anything_is_written() {
+    let behind = Behind::new(1_600, 0, 0, 0);
+    (1..=16).for_each(|lsn| behind.hand_over(group(lsn)));
+    // Somebody else may hold the tables up; the batch need not be written for it.
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| behind.room().is_ok());
+        assert!(behind.is_waited_for(), "nothing goes before the tables now");
+        assert_eq!(behind.lock().gather().len(), 16);
+        assert_eq!(behind.bytes(), 1_600, "what was taken counts until it is said what is left of it");
+        behind.holds(100);
+        assert!(writer.join().unwrap());
+    });
+    assert_eq!((behind.bytes(), behind.lsn(), behind.is_waited_for()), (100, 0, false));
+}
+
+#[test]
+fn a_batch_gathers_before_it_is_written() {
+    let behind = Behind::new(1_600, 0, 0, 0);
+    behind.hand_over(group(1));
+    assert!(matches!(behind.next(), Task::Gather(groups) if groups.len() == 1));
+    behind.holds(20);
+    // A reader waits for what was gathered.
+    behind.want(1);
+    assert!(matches!(behind.next(), Task::Apply(groups) if groups.is_empty()));
+}
+
+#[test]
+fn a_journal_of_what_came_and_went_has_a_bound_too() {
+    let behind = Behind::new(1_600, 0, 0, 0);
+    for lsn in 1..=64 {
+        assert!(!behind.has_no_room(&behind.lock()), "{lsn}");
+        behind.hand_over(group(lsn));
+        behind.lock().gather();
+        behind.holds(0);
+    }
+    assert!(behind.has_no_room(&behind.lock()));
+    assert!(matches!(behind.next(), Task::Apply(_)), "and the batch is written before that");
+    behind.applied(&batch((1..=64).map(group).collect()));
+    assert!(!behind.has_no_room(&behind.lock()));
 }
 
 #[test]

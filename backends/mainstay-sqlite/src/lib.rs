@@ -45,6 +45,7 @@ mod load;
 mod lock;
 mod open;
 mod options;
+mod pace;
 mod read;
 mod room;
 mod row;

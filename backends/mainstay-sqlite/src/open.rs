@@ -11,7 +11,10 @@ use std::{
 
 use mainstay_core::{
     Error, ErrorKind,
-    engine::{Engine, change::Counters},
+    engine::{
+        Engine,
+        change::{Change, Counters},
+    },
     rules,
 };
 use mainstay_writer::{desk::Desk, writer::Setup};
@@ -133,6 +136,7 @@ fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Ma
         tables.apply(&std::mem::take(batch), &counters, mark).map_err(|fault| fault.error)
     };
     let last = recover::replay(path, segments, (left.epoch, left.lsn), |lsn, counters, changes, bytes| {
+        let bytes = bytes + changes.len() * size_of::<Change>();
         batch.add(Handed { lsn, counters, changes, bytes, growth: 0 });
         if batch.bytes >= PIECE_BYTES { apply(&mut batch) } else { Ok(()) }
     })?;

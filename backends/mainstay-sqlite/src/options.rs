@@ -25,11 +25,11 @@ pub struct Options {
     /// 64 MiB.
     pub queue_bytes: usize,
     /// What may be in the journal and not yet in the tables, in bytes; beyond, writers wait for the tables, or are
-    /// refused if those cannot be written. It is RAM, and it is what opening after a crash has to catch up with.
-    /// Defaults to 64 MiB.
+    /// refused if those cannot be written. It is RAM, without what has come and gone meanwhile; opening after a crash has
+    /// to catch up with at most four times as much of the journal. Defaults to 128 MiB.
     pub behind_bytes: usize,
-    /// Segments of the journal grow up to this many bytes; there are as many as it takes, two or three as a rule.
-    /// Defaults to 64 MiB; a new store begins with 256 KiB.
+    /// Segments of the journal grow up to this many bytes; there are as many as it takes, two or three as a rule,
+    /// some more at full speed. Defaults to 64 MiB; a new store begins with 256 KiB.
     pub segment_bytes: u64,
     /// The store tidies up by itself: leases that ran out, jobs that expired, retention. Defaults to `true`; with
     /// `false`, somebody calls [`mainstay_core::Store::maintain`] about once a second.
@@ -75,7 +75,7 @@ impl Options {
             durability: Durability::Strict,
             body_cache_bytes: 64 << 20,
             queue_bytes: 64 << 20,
-            behind_bytes: 64 << 20,
+            behind_bytes: 128 << 20,
             segment_bytes: 64 << 20,
             housekeeping: true,
             within: Duration::from_secs(30),

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Result, Row};
 
 use crate::{
     fault::read_error,
+    pace::Pace,
     row::{Cells, EVENT_BODY},
     tables::Sheets,
 };
@@ -45,7 +46,7 @@ pub(super) fn move_rows(conn: &Connection, path: &Path) -> std::result::Result<(
         drop(found);
         let Some((last, _)) = piece.last() else { break };
         let last = last.seq as i64;
-        sheets.write(piece.iter().map(|(meta, event)| (meta, &**event))).map_err(failed)?;
+        sheets.write(piece.iter().map(|(meta, event)| (meta, &**event)), &Pace::default()).map_err(failed)?;
         gone.execute([last]).map_err(failed)?;
     }
     let mut ids = conn.prepare("SELECT seq, topic, at, key FROM event_dedup ORDER BY seq").map_err(failed)?;

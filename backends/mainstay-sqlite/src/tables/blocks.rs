@@ -9,6 +9,7 @@ use rusqlite::{Connection, Result, Statement, params};
 
 use crate::{
     block::{Builder, IDS_OF_A_BLOCK, KnownId, Row, put_ids},
+    pace::Pace,
     row::bits,
 };
 
@@ -54,16 +55,17 @@ impl<'c> Sheets<'c> {
     pub(crate) fn write<'e>(
         &mut self,
         events: impl Iterator<Item = (&'e EventMeta, &'e Event)>,
+        pace: &Pace<'_>,
     ) -> Result<()> {
         // What a write that failed has left.
         self.reset();
         for (meta, event) in events {
-            self.push(meta, event)?;
+            self.push(meta, event, pace)?;
         }
         self.end_sheet()
     }
 
-    fn push(&mut self, meta: &EventMeta, event: &Event) -> Result<()> {
+    fn push(&mut self, meta: &EventMeta, event: &Event, pace: &Pace<'_>) -> Result<()> {
         if self.events == 0 {
             self.start = meta.seq;
         }
@@ -71,6 +73,7 @@ impl<'c> Sheets<'c> {
         let builder = self.builders.entry(meta.topic).or_insert_with(|| spare.pop().unwrap_or_default());
         if !builder.takes(meta) {
             put(&mut self.block, self.start, builder)?;
+            pace.rest();
         }
         self.bytes += builder.push(meta, event);
         self.events += 1;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, Result, Statement, ToSql, params, types::Null};
 use super::blocks::Sheets;
 use crate::{
     apply::{Body, Dead, Delivery, EventBatch, Group},
+    pace::Pace,
     row::{EVENT_BODY, LOGGED, bits, logged, reason_number, verb_number},
 };
 
@@ -85,7 +86,7 @@ impl<'c> EventStatements<'c> {
     }
 
     /// Answers a row that should be there and is not.
-    pub(super) fn write(&mut self, batch: &EventBatch) -> Result<Option<String>> {
+    pub(super) fn write(&mut self, batch: &EventBatch, pace: &Pace<'_>) -> Result<Option<String>> {
         if let Some(seq) = batch.last_seq {
             self.last_seq.execute([bits(seq)])?;
         }
@@ -94,7 +95,7 @@ impl<'c> EventStatements<'c> {
                 self.topic.execute(params![id.0, row.name.as_str(), row.dropped, json(&row.config)])?;
             }
         }
-        self.sheets.write(batch.living())?;
+        self.sheets.write(batch.living(), pace)?;
         // The events of dead letters are copied before they can go.
         if let Some(missing) = self.dead(batch)? {
             return Ok(Some(missing));

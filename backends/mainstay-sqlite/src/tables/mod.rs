@@ -15,7 +15,9 @@ use rusqlite::{Connection, params};
 
 use crate::{
     apply::Batch,
+    behind::Behind,
     fault::{self, Fault, Result, damaged_row, foreign_writer, read_error},
+    pace::Pace,
     row::bits,
 };
 pub(crate) use blocks::Sheets;
@@ -47,6 +49,12 @@ impl<'c> Tables<'c> {
         let mut s = Statements::prepare(conn, path).map_err(|e| read_error(path, e))?;
         let data_version = s.data_version.query_row([], |row| row.get(0)).map_err(|e| read_error(path, e))?;
         Ok(Tables { conn, path, data_version, s })
+    }
+
+    /// Lets others go first, as long as nobody waits for the tables.
+    pub(crate) fn paced(mut self, behind: &'c Behind) -> Tables<'c> {
+        self.s.pace = Pace::beside(behind);
+        self
     }
 
     /// Writes a batch and where it ends, in one transaction. After a clean fault, nothing of it is there.

@@ -5,9 +5,13 @@ use std::path::Path;
 use rusqlite::{Connection, Statement};
 
 use super::{events::EventStatements, limits::Limits, locks::LockStatements, schedules::Schedules};
-use crate::row::{FINISHED, JOB};
+use crate::{
+    pace::Pace,
+    row::{FINISHED, JOB},
+};
 
 pub(super) struct Statements<'c> {
+    pub(super) pace: Pace<'c>,
     pub(super) begin: Statement<'c>,
     pub(super) commit: Statement<'c>,
     pub(super) data_version: Statement<'c>,
@@ -59,6 +63,7 @@ impl<'c> Statements<'c> {
     pub(super) fn prepare(conn: &'c Connection, path: &'c Path) -> rusqlite::Result<Statements<'c>> {
         let p = |sql: &str| conn.prepare(sql);
         Ok(Statements {
+            pace: Pace::default(),
             begin: p("BEGIN IMMEDIATE")?,
             commit: p("COMMIT")?,
             data_version: p("PRAGMA data_version")?,

@@ -42,7 +42,7 @@ impl Statements<'_> {
         if let Some(missing) = self.schedules.write(batch)? {
             return Ok(Some(missing));
         }
-        self.events.write(&batch.events)
+        self.events.write(&batch.events, &self.pace)
     }
 
     /// Who waits for whom.
@@ -70,6 +70,7 @@ impl Statements<'_> {
         let mut rows: Vec<_> = batch.jobs.iter().collect();
         rows.sort_unstable_by_key(|(id, _)| **id);
         for (id, Row { was, now }) in rows {
+            self.pace.row();
             let written = match now {
                 None => self.job_deleted.execute([id.as_bytes()])?,
                 Some(Job::Changed { job, lease, settled }) => self.update(job, lease.as_ref(), settled)?,
@@ -201,7 +202,10 @@ impl Statements<'_> {
                 return Ok(Some(missing));
             }
         }
-        new.into_iter().try_for_each(|finished| self.finish(finished))?;
+        for finished in new {
+            self.pace.row();
+            self.finish(finished)?;
+        }
         Ok(None)
     }
 
@@ -216,6 +220,7 @@ impl Statements<'_> {
             }
         }
         for key in keys {
+            self.pace.row();
             if self.finished_deleted.execute(params![key.queue.0, key.lane as u8, bits(key.f)])? != 1 {
                 return Ok(Some(format!("{key:?}")));
             }
@@ -263,6 +268,7 @@ impl Statements<'_> {
         let mut bodies: Vec<_> = batch.bodies.iter().collect();
         bodies.sort_unstable_by_key(|(n, _)| **n);
         for (n, body) in bodies {
+            self.pace.row();
             let (tags, meta, trace) =
                 (tags_text(&body.tags), body.meta.as_deref(), body.traceparent.as_deref());
             let (kind, payload) = (&*body.kind, &*body.payload);

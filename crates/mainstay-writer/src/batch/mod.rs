@@ -54,7 +54,7 @@ pub struct Batch {
     /// The last group that is part of it; 0: none.
     pub lsn: u64,
     pub counters: Counters,
-    /// What it counts for in the bound of what may lie behind.
+    /// What it counts for in the bound of what may lie behind: what its groups did, less what is no longer here of them.
     pub bytes: usize,
     pub growth: u64,
     pub jobs: HashMap<JobId, Row<Job>>,
@@ -135,6 +135,11 @@ pub struct Keyed {
     pub replies: Arc<[Reply]>,
 }
 
+/// Of a change of a job that left nothing: itself, and what its bytes in the journal have at least. (`Job…` begin with
+/// 62 bytes of a job, a removal has 46.)
+const SPARED: usize = size_of::<Change>() + 64;
+const SPARED_REMOVAL: usize = size_of::<Change>() + 40;
+
 impl Batch {
     /// Adds a group, which follows those that are in it.
     pub fn add(&mut self, group: Handed) {
@@ -159,8 +164,13 @@ impl Batch {
                 match &mut row.now {
                     Some(Job::Whole(row)) => {
                         (row.job, row.lease, row.settled) = (job, lease, settled);
+                        self.spare(SPARED);
                     }
-                    now => *now = Some(Job::Changed { job, lease, settled }),
+                    now => {
+                        let again = now.is_some();
+                        *now = Some(Job::Changed { job, lease, settled });
+                        self.spare(if again { SPARED } else { 0 });
+                    }
                 }
             }
             Change::JobFinished(finished) => {
@@ -168,13 +178,15 @@ impl Batch {
                 let row = self.finished.entry(finished.key).or_insert(Row { was: false, now: None });
                 row.now = Some(finished);
             }
-            Change::FinishedRevived { key, .. } => self.finished_goes(key),
+            Change::FinishedRevived { key, .. } => drop(self.finished_goes(key)),
             Change::JobRemoved { id, n } => {
                 self.job_goes(id);
                 self.forget(n);
             }
             Change::FinishedRemoved(gone) => {
-                self.finished_goes(gone.key);
+                if self.finished_goes(gone.key) {
+                    self.spare(SPARED_REMOVAL);
+                }
                 self.forget(gone.n);
             }
             Change::Event(change) => self.events.change(change),
@@ -260,24 +272,41 @@ impl Batch {
 
     fn job_goes(&mut self, id: JobId) {
         match self.jobs.entry(id) {
-            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => drop(row.remove()),
+            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => {
+                row.remove();
+                self.spare(SPARED);
+            }
             entry => entry.or_insert(Row { was: true, now: None }).now = None,
         }
     }
 
-    fn finished_goes(&mut self, key: FinishedKey) {
+    /// Whether it leaves nothing to be written.
+    fn finished_goes(&mut self, key: FinishedKey) -> bool {
         match self.finished.entry(key) {
-            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => drop(row.remove()),
-            entry => entry.or_insert(Row { was: true, now: None }).now = None,
+            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => {
+                row.remove();
+                self.spare(SPARED);
+                true
+            }
+            entry => {
+                entry.or_insert(Row { was: true, now: None }).now = None;
+                false
+            }
         }
+    }
+
+    /// So much of what its groups did is not here any more.
+    fn spare(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     fn forget(&mut self, n: u64) {
         if !self.notes.is_empty() {
             self.notes.remove(&n);
         }
-        if self.bodies.remove(&n).is_none() {
-            self.forgotten.push(n);
+        match self.bodies.remove(&n) {
+            Some(body) => self.spare(body.size()),
+            None => self.forgotten.push(n),
         }
     }
 }
@@ -378,3 +407,6 @@ pub fn pieces(mut numbers: Vec<u64>) -> Vec<(u64, u64)> {
     }
     pieces
 }
+
+#[cfg(test)]
+mod tests;
