@@ -411,6 +411,18 @@ impl Behind {
         self.lock().growth
     }
 
+    /// Whether the writer would have to wait.
+    #[cfg(test)]
+    pub(crate) fn is_full(&self) -> bool {
+        self.has_no_room(&self.lock())
+    }
+
+    /// Takes what waits, as the tables' thread does; answers how many groups.
+    #[cfg(test)]
+    pub(crate) fn gather(&self) -> usize {
+        self.lock().gather().len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic runs under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

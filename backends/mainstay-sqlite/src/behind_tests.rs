@@ -52,7 +52,7 @@ fn what_came_and_went_makes_room_before_anything_is_written() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| behind.room().is_ok());
         assert!(behind.is_waited_for(), "nothing goes before the tables now");
-        assert_eq!(behind.lock().gather().len(), 16);
+        assert_eq!(behind.gather(), 16);
         assert_eq!(behind.bytes(), 1_600, "what was taken counts until it is said what is left of it");
         behind.holds(100);
         assert!(writer.join().unwrap());
@@ -75,15 +75,15 @@ fn a_batch_gathers_before_it_is_written() {
 fn a_journal_of_what_came_and_went_has_a_bound_too() {
     let behind = Behind::new(1_600, 0, 0, 0);
     for lsn in 1..=64 {
-        assert!(!behind.has_no_room(&behind.lock()), "{lsn}");
+        assert!(!behind.is_full(), "{lsn}");
         behind.hand_over(group(lsn));
-        behind.lock().gather();
+        behind.gather();
         behind.holds(0);
     }
-    assert!(behind.has_no_room(&behind.lock()));
+    assert!(behind.is_full());
     assert!(matches!(behind.next(), Task::Apply(_)), "and the batch is written before that");
     behind.applied(&batch((1..=64).map(group).collect()));
-    assert!(!behind.has_no_room(&behind.lock()));
+    assert!(!behind.is_full());
 }
 
 #[test]
