@@ -80,19 +80,14 @@ impl Applier<'_> {
     /// Until it is done; `false`: the store has ended.
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<bool, Fault> {
         let shared = self.shared;
-        loop {
+        let synced = loop {
             let mark = Mark { epoch: self.epoch, lsn: self.batch.lsn, clean: false };
             let counters = self.batch.counters;
-            let synced = shared.checkpoints.is_held_up();
+            let synced = shared.checkpoints.is_held_up() || shared.behind.wants_sync();
             let applied =
                 tables.sync_commits(synced).and_then(|()| tables.apply(&self.batch, &counters, mark));
             let error = match applied {
-                Ok(()) => {
-                    if synced {
-                        shared.behind.set_floor(mark.lsn);
-                    }
-                    break;
-                }
+                Ok(()) => break synced,
                 Err(fault) if fault.severity == Severity::Fatal => return Err(fault),
                 Err(fault) => fault.error,
             };
@@ -106,7 +101,7 @@ impl Applier<'_> {
             let Some(more) = shared.behind.stuck(stuck) else { return Ok(false) };
             self.batch = Arc::unwrap_or_clone(overlay);
             self.gather(more);
-        }
+        };
         if shared.max_file_bytes.is_some()
             && let Ok(bytes) = tables.used_bytes()
         {
@@ -114,8 +109,12 @@ impl Applier<'_> {
         }
         let done = std::mem::take(&mut self.batch);
         shared.stats.batches.fetch_add(1, Ordering::Relaxed);
-        shared.behind.applied(&done);
-        shared.checkpoints.committed(done.bytes);
+        let journal = shared.behind.applied(&done);
+        if synced {
+            shared.behind.set_floor(shared.behind.in_tables());
+        }
+        // What came and went is no work for a checkpoint, but lies in the journal until there was one.
+        shared.checkpoints.committed(done.bytes.max(journal as usize));
         self.free(done);
         shared.tail.trim(shared.behind.seq());
         Ok(true)

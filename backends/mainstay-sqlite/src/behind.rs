@@ -1,4 +1,5 @@
-//! Between the writer and the tables: groups that are in the journal and not yet in the tables. Bounded in bytes.
+//! Between the writer and the tables: groups that are in the journal and not yet in the tables. Bounded in bytes, and so
+//! is the journal, apart.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -13,15 +14,16 @@ use super::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
     watch,
 };
-use crate::apply::Batch;
+use crate::{
+    apply::Batch,
+    places::{Place, Places},
+};
 
 /// The tables follow after this long if nobody asks for them earlier: a job that comes and goes meanwhile costs them
 /// nothing but its history, and not that if retention forgets it meanwhile.
 pub(crate) const LAG: Duration = Duration::from_secs(1);
 /// The batch gathers what waits when that is this part of the bound: what came and went leaves memory early.
 const GATHER_PART: usize = 16;
-/// The journal may hold so many times more than the bound that the tables lack: most of it came and went.
-const JOURNAL_TIMES: usize = 4;
 /// When the tables could not be written, they are tried again after this long.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
@@ -68,15 +70,13 @@ pub(crate) struct Behind {
     floor: AtomicU64,
 }
 
-#[derive(Default)]
 struct State {
     groups: Vec<Handed>,
     /// Of those.
     queued: usize,
     /// Of those that were taken and are not in the tables, less what they no longer hold of them.
     held: usize,
-    /// Of the journal, roughly: what was handed over since a batch was last begun to be written, and that batch.
-    journal: (usize, usize),
+    places: Places,
     growth: u64,
     /// Somebody waits for this group.
     wanted: u64,
@@ -92,6 +92,24 @@ struct State {
 }
 
 impl State {
+    fn new(places: Places) -> State {
+        State {
+            groups: Vec::new(),
+            queued: 0,
+            held: 0,
+            places,
+            growth: 0,
+            wanted: 0,
+            since: None,
+            stuck: None,
+            failures: 0,
+            failed: None,
+            again: false,
+            closing: None,
+            over: false,
+        }
+    }
+
     /// Of all that was handed over and is not in the tables.
     fn bytes(&self) -> usize {
         self.queued + self.held
@@ -104,7 +122,7 @@ impl State {
 
     fn take(&mut self) -> Vec<Handed> {
         self.since = None;
-        self.journal.1 += std::mem::take(&mut self.journal.0);
+        self.places.take();
         if self.wanted == u64::MAX {
             self.wanted = 0;
         }
@@ -137,9 +155,10 @@ pub(crate) enum NoRoom {
 pub(crate) struct Over;
 
 impl Behind {
-    pub(crate) fn new(limit: usize, lsn: u64, n: u64, seq: u64) -> Behind {
+    /// The tables may lack `limit` bytes, and the journal may hold `journal` that they need not have durably.
+    pub(crate) fn new(limit: usize, journal: u64, (lsn, n, seq): (u64, u64, u64)) -> Behind {
         Behind {
-            state: Mutex::default(),
+            state: Mutex::new(State::new(Places::new(lsn, journal))),
             wake: Condvar::new(),
             moved: Condvar::new(),
             reached: watch::Sender::new(Reached { lsn, ..Reached::default() }),
@@ -182,21 +201,21 @@ impl Behind {
     }
 
     fn look_for_room(&self, state: &State) {
-        self.is_short.store(state.bytes() >= self.limit / 4 * 3, Ordering::Release);
+        let is_short = state.bytes() >= self.limit / 4 * 3 || state.places.are_nearly_full();
+        self.is_short.store(is_short, Ordering::Release);
     }
 
     fn has_no_room(&self, state: &State) -> bool {
-        let journal = state.journal.0 + state.journal.1;
-        state.bytes() >= self.limit || journal >= self.limit.saturating_mul(JOURNAL_TIMES)
+        state.bytes() >= self.limit || state.places.are_full()
     }
 
-    /// Hands a group over. From now on, a read waits for it.
-    pub(crate) fn hand_over(&self, group: Handed) {
+    /// Hands a group over, with the bytes of its record. From now on, a read waits for it.
+    pub(crate) fn hand_over(&self, group: Handed, record: usize) {
         let mut state = self.lock();
         self.handed.store(group.lsn, Ordering::Release);
         let before = state.queued;
         state.queued += group.bytes;
-        state.journal.0 += group.bytes;
+        state.places.hand_over(group.lsn, record as u64);
         self.look_for_room(&state);
         state.growth += group.growth;
         state.groups.push(group);
@@ -297,7 +316,7 @@ impl Behind {
             let asked = state.wanted > self.lsn()
                 || state.closing.is_some()
                 || state.bytes() >= self.limit / 2
-                || state.journal.0 >= self.limit.saturating_mul(JOURNAL_TIMES / 2);
+                || state.places.are_due();
             if state.since.is_none() {
                 if let Some(counters) = state.closing {
                     return Task::Finish(counters);
@@ -330,12 +349,12 @@ impl Behind {
         self.moved.notify_all();
     }
 
-    /// The tables have this.
-    pub(crate) fn applied(&self, batch: &Batch) {
+    /// The tables have this; answers its bytes of the journal.
+    pub(crate) fn applied(&self, batch: &Batch) -> u64 {
         let (lsn, n) = (batch.lsn, batch.counters.n);
         let mut state = self.lock();
         state.held = state.held.saturating_sub(batch.bytes);
-        state.journal.1 = 0;
+        let journal = state.places.applied();
         self.look_for_room(&state);
         state.growth -= batch.growth;
         state.stuck = None;
@@ -347,6 +366,12 @@ impl Behind {
         drop(state);
         self.moved.notify_all();
         self.reached.send_modify(|reached| (reached.lsn, reached.stuck) = (lsn, None));
+        journal
+    }
+
+    /// Whether the batch that was taken is to be synced by itself: the journal is long.
+    pub(crate) fn wants_sync(&self) -> bool {
+        self.lock().places.want_sync()
     }
 
     /// The tables could not be written; answers what came meanwhile, after a rest.
@@ -376,9 +401,19 @@ impl Behind {
 
     // The journal's side.
 
-    /// What the checkpoint that follows makes durable.
-    pub(crate) fn set_floor(&self, lsn: u64) {
-        self.floor.fetch_max(lsn, Ordering::AcqRel);
+    /// How far the tables are.
+    pub(crate) fn in_tables(&self) -> Place {
+        self.lock().places.in_tables()
+    }
+
+    /// This is durable in the tables.
+    pub(crate) fn set_floor(&self, place: Place) {
+        let mut state = self.lock();
+        state.places.set_floor(place);
+        self.look_for_room(&state);
+        self.floor.fetch_max(place.lsn, Ordering::AcqRel);
+        drop(state);
+        self.moved.notify_all();
     }
 
     pub(crate) fn floor(&self) -> u64 {
@@ -401,7 +436,13 @@ impl Behind {
         self.reached.send_modify(|reached| reached.over = true);
     }
 
-    /// Bytes that are in the journal and not in the tables, roughly.
+    /// Bytes that are in the journal and not in the tables.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        self.lock().places.behind()
+    }
+
+    /// What the tables lack counts for this much.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes()
     }

@@ -30,7 +30,7 @@ const BYTES: usize = 100;
 
 fn behind() -> Arc<Behind> {
     watch::stands_at(std::time::Duration::ZERO);
-    Arc::new(Behind::new(BYTES, 0, 0, 0))
+    Arc::new(Behind::new(BYTES, 10 * BYTES as u64, (0, 0, 0)))
 }
 
 fn group(lsn: u64) -> Handed {
@@ -57,7 +57,11 @@ fn follow(behind: &Behind) -> Vec<u64> {
             Task::Apply(groups) => {
                 gathered.extend(groups);
                 seen.extend(gathered.iter().map(|group: &Handed| group.lsn));
+                let sync = behind.wants_sync();
                 behind.applied(&batch(std::mem::take(&mut gathered)));
+                if sync {
+                    behind.set_floor(behind.in_tables());
+                }
             }
             Task::Finish(counters) => {
                 assert_eq!(counters.token, 7);
@@ -76,11 +80,35 @@ fn a_writer_that_waits_for_room_gets_it_and_all_is_applied_before_the_end() {
         let following = thread::spawn(move || follow(&tables));
         for lsn in 1..=3 {
             assert!(behind.room().is_ok());
-            behind.hand_over(group(lsn));
+            behind.hand_over(group(lsn), BYTES);
         }
         behind.close(Counters { token: 7, ..Counters::default() });
         assert_eq!(following.join().unwrap(), [1, 2, 3]);
         assert_eq!((behind.lsn(), behind.n(), behind.bytes()), (3, 30, 0));
+    });
+}
+
+#[test]
+fn a_journal_that_is_full_gets_room_whatever_checkpoints_do() {
+    check_with(2, || {
+        watch::stands_at(std::time::Duration::ZERO);
+        // What the tables lack is no reason to write: the journal alone is.
+        let behind = Arc::new(Behind::new(100 * BYTES, 2 * BYTES as u64, (0, 0, 0)));
+        let (tables, moves) = (behind.clone(), behind.clone());
+        let following = thread::spawn(move || follow(&tables));
+        let moving = thread::spawn(move || {
+            // As a checkpoint does: it began before whatever the tables do meanwhile.
+            let began = moves.in_tables();
+            moves.set_floor(began);
+            assert!(moves.floor() >= began.lsn && moves.floor() <= moves.lsn());
+        });
+        for lsn in 1..=3 {
+            assert!(behind.room().is_ok());
+            behind.hand_over(group(lsn), BYTES);
+        }
+        moving.join().unwrap();
+        behind.close(Counters { token: 7, ..Counters::default() });
+        assert_eq!(following.join().unwrap(), [1, 2, 3]);
     });
 }
 
@@ -100,7 +128,7 @@ fn a_read_sees_what_was_handed_over_before_it() {
             let reached = block_on(watch.wait_for(|reached| reached.lsn >= sees)).unwrap().lsn;
             assert!(reached >= sees);
         });
-        behind.hand_over(group(1));
+        behind.hand_over(group(1), BYTES);
         reading.join().unwrap();
         behind.close(Counters { token: 7, ..Counters::default() });
         following.join().unwrap();
@@ -111,11 +139,11 @@ fn a_read_sees_what_was_handed_over_before_it() {
 fn whoever_waits_hears_of_a_bad_end() {
     check_with(2, || {
         let behind = behind();
-        behind.hand_over(group(1));
+        behind.hand_over(group(1), BYTES);
         let (writes, reads, tables) = (behind.clone(), behind.clone(), behind.clone());
         let writing = thread::spawn(move || {
             if writes.room().is_ok() {
-                writes.hand_over(group(2));
+                writes.hand_over(group(2), BYTES);
             }
         });
         let reading = thread::spawn(move || reads.wait_for_or_lack(1).map(|lack| lack.is_none()));
@@ -136,7 +164,7 @@ fn tables_that_fail_are_tried_again_for_a_writer_and_a_reader_that_wait() {
         let behind = behind();
         // The last failure is long ago, whenever one looks.
         watch::stands_at(std::time::Duration::MAX);
-        behind.hand_over(group(1));
+        behind.hand_over(group(1), BYTES);
         let (writes, reads, tables) = (behind.clone(), behind.clone(), behind.clone());
         let following = thread::spawn(move || {
             let Task::Apply(groups) = tables.next() else { panic!("there is something to apply") };

@@ -7,6 +7,11 @@ use crate::{
     behind::{Behind, Handed, NoRoom, Stuck, Task},
 };
 
+/// With a journal that may be three times as long.
+fn behind(limit: usize) -> Behind {
+    Behind::new(limit, 3 * limit.max(1) as u64, (0, 0, 0))
+}
+
 fn group(lsn: u64) -> Handed {
     let counters = Counters { n: 10 * lsn, ..Counters::default() };
     Handed { lsn, counters, changes: vec![], bytes: 100, growth: 0 }
@@ -33,8 +38,8 @@ fn stuck(lsn: u64) -> Stuck {
 
 #[test]
 fn all_that_was_handed_over_comes_out_together_and_in_order() {
-    let behind = Behind::new(1_000, 0, 0, 0);
-    (1..=3).for_each(|lsn| behind.hand_over(group(lsn)));
+    let behind = behind(1_000);
+    (1..=3).for_each(|lsn| behind.hand_over(group(lsn), 100));
     assert_eq!((behind.handed(), behind.lsn(), behind.bytes()), (3, 0, 300));
     behind.want(2);
     let batch = take(&behind);
@@ -46,8 +51,8 @@ fn all_that_was_handed_over_comes_out_together_and_in_order() {
 
 #[test]
 fn what_came_and_went_makes_room_before_anything_is_written() {
-    let behind = Behind::new(1_600, 0, 0, 0);
-    (1..=16).for_each(|lsn| behind.hand_over(group(lsn)));
+    let behind = behind(1_600);
+    (1..=16).for_each(|lsn| behind.hand_over(group(lsn), 100));
     // Somebody else may hold the tables up; the batch need not be written for it.
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| behind.room().is_ok());
@@ -62,8 +67,8 @@ fn what_came_and_went_makes_room_before_anything_is_written() {
 
 #[test]
 fn a_batch_gathers_before_it_is_written() {
-    let behind = Behind::new(1_600, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(1_600);
+    behind.hand_over(group(1), 100);
     assert!(matches!(behind.next(), Task::Gather(groups) if groups.len() == 1));
     behind.holds(20);
     // A reader waits for what was gathered.
@@ -71,25 +76,63 @@ fn a_batch_gathers_before_it_is_written() {
     assert!(matches!(behind.next(), Task::Apply(groups) if groups.is_empty()));
 }
 
+/// A batch that holds nothing of what it was made of.
+fn write_nothing(behind: &Behind, lsn: u64) {
+    assert!(matches!(behind.next(), Task::Apply(_)));
+    behind.holds(0);
+    let sync = behind.wants_sync();
+    assert_eq!(behind.applied(&batch(vec![Handed { bytes: 0, ..group(lsn) }])), 1_600);
+    if sync {
+        behind.set_floor(behind.in_tables());
+    }
+}
+
 #[test]
-fn a_journal_of_what_came_and_went_has_a_bound_too() {
-    let behind = Behind::new(1_600, 0, 0, 0);
-    for lsn in 1..=64 {
+fn a_journal_of_what_came_and_went_is_bounded_too() {
+    let behind = behind(1_600);
+    let mut begun = 0;
+    for lsn in 1..=100 {
         assert!(!behind.is_full(), "{lsn}");
-        behind.hand_over(group(lsn));
+        behind.hand_over(group(lsn), 100);
+        behind.gather();
+        behind.holds(0);
+        if lsn % 16 == 0 {
+            // No checkpoint comes. Every second is synced by itself, for two thirds of the journal are not durable by then.
+            write_nothing(&behind, lsn);
+            begun += 1;
+            assert_eq!(behind.floor(), if begun % 2 == 1 { lsn - 16 } else { lsn });
+        }
+    }
+}
+
+#[test]
+fn a_writer_whose_journal_is_full_waits_until_the_tables_have_it_durably() {
+    let behind = behind(1_600);
+    for lsn in 1..=48 {
+        behind.hand_over(group(lsn), 100);
         behind.gather();
         behind.holds(0);
     }
-    assert!(behind.is_full());
-    assert!(matches!(behind.next(), Task::Apply(_)), "and the batch is written before that");
-    behind.applied(&batch((1..=64).map(group).collect()));
-    assert!(!behind.is_full());
+    assert!(behind.is_full() && behind.is_waited_for());
+    let (begun, sync, journal, full) = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| behind.room().is_ok());
+        let begun = matches!(behind.next(), Task::Apply(_));
+        let sync = behind.wants_sync();
+        let journal = behind.applied(&batch(vec![Handed { bytes: 0, ..group(48) }]));
+        let full = behind.is_full();
+        behind.set_floor(behind.in_tables());
+        assert!(writer.join().unwrap());
+        (begun, sync, journal, full)
+    });
+    assert!(begun && sync && full, "until the tables have it durably, the power may fail");
+    assert_eq!(journal, 4_800);
+    assert_eq!(behind.floor(), 48);
 }
 
 #[test]
 fn a_writer_waits_for_room_and_gets_it() {
-    let behind = Behind::new(100, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(100);
+    behind.hand_over(group(1), 100);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| behind.room().is_ok());
         let batch = take(&behind);
@@ -100,8 +143,8 @@ fn a_writer_waits_for_room_and_gets_it() {
 
 #[test]
 fn a_writer_is_refused_once_the_tables_were_tried_again_in_vain() {
-    let behind = Behind::new(100, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(100);
+    behind.hand_over(group(1), 100);
     let batch = take(&behind);
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| matches!(behind.room(), Err(NoRoom::Stuck(_))));
@@ -118,8 +161,8 @@ fn a_writer_is_refused_once_the_tables_were_tried_again_in_vain() {
 
 #[test]
 fn a_writer_is_refused_at_once_when_the_tables_have_just_failed() {
-    let behind = Behind::new(100, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(100);
+    behind.hand_over(group(1), 100);
     let _batch = take(&behind);
     behind.failed(stuck(1));
     // Nobody tries the tables meanwhile: had it waited for that, this would never end.
@@ -128,19 +171,23 @@ fn a_writer_is_refused_at_once_when_the_tables_have_just_failed() {
 
 #[test]
 fn a_bound_of_nothing_still_lets_one_group_in_at_a_time() {
-    let behind = Behind::new(0, 0, 0, 0);
-    assert!(behind.room().is_ok());
-    behind.hand_over(group(1));
-    behind.applied(&take(&behind));
-    assert!(behind.room().is_ok());
+    let behind = behind(0);
+    for lsn in 1..=3 {
+        assert!(behind.room().is_ok());
+        behind.hand_over(group(lsn), 100);
+        let batch = take(&behind);
+        assert!(behind.wants_sync());
+        behind.applied(&batch);
+        behind.set_floor(behind.in_tables());
+    }
 }
 
 #[test]
 fn what_the_tables_lack_is_answered_only_up_to_what_was_asked_for() {
-    let behind = Behind::new(1_000, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(1_000);
+    behind.hand_over(group(1), 100);
     let mut batch = take(&behind);
-    behind.hand_over(group(2));
+    behind.hand_over(group(2), 100);
     std::thread::scope(|scope| {
         let tables = scope.spawn(|| {
             let mut lsn = 1;
@@ -158,7 +205,7 @@ fn what_the_tables_lack_is_answered_only_up_to_what_was_asked_for() {
         tables.join().unwrap();
     });
     assert!(behind.wait_for_or_lack(2).unwrap().is_none());
-    behind.hand_over(group(3));
+    behind.hand_over(group(3), 100);
     let _third = take(&behind);
     let _tables = behind.stuck(stuck(2));
     std::thread::scope(|scope| {
@@ -170,24 +217,24 @@ fn what_the_tables_lack_is_answered_only_up_to_what_was_asked_for() {
 
 #[test]
 fn what_is_over_stays_over_whatever_still_lands() {
-    let behind = Behind::new(100, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(100);
+    behind.hand_over(group(1), 100);
     let batch = take(&behind);
-    behind.hand_over(group(2));
+    behind.hand_over(group(2), 100);
     behind.abandon();
     // The transaction that was under way comes to its end all the same.
     behind.applied(&batch);
     assert!(behind.watch().borrow().over, "a reader that waits for the second group hears that it is over");
     assert!(!behind.wait_for(2));
-    behind.hand_over(group(3));
+    behind.hand_over(group(3), 100);
     assert!(matches!(behind.room(), Err(NoRoom::Over)));
     assert!(matches!(behind.next(), Task::Stop));
 }
 
 #[test]
 fn the_end_comes_after_everything_was_applied() {
-    let behind = Behind::new(1_000, 0, 0, 0);
-    behind.hand_over(group(1));
+    let behind = behind(1_000);
+    behind.hand_over(group(1), 100);
     behind.close(Counters { token: 7, ..Counters::default() });
     behind.applied(&take(&behind));
     assert!(matches!(behind.next(), Task::Finish(Counters { token: 7, .. })));

@@ -27,7 +27,7 @@ use crate::{
 pub(crate) fn run(conn: &Connection, shared: &Shared) {
     while shared.checkpoints.next() {
         // Whatever is in the tables by now is durable when all of it has been moved.
-        let reached = shared.behind.lsn();
+        let reached = shared.behind.in_tables();
         match passive(conn, &shared.path) {
             Ok(None) => {}
             Ok(Some(Moved { frames, all })) => {

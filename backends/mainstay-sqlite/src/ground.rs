@@ -85,7 +85,8 @@ impl Ground for Disk<'_> {
             return Ok(self.sync_is_due);
         }
         self.has_room(group)?;
-        let bytes = self.journal.noted() + group.changes.len() * size_of::<Change>();
+        let record = self.journal.noted();
+        let bytes = record + group.changes.len() * size_of::<Change>();
         let sync = self.durability == Durability::Strict;
         let lsn = self.journal.append(counters, sync, self.shared.behind.floor(), &self.shared.path)?;
         if sync {
@@ -101,7 +102,8 @@ impl Ground for Disk<'_> {
         let room = Vec::with_capacity(group.changes.len());
         let changes = std::mem::replace(&mut group.changes, room);
         let counters = *counters;
-        self.shared.behind.hand_over(Handed { lsn, counters, changes, bytes, growth: self.growth });
+        let handed = Handed { lsn, counters, changes, bytes, growth: self.growth };
+        self.shared.behind.hand_over(handed, record);
         Ok(true)
     }
 

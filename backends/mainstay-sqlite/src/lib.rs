@@ -21,8 +21,9 @@
 //! 1. `store` is what callers see, `options` how it is opened, `open` how it comes to life;
 //! 2. the writer of `mainstay_writer` makes groups of commits; `ground` is what it stands on here, `room` whether there is
 //!    room for another group;
-//! 3. `journal` makes a group durable, `behind` holds it until `apply` has brought it into the `tables`; `row` and
-//!    `schema` say how they look, `load` reads them at open;
+//! 3. `journal` makes a group durable, `behind` holds it until `apply` has brought it into the `tables`, at a `pace` that
+//!    lets others go first, and `places` bounds the journal meanwhile; `row` and `schema` say how the tables look, `load`
+//!    reads them at open;
 //! 4. `read` answers everything else from snapshots; `archive` has the finished jobs and events that the tables lack;
 //! 5. `checkpoint` keeps SQLite's own log short, `backup` copies the file, `lock` keeps others out;
 //! 6. `fault` decides what an error of SQLite means, `aftermath` what is done after the worst of them.
@@ -46,6 +47,7 @@ mod lock;
 mod open;
 mod options;
 mod pace;
+mod places;
 mod read;
 mod room;
 mod row;

@@ -25,11 +25,12 @@ pub struct Options {
     /// 64 MiB.
     pub queue_bytes: usize,
     /// What may be in the journal and not yet in the tables, in bytes; beyond, writers wait for the tables, or are
-    /// refused if those cannot be written. It is RAM, without what has come and gone meanwhile; opening after a crash has
-    /// to catch up with at most four times as much of the journal. Defaults to 128 MiB.
+    /// refused if those cannot be written. It is RAM, and what has come and gone meanwhile does not count. The journal
+    /// on the disk is at most three times as long (or two segments), give or take what is being filled and prepared;
+    /// opening after a crash catches up with at most that. Defaults to 128 MiB.
     pub behind_bytes: usize,
     /// Segments of the journal grow up to this many bytes; there are as many as it takes, two or three as a rule,
-    /// some more at full speed. Defaults to 64 MiB; a new store begins with 256 KiB.
+    /// some more at full speed (`behind_bytes` has the bound). Defaults to 64 MiB; a new store begins with 256 KiB.
     pub segment_bytes: u64,
     /// The store tidies up by itself: leases that ran out, jobs that expired, retention. Defaults to `true`; with
     /// `false`, somebody calls [`mainstay_core::Store::maintain`] about once a second.

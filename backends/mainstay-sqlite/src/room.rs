@@ -37,7 +37,7 @@ impl Disk<'_> {
                 group.no_room = true;
                 let message = format!(
                     "{} bytes are in the journal of the store {} and cannot be brought into its tables: {cause}",
-                    behind.bytes(),
+                    behind.journal_bytes(),
                     self.shared.path.display()
                 );
                 return Err(Fault::clean(Error::new(ErrorKind::Unavailable, message).because(cause)));

@@ -77,7 +77,7 @@ impl Shared {
             ("syncs_total", read(&s.syncs)),
             ("table_batches_total", read(&s.batches)),
             ("failed_table_batches_total", read(&s.failed_batches)),
-            ("behind_bytes", self.behind.bytes() as f64),
+            ("behind_bytes", self.behind.journal_bytes() as f64),
             ("checkpoints_total", read(&s.checkpoints)),
             ("failed_checkpoints_total", read(&s.failed_checkpoints)),
             ("wal_bytes", read(&s.wal_frames) * f64::from(crate::connection::PAGE_BYTES + 24)),

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod events;
+mod gone;
 mod limits;
 mod locks;
 mod schedules;

@@ -25,12 +25,14 @@ pub(super) struct Statements<'c> {
     pub(super) job_updated: Statement<'c>,
     pub(super) job_updated_plain: Statement<'c>,
     pub(super) job_deleted: Statement<'c>,
+    pub(super) jobs_between: Statement<'c>,
+    pub(super) job_range: Statement<'c>,
     pub(super) finished_put: Statement<'c>,
     pub(super) finished_deleted: Statement<'c>,
     pub(super) body_put: Statement<'c>,
     pub(super) body_put_more: Statement<'c>,
     pub(super) forget: [Statement<'c>; 4],
-    pub(super) finished_count: Statement<'c>,
+    pub(super) finished_between: Statement<'c>,
     pub(super) finished_range: Statement<'c>,
     pub(super) result: Statement<'c>,
     pub(super) progress: Statement<'c>,
@@ -99,6 +101,8 @@ impl<'c> Statements<'c> {
                  WHERE id = ?1 AND settled_token IS NULL",
             )?,
             job_deleted: p("DELETE FROM job WHERE id = ?1")?,
+            jobs_between: p("SELECT id FROM job WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3")?,
+            job_range: p("DELETE FROM job WHERE id BETWEEN ?1 AND ?2")?,
             finished_put: p(&format!(
                 "INSERT INTO finished ({FINISHED}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
                  ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
@@ -117,7 +121,7 @@ impl<'c> Statements<'c> {
                 p("DELETE FROM progress WHERE n BETWEEN ?1 AND ?2")?,
                 p("DELETE FROM failure WHERE n BETWEEN ?1 AND ?2")?,
             ],
-            finished_count: p(&format!("SELECT count(*) FROM finished WHERE {RANGE}"))?,
+            finished_between: p(&format!("SELECT f FROM finished WHERE {RANGE} ORDER BY f LIMIT ?5"))?,
             finished_range: p(&format!("DELETE FROM finished WHERE {RANGE}"))?,
             result: p("INSERT OR REPLACE INTO result (n, result) VALUES (?1, ?2)")?,
             progress: p("INSERT OR REPLACE INTO progress (n, progress) VALUES (?1, ?2)")?,

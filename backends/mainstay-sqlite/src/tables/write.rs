@@ -12,12 +12,9 @@ use rusqlite::{Result, params};
 
 use super::statements::Statements;
 use crate::{
-    apply::{Batch, Job, Notes, Row, pieces},
+    apply::{Batch, Job, Notes, Row},
     row::{LiveRow, bits, flags, jitter_number, reason_number, state_number, tags_text, verb_number},
 };
-
-/// So many jobs forgotten in a row are worth a look whether they are a whole piece of their lane.
-const WORTH_A_RANGE: usize = 8;
 
 /// A row that should be there and is not.
 pub(super) type Missing = Option<String>;
@@ -67,14 +64,23 @@ impl Statements<'_> {
     }
 
     fn jobs(&mut self, batch: &Batch) -> Result<Missing> {
-        let mut rows: Vec<_> = batch.jobs.iter().collect();
-        rows.sort_unstable_by_key(|(id, _)| **id);
-        for (id, Row { was, now }) in rows {
+        let (mut gone, mut rows) = (Vec::new(), Vec::new());
+        for (id, Row { was, now }) in &batch.jobs {
+            match now {
+                None => gone.push(*id),
+                Some(now) => rows.push((*id, *was, now)),
+            }
+        }
+        gone.sort_unstable();
+        rows.sort_unstable_by_key(|(id, ..)| *id);
+        if let Some(missing) = self.jobs_go(&gone)? {
+            return Ok(Some(missing));
+        }
+        for (id, was, now) in rows {
             self.pace.row();
             let written = match now {
-                None => self.job_deleted.execute([id.as_bytes()])?,
-                Some(Job::Changed { job, lease, settled }) => self.update(job, lease.as_ref(), settled)?,
-                Some(Job::Whole(row)) => self.put(row, *was)?,
+                Job::Changed { job, lease, settled } => self.update(job, lease.as_ref(), settled)?,
+                Job::Whole(row) => self.put(row, was)?,
             };
             if written != 1 {
                 return Ok(Some(format!("job {id}")));
@@ -209,25 +215,6 @@ impl Statements<'_> {
         Ok(None)
     }
 
-    /// Rows of one lane go: in one go if they are a whole piece of it.
-    fn finished_go(&mut self, keys: &[FinishedKey]) -> Result<Missing> {
-        if let ([first, .., last], WORTH_A_RANGE..) = (keys, keys.len()) {
-            let range = (first.queue.0, first.lane as u8, bits(first.f), bits(last.f));
-            let there: i64 = self.finished_count.query_row(range, |row| row.get(0))?;
-            if there == keys.len() as i64 {
-                self.finished_range.execute(range)?;
-                return Ok(None);
-            }
-        }
-        for key in keys {
-            self.pace.row();
-            if self.finished_deleted.execute(params![key.queue.0, key.lane as u8, bits(key.f)])? != 1 {
-                return Ok(Some(format!("{key:?}")));
-            }
-        }
-        Ok(None)
-    }
-
     fn finish(&mut self, finished: &FinishedJob) -> Result<()> {
         let FinishedJob { key, job, extras, state, reason, finished_at, settled } = finished;
         let (s, keys) = (SettledCells::new(settled), extras.keys.as_deref());
@@ -262,9 +249,7 @@ impl Statements<'_> {
     }
 
     fn bodies(&mut self, batch: &Batch) -> Result<()> {
-        for (first, last) in pieces(batch.forgotten.clone()) {
-            self.forget.iter_mut().try_for_each(|s| s.execute((bits(first), bits(last))).map(drop))?;
-        }
+        self.forget(&batch.forgotten)?;
         let mut bodies: Vec<_> = batch.bodies.iter().collect();
         bodies.sort_unstable_by_key(|(n, _)| **n);
         for (n, body) in bodies {

@@ -31,6 +31,40 @@ async fn the_journal_stays_bounded_under_constant_writing() {
     assert!(figure(&store, "checkpoints_total") > 0.0);
 }
 
+/// Bytes of the store's own journal.
+fn log_bytes(place: &Place) -> u64 {
+    let segments = (1..).map(|n| place.file(&format!("jobs.db-log{n}"))).take_while(|path| path.exists());
+    segments.map(|path| std::fs::metadata(path).unwrap().len()).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_and_went_leaves_no_long_journal() {
+    const MIB: u64 = 1 << 20;
+    let place = Place::new();
+    let store =
+        place.try_open(|options| (options.behind_bytes, options.segment_bytes) = (4 << 20, MIB)).unwrap();
+    // Somebody reads: no checkpoint says how far the tables are durable.
+    let mut jobs = Jobs::default();
+    store.enqueue(&mut jobs, "1").await;
+    store.tables_follow().await;
+    let reader = place.shell();
+    let snapshot = reader.unchecked_transaction().unwrap();
+    snapshot.query_row("SELECT count(*) FROM job", [], |row| row.get::<_, i64>(0)).unwrap();
+    let payload = format!("\"{}\"", "x".repeat(50_000));
+    let mut largest = 0;
+    // 200 MB, of which the tables never see much.
+    for _ in 0..400 {
+        let enqueues = (0..10).map(|_| jobs.next(&payload));
+        let purge = Op::Purge { queue: queue(), limit: 1_000 };
+        let commits = vec![Commit { ops: enqueues.collect(), ..Commit::default() }, Commit::of(purge, 0)];
+        store.submit(Batch { commits, within: None }).await.unwrap();
+        largest = largest.max(log_bytes(&place));
+    }
+    // What it may hold, the segment that is being filled, and one that is made in advance.
+    assert!(largest <= 3 * 4 * MIB + 3 * MIB, "{largest} bytes");
+    drop(snapshot);
+}
+
 #[tokio::test]
 async fn finished_jobs_are_trimmed_while_others_finish() {
     let place = Place::new();
