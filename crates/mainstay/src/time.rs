@@ -17,9 +17,8 @@ pub(crate) fn wall() -> Duration {
     if let Some(now) = crate::clock::virtual_wall() {
         return now;
     }
-    #[expect(clippy::disallowed_methods, reason = "the one wall clock read of the chassis, for log lines")]
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    Duration::new(now.tv_sec.try_into().unwrap_or(0), now.tv_nsec.try_into().unwrap_or(0))
 }
 
 /// Milliseconds of a monotonic clock that both runtimes and plain threads share.

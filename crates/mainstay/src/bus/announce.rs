@@ -10,7 +10,7 @@ pub trait Announce {
     fn topic(&self) -> &str;
 
     /// What, under its topic's checked name.
-    fn envelope(self, topic: TopicName) -> Envelope;
+    fn envelope(self, topic: &TopicName) -> Envelope;
 }
 
 impl<E: Event> Announce for &E {
@@ -18,8 +18,8 @@ impl<E: Event> Announce for &E {
         E::TOPIC
     }
 
-    fn envelope(self, topic: TopicName) -> Envelope {
-        Envelope::of(self, topic)
+    fn envelope(self, _: &TopicName) -> Envelope {
+        Envelope::of(self)
     }
 }
 
@@ -28,8 +28,8 @@ impl Announce for EventBuilder {
         self.topic_text()
     }
 
-    fn envelope(self, topic: TopicName) -> Envelope {
-        self.into_envelope(topic)
+    fn envelope(self, topic: &TopicName) -> Envelope {
+        self.into_envelope(topic.clone())
     }
 }
 
@@ -38,7 +38,7 @@ impl Announce for Envelope {
         Envelope::topic(self)
     }
 
-    fn envelope(self, _: TopicName) -> Envelope {
+    fn envelope(self, _: &TopicName) -> Envelope {
         self
     }
 }

@@ -138,7 +138,8 @@ impl<R> Ask<R> {
         let receipt = Arc::<Receipt>::default();
         let work = async {
             let running = Running::begin(&self.bus.0);
-            self.bus.send(&route, envelope, Some(&receipt)).await?;
+            let (published, full) = self.bus.offer(&route, envelope, Some(&receipt));
+            self.bus.wait(published, full).await?;
             drop(running);
             Ok(receipt.until(found).await)
         };

@@ -186,9 +186,10 @@ impl Bus {
     /// # Cancel safety
     /// Dropped while it waits, the event is with those that were not full, and perhaps with some that were.
     pub async fn publish(&self, event: impl Announce) -> Result<Published, PublishError> {
-        let running = Running::begin(&self.0);
         let (route, envelope) = self.prepare(event)?;
-        let published = self.send(&route, envelope, None).await?;
+        let running = self.begin(&route);
+        let (published, full) = self.offer(&route, envelope, None);
+        let published = if full.is_empty() { published } else { self.wait(published, full).await? };
         drop(running);
         if let Some(cues) = self.0.cues.get() {
             cues.inline(self.idle()).await;
@@ -201,9 +202,9 @@ impl Bus {
     /// # Errors
     /// [`PublishError::Full`] names the first subscription that was full and does not drop; the others have the event.
     pub fn try_publish(&self, event: impl Announce) -> Result<Published, PublishError> {
-        let _running = Running::begin(&self.0);
         let (route, envelope) = self.prepare(event)?;
-        let (published, full) = self.offer(&route, &envelope, None);
+        let _running = self.begin(&route);
+        let (published, full) = self.offer(&route, envelope, None);
         match full.into_iter().next() {
             Some((outlet, _)) => Err(PublishError::Full { subscriber: outlet.name.to_string() }),
             None => Ok(published),
@@ -299,21 +300,21 @@ impl Bus {
             return Err(PublishError::Closed);
         }
         let route = self.0.routes.route(event.topic())?;
-        let envelope = event.envelope(route.topic.clone());
+        let envelope = event.envelope(&route.topic);
         Ok((route, envelope))
     }
 
-    /// Publishes; what becomes of it is told to `receipt`.
-    async fn send(
+    /// Counts a publish until it has ended, where somebody may be busy with it; who only listens is nobody's business.
+    fn begin(&self, route: &Route) -> Option<Running<'_>> {
+        (!route.outlets.is_empty()).then(|| Running::begin(&self.0))
+    }
+
+    /// Waits for room where there was none.
+    async fn wait(
         &self,
-        route: &Route,
-        envelope: Envelope,
-        receipt: Option<&Arc<Receipt>>,
+        mut published: Published,
+        full: Vec<(Arc<Outlet>, Item)>,
     ) -> Result<Published, PublishError> {
-        let (mut published, full) = self.offer(route, &envelope, receipt);
-        if full.is_empty() {
-            return Ok(published);
-        }
         // All limits begin now: however many are full, nobody waits longer than the longest of them.
         let now = Instant::now();
         let waits =
@@ -336,19 +337,21 @@ impl Bus {
     fn offer(
         &self,
         route: &Route,
-        envelope: &Envelope,
+        envelope: Envelope,
         receipt: Option<&Arc<Receipt>>,
     ) -> (Published, Vec<(Arc<Outlet>, Item)>) {
         route.published.increment(1);
         if let Some(cues) = self.0.cues.get() {
-            cues.published(envelope);
+            cues.published(&envelope);
         }
-        let listeners = route.rings.iter().map(|ring| ring.publish(envelope)).sum();
+        // The last one gets the event itself: where there is only one, nothing is counted.
+        let mut events = std::iter::repeat_n(envelope, route.rings.len() + route.outlets.len());
+        let listeners = route.rings.iter().zip(&mut events).map(|(ring, event)| ring.publish(event)).sum();
         let mut published = Published { subscribers: listeners, dropped: 0 };
         let mut full = Vec::new();
-        for outlet in route.outlets.iter() {
+        for (outlet, envelope) in route.outlets.iter().zip(events) {
             let ticket = receipt.map(|receipt| receipt.ticket(&outlet.name));
-            match outlet.offer(Item { envelope: envelope.clone(), ticket }) {
+            match outlet.offer(Item { envelope, ticket }) {
                 Offer::Taken { dropped } => {
                     published.subscribers += 1;
                     published.dropped += dropped;

@@ -11,7 +11,7 @@ use std::{
 
 use mainstay_core::topic::TopicFilter;
 use metrics::Counter;
-use tokio::task::coop;
+use tokio::task::{coop, yield_now};
 
 use super::{
     ListenError,
@@ -22,13 +22,12 @@ use super::{
 };
 use crate::event::Envelope;
 
-const BLOCK: u64 = 64;
-
-pub(super) struct Ring {
+/// In blocks of so many events; the model's are smaller.
+pub(super) struct Ring<const BLOCK: usize = 64> {
     pub id: u64,
     pub filter: TopicFilter,
     dropped: Counter,
-    state: Mutex<State>,
+    state: Mutex<State<BLOCK>>,
     /// The number of the event that comes next, from 0: all before it can be read.
     head: AtomicU64,
     closed: AtomicBool,
@@ -38,21 +37,23 @@ pub(super) struct Ring {
     news: Notify,
 }
 
-struct State {
+struct State<const BLOCK: usize> {
     /// In their order, the last one with room.
-    blocks: VecDeque<Arc<Block>>,
+    blocks: VecDeque<Arc<Block<BLOCK>>>,
     /// How far back each reader may be.
     capacities: Vec<u64>,
 }
 
-struct Block {
+struct Block<const BLOCK: usize> {
     first: u64,
-    events: [OnceLock<Envelope>; BLOCK as usize],
+    events: [OnceLock<Envelope>; BLOCK],
 }
 
-impl Block {
+impl<const BLOCK: usize> Block<BLOCK> {
+    const SIZE: u64 = BLOCK as u64;
+
     fn new(first: u64) -> Arc<Self> {
-        Arc::new(Self { first, events: [const { OnceLock::new() }; BLOCK as usize] })
+        Arc::new(Self { first, events: [const { OnceLock::new() }; BLOCK] })
     }
 
     fn at(&self, number: u64) -> Option<&OnceLock<Envelope>> {
@@ -60,7 +61,7 @@ impl Block {
     }
 }
 
-impl Ring {
+impl<const BLOCK: usize> Ring<BLOCK> {
     pub fn new(id: u64, filter: TopicFilter) -> Arc<Self> {
         let name = format!("listener {filter}");
         Arc::new(Self {
@@ -76,18 +77,18 @@ impl Ring {
     }
 
     /// Puts an event in; answers how many may read it.
-    pub fn publish(&self, event: &Envelope) -> usize {
+    pub fn publish(&self, event: Envelope) -> usize {
         let mut state = self.lock();
         let readers = state.capacities.len();
         let number = self.head.load(SeqCst);
         if let Some(place) = state.blocks.back().and_then(|block| block.at(number)) {
-            let _ = place.set(event.clone());
+            let _ = place.set(event);
         }
         let next = number + 1;
         let mut old = Vec::new();
-        if next.is_multiple_of(BLOCK) {
+        if next.is_multiple_of(Block::<BLOCK>::SIZE) {
             let oldest = next.saturating_sub(state.capacities.iter().copied().max().unwrap_or(0));
-            let too_old = state.blocks.partition_point(|block| block.first + BLOCK <= oldest);
+            let too_old = state.blocks.partition_point(|block| block.first + Block::<BLOCK>::SIZE <= oldest);
             old.extend(state.blocks.drain(..too_old));
             state.blocks.push_back(Block::new(next));
         }
@@ -103,7 +104,7 @@ impl Ring {
     }
 
     /// Somebody who reads what comes from now on, and may be this far back: at least 1.
-    pub fn reader(self: &Arc<Self>, capacity: usize) -> Reader {
+    pub fn reader(self: &Arc<Self>, capacity: usize) -> Reader<BLOCK> {
         let capacity = u64::try_from(capacity.max(1)).unwrap_or(u64::MAX);
         let mut state = self.lock();
         state.capacities.push(capacity);
@@ -130,29 +131,29 @@ impl Ring {
         self.lock().blocks.len()
     }
 
-    fn block(&self, number: u64) -> Option<Arc<Block>> {
+    fn block(&self, number: u64) -> Option<Arc<Block<BLOCK>>> {
         let state = self.lock();
-        let blocks_on = number.checked_sub(state.blocks.front()?.first)? / BLOCK;
+        let blocks_on = number.checked_sub(state.blocks.front()?.first)? / Block::<BLOCK>::SIZE;
         state.blocks.get(usize::try_from(blocks_on).ok()?).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<BLOCK>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// One who reads a ring.
-pub(super) struct Reader {
-    ring: Arc<Ring>,
+pub(super) struct Reader<const BLOCK: usize = 64> {
+    ring: Arc<Ring<BLOCK>>,
     capacity: u64,
     /// The number of the event that it gets next.
     next: u64,
     /// The head when it looked last: every look costs publishers time.
     head: u64,
-    block: Option<Arc<Block>>,
+    block: Option<Arc<Block<BLOCK>>>,
 }
 
-impl Reader {
+impl<const BLOCK: usize> Reader<BLOCK> {
     /// Waits for the next event and passes it to `read`. Dropped before it is done, it has taken nothing.
     pub async fn recv<P>(&mut self, read: impl FnOnce(&Envelope) -> P) -> Result<P, ListenError> {
         // Whoever reads in a loop gives others their turn.
@@ -160,8 +161,13 @@ impl Reader {
         loop {
             let held = self.block.as_ref().is_some_and(|block| block.at(self.next).is_some());
             if self.head == self.next || !held {
-                if self.ring.head.load(SeqCst) == self.next {
-                    self.wait().await?;
+                if self.is_level() {
+                    // Others first, publishers among them: news that comes meanwhile calls nobody, and a call costs
+                    // its publisher more than this reader's turn.
+                    yield_now().await;
+                    if self.is_level() {
+                        self.wait().await?;
+                    }
                 }
                 self.head = self.ring.head.load(SeqCst);
                 let missed = self.missed();
@@ -185,6 +191,11 @@ impl Reader {
         }
     }
 
+    /// Whether it has read all there is.
+    fn is_level(&self) -> bool {
+        self.ring.head.load(SeqCst) == self.next
+    }
+
     /// Until there is something to read.
     async fn wait(&self) -> Result<(), ListenError> {
         loop {
@@ -193,7 +204,7 @@ impl Reader {
             news.as_mut().enable();
             self.ring.asleep.store(true, SeqCst);
             let closed = self.ring.closed.load(SeqCst);
-            if self.ring.head.load(SeqCst) != self.next {
+            if !self.is_level() {
                 return Ok(());
             } else if closed {
                 return Err(ListenError::Closed);
@@ -208,7 +219,7 @@ impl Reader {
         usize::try_from(depth).unwrap_or(usize::MAX)
     }
 
-    pub fn ring(&self) -> &Arc<Ring> {
+    pub fn ring(&self) -> &Arc<Ring<BLOCK>> {
         &self.ring
     }
 
@@ -218,7 +229,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl<const BLOCK: usize> Drop for Reader<BLOCK> {
     fn drop(&mut self) {
         let missed = self.missed();
         if missed > 0 {

@@ -14,7 +14,7 @@ mod sync {
 
 use std::sync::Arc;
 
-use mainstay_core::topic::{TopicFilter, TopicName};
+use mainstay_core::topic::TopicFilter;
 use mainstay_loom::{block_on, check, check_with, poll_and_drop, thread};
 use serde::{Deserialize, Serialize};
 
@@ -29,15 +29,16 @@ impl Event for Tick {
     const TOPIC: &'static str = "tick";
 }
 
-fn ring() -> Arc<Ring> {
+/// In blocks of two, so that a few events fill some.
+fn ring() -> Arc<Ring<2>> {
     Ring::new(0, TopicFilter::new("tick").unwrap())
 }
 
-fn publish(ring: &Ring, number: u64) {
-    ring.publish(&Envelope::of(&Tick(number), TopicName::new("tick").unwrap()));
+fn publish(ring: &Ring<2>, number: u64) {
+    ring.publish(Envelope::of(&Tick(number)));
 }
 
-async fn read(reader: &mut Reader) -> Result<u64, ListenError> {
+async fn read(reader: &mut Reader<2>) -> Result<u64, ListenError> {
     reader.recv(|event| event.read::<Tick>().unwrap().0).await
 }
 
@@ -56,6 +57,52 @@ fn a_reader_gets_all_and_then_hears_of_the_end_whenever_they_come() {
             block_on(async { [read(&mut reader).await, read(&mut reader).await, read(&mut reader).await] });
         assert_eq!(got, [Ok(1), Ok(2), Err(ListenError::Closed)]);
         telling.join().unwrap();
+    });
+}
+
+#[test]
+fn a_slow_reader_is_told_of_all_that_it_missed_whenever_blocks_go() {
+    check_with(2, || {
+        let ring = ring();
+        let mut reader = ring.reader(1);
+        let tells = ring.clone();
+        let telling = thread::spawn(move || {
+            (1..=4).for_each(|number| publish(&tells, number));
+            tells.close();
+        });
+        let mut seen = 0;
+        loop {
+            match block_on(read(&mut reader)) {
+                Ok(number) => {
+                    assert_eq!(number, seen + 1);
+                    seen = number;
+                }
+                Err(ListenError::Lagged(missed)) => seen += missed,
+                Err(error) => break assert_eq!(error, ListenError::Closed),
+            }
+        }
+        assert_eq!(seen, 4, "the newest is always kept");
+        telling.join().unwrap();
+        assert!(ring.blocks() <= 2);
+    });
+}
+
+#[test]
+fn two_who_publish_and_a_reader_that_yields_miss_nothing() {
+    check_with(2, || {
+        let ring = ring();
+        let mut reader = ring.reader(10);
+        let others: Vec<_> = [1, 2]
+            .map(|number| {
+                let ring = ring.clone();
+                thread::spawn(move || publish(&ring, number))
+            })
+            .into();
+        let mut got =
+            block_on(async { [read(&mut reader).await.unwrap(), read(&mut reader).await.unwrap()] });
+        got.sort_unstable();
+        assert_eq!(got, [1, 2]);
+        others.into_iter().for_each(|other| other.join().unwrap());
     });
 }
 

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::SeqCst},
 };
 
-use mainstay_core::topic::{TopicFilter, TopicName};
+use mainstay_core::topic::TopicFilter;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -24,7 +24,7 @@ fn ring() -> Arc<Ring> {
 }
 
 fn tick(number: u64) -> Envelope {
-    Envelope::of(&Tick(number), TopicName::new("tick").unwrap())
+    Envelope::of(&Tick(number))
 }
 
 async fn read(reader: &mut Reader) -> Result<u64, ListenError> {
@@ -35,9 +35,9 @@ async fn read(reader: &mut Reader) -> Result<u64, ListenError> {
 async fn each_reader_gets_all_in_order_across_blocks_from_where_it_began() {
     let ring = ring();
     let mut early = ring.reader(1_000);
-    (0..70).for_each(|n| assert!(ring.publish(&tick(n)) > 0));
+    (0..70).for_each(|n| assert!(ring.publish(tick(n)) > 0));
     let mut late = ring.reader(1_000);
-    (70..300).for_each(|n| assert!(ring.publish(&tick(n)) > 0));
+    (70..300).for_each(|n| assert!(ring.publish(tick(n)) > 0));
     for n in 0..300 {
         assert_eq!(read(&mut early).await, Ok(n));
     }
@@ -53,7 +53,7 @@ async fn each_reader_gets_all_in_order_across_blocks_from_where_it_began() {
 async fn a_slow_reader_has_its_own_bound_and_old_blocks_go() {
     let ring = ring();
     let (mut short, mut long) = (ring.reader(3), ring.reader(130));
-    (0..1_000).for_each(|n| assert!(ring.publish(&tick(n)) > 0));
+    (0..1_000).for_each(|n| assert!(ring.publish(tick(n)) > 0));
     assert!(ring.blocks() <= 4, "130 events, and the one that is being filled");
     assert_eq!((short.depth(), long.depth()), (3, 130));
     assert_eq!(read(&mut short).await, Err(ListenError::Lagged(997)));
@@ -61,7 +61,7 @@ async fn a_slow_reader_has_its_own_bound_and_old_blocks_go() {
     assert_eq!(read(&mut long).await, Err(ListenError::Lagged(870)));
     assert_eq!(read(&mut long).await, Ok(870));
     drop(long);
-    (1_000..1_200).for_each(|n| assert!(ring.publish(&tick(n)) > 0));
+    (1_000..1_200).for_each(|n| assert!(ring.publish(tick(n)) > 0));
     assert!(ring.blocks() <= 2, "nobody wants so many any more");
 }
 
@@ -82,7 +82,7 @@ async fn no_wake_up_is_lost_and_nothing_is_read_twice() {
         })
         .collect();
     for n in 0..EVENTS {
-        ring.publish(&tick(n));
+        ring.publish(tick(n));
         // One at a time, so that every reader falls asleep over and over: a lost wake-up is a hang.
         while n.is_multiple_of(16) && read_so_far.load(SeqCst) < 4 * (n + 1) {
             tokio::task::yield_now().await;

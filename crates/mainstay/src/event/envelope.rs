@@ -13,32 +13,73 @@ use mainstay_core::{
     time::Timestamp,
 };
 
-use super::{Event, Unreadable, version_of, with::Attributes};
+use super::{Event, Unreadable, type_of, version_of};
 use crate::{clock::quick_random, context::Context};
+
+/// Who announces an event that does not say so.
+pub(super) const SOURCE: &str = "/mainstay";
 
 /// An event with its attributes, on a bus or from the log. What a handler of many topics takes instead of a type of its
 /// own. Cheap to clone; the data of a typed event becomes JSON when somebody asks for it, once for all.
 #[derive(Clone)]
 pub struct Envelope(Arc<Message>);
 
-/// What was announced, shared by all who get it: one allocation with what it says.
+/// What was announced, shared by all who get it: one allocation with what it says, and a small one, since a bus makes
+/// and frees it for every event. What few events have, or are asked for, lies elsewhere.
 pub(crate) struct Message<D: ?Sized = dyn Data> {
-    pub topic: TopicName,
+    pub place: Place,
+    pub time: Timestamp,
+    pub key: Option<Arc<str>>,
+    /// What travels with it.
+    pub context: Context,
+    /// `None`: an event of version 1 that says nothing of its own.
+    pub own: Option<Box<Own>>,
+    pub asked: OnceLock<Box<Asked>>,
+    pub data: D,
+}
+
+/// Where an event was announced.
+pub(crate) enum Place {
+    /// The topic of its type, which somebody has checked.
+    Typed(&'static str),
+    Named(TopicName),
+}
+
+impl Place {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Typed(topic) => topic,
+            Self::Named(topic) => topic.as_str(),
+        }
+    }
+}
+
+/// Attributes that an event has beside those of every event.
+pub(crate) struct Own {
     /// The CloudEvents `type`.
     pub kind: Cow<'static, str>,
     pub source: Cow<'static, str>,
-    /// Made when somebody asks for it, unless the event came with one.
-    pub id: OnceLock<Arc<str>>,
-    pub time: Timestamp,
-    pub key: Option<Arc<str>>,
     pub subject: Option<Arc<str>>,
     /// Its place in the log.
     pub seq: Option<u64>,
-    /// What travels with it.
-    pub context: Context,
-    /// The same with the event's own fields, for log lines.
-    pub told: OnceLock<Context>,
-    pub data: D,
+}
+
+/// What is made when somebody asks for it.
+#[derive(Default)]
+pub(crate) struct Asked {
+    /// Here from the beginning if the event came with one.
+    id: OnceLock<Arc<str>>,
+    /// The context with the event's own fields, for log lines.
+    told: OnceLock<Context>,
+    /// A value, written down.
+    json: OnceLock<Result<Json, String>>,
+}
+
+impl Asked {
+    /// Of an event that has this id.
+    pub fn with_id(id: Arc<str>) -> OnceLock<Box<Self>> {
+        OnceLock::from(Box::new(Self { id: OnceLock::from(id), ..Self::default() }))
+    }
 }
 
 /// What an event says.
@@ -51,26 +92,16 @@ pub(crate) trait Data: Send + Sync {
     fn bytes(&self) -> Option<&[u8]>;
 }
 
-/// A value of this process, which is written down if that is needed.
-pub(super) struct Value<E> {
-    value: E,
-    json: OnceLock<Result<Json, String>>,
-}
-
-impl<E> Value<E> {
-    pub fn new(value: E) -> Self {
-        Self { value, json: OnceLock::new() }
-    }
-}
+/// A value of this process.
+pub(super) struct Value<E>(pub E);
 
 impl<E: Event> Data for Value<E> {
     fn value(&self) -> Option<&dyn Any> {
-        Some(&self.value)
+        Some(&self.0)
     }
 
     fn written(&self) -> Result<Json, String> {
-        let write = || serde_json::to_string(&self.value).map(Into::into).map_err(|error| error.to_string());
-        self.json.get_or_init(write).clone()
+        serde_json::to_string(&self.0).map(Into::into).map_err(|error| error.to_string())
     }
 
     fn bytes(&self) -> Option<&[u8]> {
@@ -115,9 +146,18 @@ impl Data for Box<dyn Data> {
 }
 
 impl Envelope {
-    /// An event of this process, now.
-    pub(crate) fn of<E: Event>(event: &E, topic: TopicName) -> Self {
-        Attributes::of(event, Value::new(event.clone())).into_envelope(topic)
+    /// An event of this process, now, in the topic of its type.
+    pub(crate) fn of<E: Event>(event: &E) -> Self {
+        let own = |kind| Own { kind, source: SOURCE.into(), subject: None, seq: None };
+        Self::new(Message {
+            place: Place::Typed(E::TOPIC),
+            time: now(),
+            key: event.key().map(Into::into),
+            context: Context::peek(Context::carried_on),
+            own: (E::VERSION > 1).then(|| Box::new(own(type_of::<E>()))),
+            asked: OnceLock::new(),
+            data: Value(event.clone()),
+        })
     }
 
     /// An event as it was read from the log.
@@ -126,19 +166,18 @@ impl Envelope {
     }
 
     pub(crate) fn stored(topic: TopicName, seq: u64, time: Timestamp, event: &Stored) -> Self {
-        let id = OnceLock::new();
-        let _ = id.set(event.id.clone());
         Self::new(Message {
-            topic,
-            kind: String::from(&*event.kind).into(),
-            source: String::from(&*event.source).into(),
-            id,
+            place: Place::Named(topic),
             time,
             key: event.partition_key.clone(),
-            subject: event.subject.clone(),
-            seq: Some(seq),
             context: Context::of_event(event),
-            told: OnceLock::new(),
+            own: Some(Box::new(Own {
+                kind: String::from(&*event.kind).into(),
+                source: String::from(&*event.source).into(),
+                subject: event.subject.clone(),
+                seq: Some(seq),
+            })),
+            asked: Asked::with_id(event.id.clone()),
             data: event.data.clone(),
         })
     }
@@ -149,28 +188,28 @@ impl Envelope {
 
     /// Where it was announced.
     pub fn topic(&self) -> &str {
-        self.0.topic.as_str()
+        self.0.place.as_str()
     }
 
     /// Its id: a UUIDv7, unless its publisher gave it another. The same on every delivery and replay, so it is what an
     /// idempotent handler remembers.
     pub fn id(&self) -> &str {
-        self.0.id.get_or_init(|| new_id(self.0.time))
+        self.asked().id.get_or_init(|| new_id(self.0.time))
     }
 
     /// The CloudEvents `type`: the topic, unless its publisher said otherwise.
     pub fn kind(&self) -> &str {
-        &self.0.kind
+        self.0.own.as_ref().map_or(self.topic(), |own| &own.kind)
     }
 
     /// The version of its type, from 1; see [`Event::VERSION`].
     pub fn version(&self) -> u32 {
-        version_of(self.topic(), &self.0.kind)
+        version_of(self.topic(), self.kind())
     }
 
     /// Who announced it: a URI reference, `/mainstay` unless its publisher said otherwise.
     pub fn source(&self) -> &str {
-        &self.0.source
+        self.0.own.as_ref().map_or(SOURCE, |own| &own.source)
     }
 
     /// When it was announced.
@@ -185,12 +224,12 @@ impl Envelope {
 
     /// What of the source it is about.
     pub fn subject(&self) -> Option<&str> {
-        self.0.subject.as_deref()
+        self.0.own.as_ref()?.subject.as_deref()
     }
 
     /// Its place in the log, from 1; `None` on a bus.
     pub fn seq(&self) -> Option<u64> {
-        self.0.seq
+        self.0.own.as_ref()?.seq
     }
 
     /// The data as JSON text.
@@ -198,7 +237,12 @@ impl Envelope {
     /// # Errors
     /// A value that cannot be written as JSON, or data of another kind ([`bytes`](Self::bytes)).
     pub fn json(&self) -> Result<Json, Unreadable> {
-        self.0.data.written().map_err(|why| self.unreadable("has data that is not JSON", why))
+        let data = &self.0.data;
+        let written = match data.value() {
+            Some(_) => self.asked().json.get_or_init(|| data.written()).clone(),
+            None => data.written(),
+        };
+        written.map_err(|why| self.unreadable("has data that is not JSON", why))
     }
 
     /// The data as an event of this type, or of an older version that it can read.
@@ -232,7 +276,7 @@ impl Envelope {
     /// What its deliveries run in: what was there when it was announced, without the deadline, and the event's own
     /// fields.
     pub(crate) fn context(&self) -> &Context {
-        self.0.told.get_or_init(|| {
+        self.asked().told.get_or_init(|| {
             let context = if self.0.context.is_empty() { Context::new() } else { self.0.context.clone() };
             let context = context.with_field("event.id", self.id()).with_field("event.topic", self.topic());
             if let Some(seq) = self.seq() {
@@ -240,6 +284,12 @@ impl Envelope {
             }
             context
         })
+    }
+}
+
+impl Envelope {
+    fn asked(&self) -> &Asked {
+        self.0.asked.get_or_init(Box::default)
     }
 }
 
@@ -254,7 +304,9 @@ impl std::fmt::Debug for Envelope {
 
 pub(crate) fn now() -> Timestamp {
     let since = crate::time::wall();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    // Of seconds and their part: a publisher's every event asks, and the whole in 128 bits takes longer.
+    let ms = since.as_secs().saturating_mul(1_000).saturating_add(u64::from(since.subsec_millis()));
+    Timestamp(i64::try_from(ms).unwrap_or(i64::MAX))
 }
 
 /// A UUIDv7 of this time.

@@ -1,67 +1,45 @@
 //! An event with other attributes than its type says.
 
-use std::{borrow::Cow, sync::Arc, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 use mainstay_core::TopicName;
 
 use super::{
     Envelope, Event,
-    envelope::{Data, Message, Value, now},
+    envelope::{Asked, Data, Message, Own, Place, SOURCE, Value, now},
     type_of,
 };
 use crate::context::Context;
 
 /// An event with attributes of its own; made by [`Event::with`], published like an event.
 #[must_use = "an event is published by a bus or in a commit"]
-pub struct EventBuilder(pub(super) Attributes<Box<dyn Data>>);
+pub struct EventBuilder(pub(super) Attributes);
 
 /// All that an event is but its place and time.
-pub(super) struct Attributes<D> {
+pub(super) struct Attributes {
     pub(super) topic: Cow<'static, str>,
     pub(super) kind: Cow<'static, str>,
     pub(super) source: Cow<'static, str>,
     pub(super) id: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
     pub(super) subject: Option<Arc<str>>,
-    pub(super) data: D,
-}
-
-impl<D: Data + 'static> Attributes<D> {
-    /// Those that its type says.
-    pub(super) fn of<E: Event>(event: &E, data: D) -> Self {
-        Self {
-            topic: Cow::Borrowed(E::TOPIC),
-            kind: type_of::<E>(),
-            source: Cow::Borrowed("/mainstay"),
-            id: None,
-            key: event.key().map(Into::into),
-            subject: None,
-            data,
-        }
-    }
-
-    pub(super) fn into_envelope(self, topic: TopicName) -> Envelope {
-        let id = self.id.map_or_else(OnceLock::new, OnceLock::from);
-        Envelope::new(Message {
-            topic,
-            kind: self.kind,
-            source: self.source,
-            id,
-            time: now(),
-            key: self.key,
-            subject: self.subject,
-            seq: None,
-            context: Context::current().carried_on(),
-            told: OnceLock::new(),
-            data: self.data,
-        })
-    }
+    pub(super) data: Box<dyn Data>,
 }
 
 impl EventBuilder {
     pub(super) fn new<E: Event>(event: &E) -> Self {
-        let data: Box<dyn Data> = Box::new(Value::new(event.clone()));
-        Self(Attributes::of(event, data))
+        Self(Attributes {
+            topic: Cow::Borrowed(E::TOPIC),
+            kind: type_of::<E>(),
+            source: Cow::Borrowed(SOURCE),
+            id: None,
+            key: event.key().map(Into::into),
+            subject: None,
+            data: Box::new(Value(event.clone())),
+        })
     }
 
     /// Another topic than the type's, as where a topic has a part for each tenant.
@@ -100,7 +78,16 @@ impl EventBuilder {
     }
 
     pub(crate) fn into_envelope(self, topic: TopicName) -> Envelope {
-        self.0.into_envelope(topic)
+        let Attributes { kind, source, id, key, subject, data, .. } = self.0;
+        Envelope::new(Message {
+            place: Place::Named(topic),
+            time: now(),
+            key,
+            context: Context::peek(Context::carried_on),
+            own: Some(Box::new(Own { kind, source, subject, seq: None })),
+            asked: id.map_or_else(OnceLock::new, Asked::with_id),
+            data,
+        })
     }
 }
 
