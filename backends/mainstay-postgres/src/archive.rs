@@ -1,7 +1,7 @@
 //! What the engine asks of the tables. What the group under way has changed is not in them yet and comes first.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -16,6 +16,7 @@ use mainstay_writer::{codec::parts, numbers::bits};
 use tokio_postgres::{Row, types::Type};
 
 use crate::{
+    fronts::{Fronts, READ_AHEAD, TIMES},
     link::Again,
     rows::{Cells, FINISHED, FINISHED_REF},
     step::Param,
@@ -30,15 +31,7 @@ pub(crate) struct Past {
     places: BTreeMap<FinishedKey, Option<FinishedRef>>,
     events: Vec<EventMeta>,
     dead: BTreeMap<u64, Dead>,
-    /// Nothing is left of a lane up to a place, and what the engine was told is oldest behind it: a snapshot that
-    /// somebody holds keeps what was deleted in the way of whoever looks for the first.
-    lanes: HashMap<(QueueId, Lane), Told>,
-}
-
-#[derive(Default)]
-struct Told {
-    trimmed_to: u64,
-    told: VecDeque<u64>,
+    fronts: Fronts,
 }
 
 enum Dead {
@@ -59,7 +52,7 @@ impl Past {
             places: BTreeMap::new(),
             events: Vec::new(),
             dead: BTreeMap::new(),
-            lanes: HashMap::new(),
+            fronts: Fronts::default(),
         }
     }
 
@@ -68,7 +61,9 @@ impl Past {
         match change {
             Change::JobFinished(finished) => {
                 self.jobs.insert(finished.job.id, Some(finished.clone()));
-                self.places.insert(finished.key, Some(FinishedJob::as_ref(finished)));
+                let place = FinishedJob::as_ref(finished);
+                self.places.insert(finished.key, Some(place));
+                self.fronts.comes(place);
             }
             Change::FinishedRevived { key, id } => {
                 self.jobs.insert(*id, None);
@@ -85,17 +80,7 @@ impl Past {
 
     fn goes(&mut self, key: FinishedKey) {
         self.places.insert(key, None);
-        // Places of `Lane::Own` do not grow.
-        if key.lane == Lane::Own {
-            return;
-        }
-        let lane = self.lanes.entry((key.queue, key.lane)).or_default();
-        if lane.told.front() == Some(&key.f) {
-            lane.told.pop_front();
-            lane.trimmed_to = key.f;
-        } else {
-            lane.told.clear();
-        }
+        self.fronts.goes(key);
     }
 
     fn note_event(&mut self, change: &EventChange) {
@@ -137,7 +122,7 @@ impl Past {
     /// The group has not happened.
     pub(crate) fn roll_back(&mut self) {
         self.commit();
-        self.lanes.clear();
+        self.fronts = Fronts::default();
     }
 
     fn query(&mut self, sql: &str, params: Vec<Param>) -> Result<Vec<Row>, Error> {
@@ -181,11 +166,14 @@ impl Archive for Past {
     }
 
     fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error> {
-        let from = self.lanes.get(&(queue, lane)).map_or(0, |told| told.trimmed_to);
+        if let Some(known) = self.fronts.oldest(queue, lane, limit) {
+            return Ok(known);
+        }
+        let from = self.fronts.trimmed_to(queue, lane);
         let (first, last) = (FinishedKey { queue, lane, f: 0 }, FinishedKey { queue, lane, f: u64::MAX });
         // As many as may turn out to be gone come on top.
         let gone = self.places.range(first..=last).filter(|(_, place)| place.is_none()).count();
-        let most = limit + gone;
+        let most = limit.saturating_mul(TIMES).min(READ_AHEAD).max(limit) + gone;
         let sql = format!(
             "select {FINISHED_REF} from {{s}}.finished where queue = $1 and lane = $2 and f > $3 order by f limit $4"
         );
@@ -205,9 +193,8 @@ impl Archive for Past {
         let known = self.places.range(FinishedKey { f: from, ..first }..=FinishedKey { f: until, ..first });
         found.extend(known.filter_map(|(_, place)| *place));
         found.sort_unstable_by_key(|row| row.key.f);
+        self.fronts.found(queue, lane, &found, until == u64::MAX);
         found.truncate(limit);
-        let told = self.lanes.entry((queue, lane)).or_default();
-        told.told = found.iter().map(|row| row.key.f).collect();
         Ok(found)
     }
 

@@ -25,6 +25,7 @@ use crate::{
     fault::Trouble,
     fill::fill,
     link::{Again, Target},
+    recent::{Plan, Recent},
     step::Param,
     things::Forgotten,
     write,
@@ -42,6 +43,7 @@ pub(crate) struct Transactions {
     /// The last group.
     lsn: u64,
     forgotten: Forgotten,
+    recent: Recent,
 }
 
 impl Transactions {
@@ -50,16 +52,25 @@ impl Transactions {
         target: Arc<Target>,
         past: Past,
         epoch: Arc<AtomicU64>,
-        lsn: u64,
+        (lsn, forgotten, recent): (u64, Forgotten, Recent),
     ) -> Transactions {
         let filler = Again::new(target.clone());
-        Transactions { desk, target, past, filler, epoch, lsn, forgotten: Forgotten::default() }
+        Transactions { desk, target, past, filler, epoch, lsn, forgotten, recent }
     }
 
     /// Writes a group. An error says whether it may have happened all the same; then nobody can tell any more.
     fn transaction(&mut self, batch: &Batch, last_seq: u64) -> Result<()> {
+        let plan = self.recent.plan(batch);
+        self.attempt(batch, last_seq, &plan)?;
+        self.recent.done(plan);
+        self.forgotten = self.forgotten.after(batch);
+        self.lsn = batch.lsn;
+        Ok(())
+    }
+
+    fn attempt(&mut self, batch: &Batch, last_seq: u64, plan: &Plan) -> Result<()> {
         let (epoch, last, lsn) = (self.epoch.load(Ordering::Acquire), self.lsn, batch.lsn);
-        let steps = write::steps(batch, epoch, last_seq, self.forgotten);
+        let steps = write::steps(batch, epoch, last_seq, self.forgotten, plan);
         let runtime = self.target.runtime.clone();
         let link = &mut self.past.link;
         let done = runtime.block_on(async {
@@ -133,6 +144,15 @@ impl Transactions {
         Err(Fault::fatal(Error::unknown(ErrorKind::Unavailable, message).because(last)))
     }
 
+    /// With nothing else to write: what changed lately is put where people look. If it cannot be now, the next group does.
+    fn settle_recent(&mut self, counters: &Counters, last_seq: u64) -> Result<()> {
+        if !self.recent.is_stale() {
+            return Ok(());
+        }
+        let batch = Batch { lsn: self.lsn + 1, counters: *counters, ..Batch::default() };
+        self.transaction(&batch, last_seq).or_else(clean_is_nothing)
+    }
+
     fn deposed(&self) -> Fault {
         let message = "another process leads the store now; this one follows: try again";
         let error = Error::new(ErrorKind::Unavailable, message);
@@ -143,6 +163,13 @@ impl Transactions {
 
 /// How soon to look again whether the database is there.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+fn clean_is_nothing(fault: Fault) -> Result<()> {
+    match fault.severity {
+        Severity::Clean => Ok(()),
+        Severity::Fatal => Err(fault),
+    }
+}
 
 fn disagree(wrong: &str) -> Error {
     let message =
@@ -163,6 +190,7 @@ impl Ground for Transactions {
 
     fn write(&mut self, group: &mut Group, counters: &Counters, last_seq: u64) -> Result<bool> {
         if group.changes.is_empty() {
+            self.settle_recent(counters, last_seq)?;
             // What it found is the truth if this process leads still; no transaction says so.
             return self.desk.is_current().map(|()| false).map_err(Fault::clean);
         }
@@ -171,9 +199,7 @@ impl Ground for Transactions {
         let mut batch = Batch::default();
         batch.add(Handed { lsn, counters: *counters, changes, bytes: 0, growth: 0 });
         self.transaction(&batch, last_seq)?;
-        self.lsn = lsn;
         self.target.given.fetch_max(counters.token, Ordering::AcqRel);
-        self.forgotten = self.forgotten.after(&batch);
         if !group.notes.is_empty() {
             self.desk.tail.add(group.notes.drain(..));
             self.desk.tail.trim(last_seq);
@@ -193,10 +219,7 @@ impl Ground for Transactions {
     fn end(&mut self, counters: &Counters, last_seq: u64) -> Result<()> {
         let lsn = self.lsn + 1;
         let batch = Batch { lsn, counters: *counters, ..Batch::default() };
-        self.transaction(&batch, last_seq).or_else(|fault| match fault.severity {
-            Severity::Clean => Ok(()),
-            Severity::Fatal => Err(fault),
-        })
+        self.transaction(&batch, last_seq).or_else(clean_is_nothing)
     }
 
     fn fill(&mut self, cold: Vec<Sealed>) {

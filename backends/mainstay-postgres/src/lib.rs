@@ -6,8 +6,8 @@
 //!
 //! 1. `store` is what callers see, `options` how it is opened; `home` says what this process is to the store, `lead` who
 //!    leads, `term` is a time of leading;
-//! 2. `ground` is what the writer of `mainstay_writer` stands on here: `write` and `things` make the statements of a group,
-//!    `archive` answers the engine, `fill` adds what answers lack;
+//! 2. `ground` is what the writer of `mainstay_writer` stands on here: `write`, `recent` and `things` make the statements of a group,
+//!    `archive` answers the engine (`fronts` is the oldest of what has finished), `fill` adds what answers lack;
 //! 3. `load` rebuilds the engine, `read` answers everything else from snapshots; `rows` and `schema` say how tables look;
 //! 4. `post` carries `calls` of processes that follow to the one that leads, and the answers back; `local` is how that one
 //!    answers its own and theirs;
@@ -20,6 +20,7 @@ mod calls;
 mod clock;
 mod fault;
 mod fill;
+mod fronts;
 mod ground;
 mod home;
 mod lead;
@@ -31,6 +32,7 @@ mod outbox;
 mod pipeline;
 mod post;
 mod read;
+mod recent;
 mod rows;
 mod schema;
 mod session;

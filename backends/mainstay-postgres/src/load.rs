@@ -21,6 +21,7 @@ use crate::{
     archive::Past,
     fault::{Trouble, damaged},
     link::Link,
+    recent::Entries,
     rows::{Cells, JOB},
     step::Param,
 };
@@ -32,6 +33,8 @@ pub(crate) struct Loaded {
     /// The store's clock at the last group, and the number of that.
     pub(crate) clock: StoreTime,
     pub(crate) lsn: u64,
+    /// What the rows of the jobs lack, and the engine has: to be written down by the first group.
+    pub(crate) recent: Vec<Change>,
 }
 
 /// Rows that are fetched at once.
@@ -62,7 +65,7 @@ pub(crate) async fn load(link: &Link) -> Result<Loaded, Error> {
         refers(&known.queues, &limit.queue, "limits")?;
         engine.load_limit(limit.queue, &limit.key, limit.value.unwrap_or_default());
     }
-    jobs(&mut engine, link, &known).await?;
+    let recent = jobs(&mut engine, link, &known).await?;
     rest_of_jobs(&mut engine, link, &known).await?;
     locks(&mut engine, link).await?;
     events(&mut engine, link, last_seq).await?;
@@ -78,7 +81,7 @@ pub(crate) async fn load(link: &Link) -> Result<Loaded, Error> {
         }
         engine.load_schedule(*record);
     }
-    Ok(Loaded { engine, clock: counters.clock, lsn })
+    Ok(Loaded { engine, clock: counters.clock, lsn, recent })
 }
 
 /// What needs an archive: whether groups lag, and by how much.
@@ -168,20 +171,23 @@ async fn finished(engine: &mut Engine, link: &Link, known: &Known) -> Result<(),
     Ok(())
 }
 
-async fn jobs(engine: &mut Engine, link: &Link, known: &Known) -> Result<(), Error> {
+async fn jobs(engine: &mut Engine, link: &Link, known: &Known) -> Result<Vec<Change>, Error> {
+    let (entries, mut recent) = (Entries::all(link).await?, Vec::new());
     let sql = format!("select {JOB} from {{s}}.job where id > $1 order by id limit {PIECE}");
     let mut last = uuid::Uuid::nil();
     loop {
         let rows = query(link, &sql, vec![Param::new(last, Type::UUID)]).await?;
         for row in &rows {
-            let live = Cells { table: "job", row }.live_job()?;
+            let cells = Cells { table: "job", row };
+            let mut live = cells.live_job()?;
+            recent.extend(entries.apply(&mut live, cells.lsn()?));
             refers(&known.queues, &live.job.queue, "job")?;
             refers(&known.policies, &live.job.policy, "job")?;
             engine.load_job(live.job, live.extras, live.lease, live.settled);
         }
         match rows.last() {
             Some(row) if rows.len() == PIECE => last = row.get(0),
-            _ => return Ok(()),
+            _ => return Ok(recent),
         }
     }
 }

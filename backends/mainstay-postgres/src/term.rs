@@ -26,6 +26,7 @@ use crate::{
     ground::Transactions,
     link::{Again, Target},
     load::{load, load_pending},
+    recent::{self, Recent},
     things::Forgotten,
     write,
 };
@@ -108,23 +109,29 @@ fn open(start: &Start) -> Result<(Arc<Desk>, Writer<Transactions>), Error> {
 
     let clock = StoreClock::new(clock.clone(), loaded.clock);
     engine.finish_load(clock.now());
-    let mut changes = Vec::new();
+    let mut changes = loaded.recent;
     engine.take_changes(&mut changes);
     let lsn = loaded.lsn + 1;
     let mut batch = Batch::default();
     batch.add(Handed { lsn, counters: engine.counters(), changes, bytes: 0, growth: 0 });
     let mine = epoch.load(Ordering::Acquire);
-    let steps = write::steps(&batch, mine, engine.last_seq(), Forgotten::default());
+    let mut recent = Recent::default();
+    let plan = recent.plan(&batch);
+    let mut steps = write::steps(&batch, mine, engine.last_seq(), Forgotten::default(), &plan);
+    steps.push(recent::begin_anew(lsn));
     if let Some(wrong) =
         runtime.block_on(session.transaction(mine, loaded.lsn, &steps)).map_err(Trouble::error)?
     {
         return Err(Error::new(ErrorKind::Untrusted, format!("the tables contradict themselves: {wrong}")));
     }
     engine.commit_group();
+    recent.done(plan);
+    let forgotten = runtime.block_on(Forgotten::look(&session)).map_err(Trouble::error)?;
 
     let tail = Tail::new(engine.last_seq(), engine.topic_directory());
     let desk = Arc::new(Desk::new(clock, options.queue_bytes, tail));
-    let ground = Transactions::new(desk.clone(), target.clone(), past, epoch.clone(), lsn);
+    let ground =
+        Transactions::new(desk.clone(), target.clone(), past, epoch.clone(), (lsn, forgotten, recent));
     let setup = Setup { engine, housekeeping: options.housekeeping, cache_bytes: options.body_cache_bytes };
     let writer = Writer::new(desk.clone(), ground, setup);
     Ok((desk, writer))

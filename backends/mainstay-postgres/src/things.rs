@@ -15,6 +15,8 @@ use mainstay_core::{
 use mainstay_writer::batch::{Batch, Grant, Group, ScheduleRow};
 
 use crate::{
+    fault::Trouble,
+    link::Link,
     rows::{KeyBytes, bytes_of},
     step::{Param, Step},
 };
@@ -99,12 +101,37 @@ pub(crate) struct Forgotten {
     keyed: u64,
     audit: u64,
     ids: u64,
+    /// The tables of [`NOTES`] that are empty: nothing has to be looked for in them.
+    empty: [bool; 3],
 }
 
+/// What is kept of a job beside its body, which many never have.
+pub(crate) const NOTES: [&str; 3] = ["result", "progress", "failure"];
+
 impl Forgotten {
+    /// When somebody begins to lead.
+    pub(crate) async fn look(link: &Link) -> Result<Forgotten, Trouble> {
+        let there = NOTES.map(|table| format!("exists (select 1 from {{s}}.{table})"));
+        let rows = link.query(&format!("select {}", there.join(", ")), vec![]).await?;
+        let empty = |i| rows.first().is_some_and(|row| !row.get::<_, bool>(i));
+        Ok(Forgotten { empty: std::array::from_fn(empty), ..Forgotten::default() })
+    }
+
+    /// Tables of [`NOTES`] in which something is.
+    pub(crate) fn noted(self) -> impl Iterator<Item = &'static str> {
+        NOTES.into_iter().zip(self.empty).filter_map(|(table, empty)| (!empty).then_some(table))
+    }
+
     /// When this batch has been written.
     pub(crate) fn after(self, batch: &Batch) -> Forgotten {
+        let [mut results, mut progress, mut failures] = self.empty;
+        for notes in batch.notes.values() {
+            results &= notes.result.is_none();
+            progress &= notes.progress.is_none();
+            failures &= notes.failures.is_empty();
+        }
         Forgotten {
+            empty: [results, progress, failures],
             keyed: batch.keyed_forgotten.unwrap_or(self.keyed),
             audit: batch.audit_forgotten.unwrap_or(self.audit),
             ids: batch.events.ids_forgotten.unwrap_or(self.ids),
@@ -328,6 +355,17 @@ fn of_events(batch: &Batch, forgotten: Forgotten, things: &mut Things) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_is_empty_until_something_is_noted_in_it() {
+        let none = Forgotten { empty: [true; 3], ..Forgotten::default() };
+        let mut batch = Batch::default();
+        assert_eq!(none.after(&batch).noted().count(), 0);
+        batch.notes.entry(7).or_default().progress = Some("1".into());
+        assert_eq!(none.after(&batch).noted().collect::<Vec<_>>(), ["progress"]);
+        assert_eq!(none.after(&batch).after(&Batch::default()).noted().collect::<Vec<_>>(), ["progress"]);
+        assert_eq!(Forgotten::default().noted().collect::<Vec<_>>(), NOTES);
+    }
 
     #[test]
     fn what_was_forgotten_before_is_not_walked_over_again() {

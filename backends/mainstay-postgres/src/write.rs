@@ -16,17 +16,25 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
+    recent::{Changed, Plan},
     rows::{bytes_of, extras, flags, uuid},
     step::{Param, Step},
     things::{self, Forgotten},
 };
 
 /// All that a group does to the tables.
-pub(crate) fn steps(batch: &Batch, epoch: u64, last_seq: u64, forgotten: Forgotten) -> Vec<Step> {
+pub(crate) fn steps(
+    batch: &Batch,
+    epoch: u64,
+    last_seq: u64,
+    forgotten: Forgotten,
+    recent: &Plan,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     jobs(batch, &mut steps);
+    recent.steps(&mut steps);
     finished(batch, &mut steps);
-    bodies(batch, &mut steps);
+    bodies(batch, forgotten, &mut steps);
     events(batch, &mut steps);
     things::steps(batch, forgotten, &mut steps);
     steps.push(journal(batch.lsn, epoch, &batch.counters, last_seq));
@@ -170,14 +178,15 @@ impl Columns {
 }
 
 fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
-    let (mut gone, mut whole, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut gone, mut whole) = (Vec::new(), Vec::new());
     let mut rows: Vec<_> = batch.jobs.iter().collect();
     // In one order, so that pages are touched in it.
     rows.sort_unstable_by_key(|(id, _)| **id);
     for (id, row) in rows {
         match &row.now {
             None => gone.push(uuid(*id)),
-            Some(Job::Changed { job, lease, settled }) => changed.push((*job, lease.clone(), *settled)),
+            // Seen to by `recent`.
+            Some(Job::Changed { .. }) => {}
             Some(Job::Whole(live)) => {
                 if row.was {
                     gone.push(uuid(*id));
@@ -191,34 +200,40 @@ fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
         let params = Columns::default().uuids("id", gone).params;
         steps.push(Step { sql: "delete from {s}.job where id = any($1) and {p}".to_owned(), params, rows });
     }
-    if !changed.is_empty() {
-        let rows = Some(changed.len() as u64);
-        let columns = Columns::default()
-            .uuids("id", changed.iter().map(|(job, ..)| uuid(job.id)).collect())
-            .i16s("phase", &changed, |(job, ..)| job.phase as i16)
-            .i16s("flags", &changed, |(job, ..)| flags(job))
-            .i64s("run_at", &changed, |(job, ..)| job.run_at.0)
-            .i32s("attempt", &changed, |(job, ..)| job.attempt)
-            .i32s("crashes", &changed, |(job, ..)| job.crashes)
-            .leases(&changed, |(_, lease, _)| lease.as_ref())
-            .settled(&changed, |(.., settled)| *settled);
-        let names = ["phase", "flags", "run_at", "attempt", "crashes"].iter().chain(&LEASE).chain(&SETTLED);
-        // What no row has any more is null in all of them.
-        let set = |name: &&str| match columns.names.contains(name) {
-            true => format!("{name} = new.{name}"),
-            false => format!("{name} = null"),
-        };
-        let sql = format!(
-            "update {{s}}.job set {} from (select {}) as new where job.id = new.id and {{p}}",
-            names.map(set).collect::<Vec<_>>().join(", "),
-            columns.values()
-        );
-        steps.push(Step { sql, params: columns.params, rows });
-    }
-    insert_jobs(&whole, steps);
+    insert_jobs(&whole, batch.lsn, steps);
 }
 
-fn insert_jobs(rows: &[&LiveRow], steps: &mut Vec<Step>) {
+/// Jobs that only change, in their own rows.
+pub(crate) fn update_jobs(changed: &[Changed], lsn: u64, steps: &mut Vec<Step>) {
+    if changed.is_empty() {
+        return;
+    }
+    let columns = Columns::default()
+        .uuids("id", changed.iter().map(|row| uuid(row.job.id)).collect())
+        .i16s("phase", changed, |row| row.job.phase as i16)
+        .i16s("flags", changed, |row| flags(&row.job))
+        .i64s("run_at", changed, |row| row.job.run_at.0)
+        .i32s("attempt", changed, |row| row.job.attempt)
+        .i32s("crashes", changed, |row| row.job.crashes)
+        .i64s("lsn", changed, |_| bits(lsn))
+        .leases(changed, |row| row.lease.as_ref())
+        .settled(changed, |row| row.settled);
+    let names =
+        ["phase", "flags", "run_at", "attempt", "crashes", "lsn"].iter().chain(&LEASE).chain(&SETTLED);
+    // What no row has any more is null in all of them.
+    let set = |name: &&str| match columns.names.contains(name) {
+        true => format!("{name} = new.{name}"),
+        false => format!("{name} = null"),
+    };
+    let sql = format!(
+        "update {{s}}.job set {} from (select {}) as new where job.id = new.id and {{p}}",
+        names.map(set).collect::<Vec<_>>().join(", "),
+        columns.values()
+    );
+    steps.push(Step { sql, params: columns.params, rows: Some(changed.len() as u64) });
+}
+
+fn insert_jobs(rows: &[&LiveRow], lsn: u64, steps: &mut Vec<Step>) {
     if rows.is_empty() {
         return;
     }
@@ -235,6 +250,7 @@ fn insert_jobs(rows: &[&LiveRow], steps: &mut Vec<Step>) {
         .i32s("attempt", rows, |row| row.job.attempt)
         .i32s("crashes", rows, |row| row.job.crashes)
         .i64s("size", rows, |row| i64::from(row.job.size))
+        .i64s("lsn", rows, |_| bits(lsn))
         .leases(rows, |row| row.lease.as_ref())
         .settled(rows, |row| row.settled)
         .bytes("extras", rows, |row| extras(&row.job, &row.extras));
@@ -305,11 +321,11 @@ pub(crate) fn more(body: &JobBody) -> Option<Vec<u8>> {
     (!plain).then(|| parts::body(&JobBody { kind: "".into(), payload: "".into(), ..body.clone() }))
 }
 
-fn bodies(batch: &Batch, steps: &mut Vec<Step>) {
+fn bodies(batch: &Batch, forgotten: Forgotten, steps: &mut Vec<Step>) {
     if !batch.forgotten.is_empty() {
         let mut numbers: Vec<i64> = batch.forgotten.iter().map(|n| bits(*n)).collect();
         numbers.sort_unstable();
-        for table in ["body", "result", "progress", "failure"] {
+        for table in ["body"].into_iter().chain(forgotten.noted()) {
             let sql = format!("delete from {{s}}.{table} where n = any($1) and {{p}}");
             steps.push(Step { sql, params: vec![Param::i64s(numbers.clone())], rows: None });
         }

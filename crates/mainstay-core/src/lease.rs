@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::Timestamp;
+
 /// A fencing token: below 2^53, growing with every grant of the same thing, never used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -14,9 +16,11 @@ impl Token {
     pub const LIMIT: u64 = 1 << 53;
 
     /// Where a store's counter starts when it opens: past the last token it knows, and past what any earlier
-    /// copy of it can have granted in the seconds before a backup was restored.
-    pub fn first_after_open(last: Token, unix_seconds: i64) -> Token {
-        Token((last.0 + 1).max((unix_seconds.max(0) as u64) << 20))
+    /// copy of it can have granted in the time before a backup was restored, or a copy that lags took over: a second has
+    /// 2^20 of them, a millisecond its share, and nobody grants as many.
+    pub fn first_after_open(last: Token, now: Timestamp) -> Token {
+        let by_time = (now.0.max(0) as u128 * (1 << 20) / 1_000) as u64;
+        Token((last.0 + 1).max(by_time))
     }
 }
 
@@ -88,9 +92,13 @@ mod tests {
     #[test]
     fn tokens_grow_over_a_restart_and_over_a_restored_copy() {
         let last = Token(5);
-        assert!(Token::first_after_open(last, 0) > last);
-        assert_eq!(Token::first_after_open(last, 1_700_000_000), Token(1_700_000_000 << 20));
+        assert!(Token::first_after_open(last, Timestamp(0)) > last);
+        let (second, next_ms) = (Timestamp(1_700_000_000_000), Timestamp(1_700_000_000_001));
+        assert_eq!(Token::first_after_open(last, second), Token(1_700_000_000 << 20));
+        // A copy that takes over within the second.
+        let granted = Token::first_after_open(last, second).0 + 1_000;
+        assert!(Token::first_after_open(last, next_ms) > Token(granted));
         let far = Token(1 << 52);
-        assert!(Token::first_after_open(far, 1_700_000_000) > far);
+        assert!(Token::first_after_open(far, second) > far);
     }
 }

@@ -234,8 +234,11 @@ fn run_as(command: &mut Command, owner: Option<(u32, u32)>) -> &mut Command {
     command
 }
 
-/// Where the newest PostgreSQL of this machine is.
+/// Where the PostgreSQL is that `MAINSTAY_TEST_POSTGRES_BIN` names, or else the newest of this machine.
 fn binaries() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("MAINSTAY_TEST_POSTGRES_BIN") {
+        return Some(named.into());
+    }
     let debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> = debian.map(|entry| entry.path().join("bin")).collect();
     found.sort_by_key(|path| version(path));

@@ -7,6 +7,7 @@ mod harness;
 mod judges;
 mod outbox;
 mod pooler;
+mod recent;
 mod schema;
 mod server;
 mod standby;

@@ -60,6 +60,22 @@ async fn what_is_handed_in_is_done_once_when_its_transaction_commits() {
     assert!(claim(&store).await.is_empty());
 }
 
+/// Services have a pool of sessions of their own; its transactions are those of `tokio-postgres`.
+#[tokio::test]
+async fn a_transaction_of_a_pool_is_one_as_well() {
+    let place = Place::new();
+    let store = place.open_store();
+    let config = Cluster::url().parse().expect("a URL of the cluster");
+    let manager = deadpool_postgres::Manager::new(config, NoTls);
+    let pool = deadpool_postgres::Pool::builder(manager).max_size(2).build().unwrap();
+    let (mut client, outbox) = (pool.get().await.unwrap(), Outbox::new(&place.schema).unwrap());
+    let transaction = client.transaction().await.unwrap();
+    outbox.enqueue_in(&*transaction, "q", "work", "0", "{}").await.unwrap();
+    assert!(claim(&store).await.is_empty());
+    transaction.commit().await.unwrap();
+    until("the job is there", async || !claim(&store).await.is_empty()).await;
+}
+
 /// As when the process that leads dies after it has done it, and before it has let go of the row.
 #[tokio::test]
 async fn a_row_that_is_still_there_is_not_done_again() {

@@ -50,7 +50,10 @@ async fn a_migration_takes_the_lead_away_first() {
     let id = enqueue(&store, &mut ids).await;
     let epoch = || on_schema(&place, "select epoch from {s}.leader").parse::<u64>().unwrap();
     let before = epoch();
-    on_schema(&place, "update {s}.format set version = version - 1");
+    // As it was before the last step.
+    let sql = "begin; drop table {s}.recent; alter table {s}.job drop column lsn; \
+        update {s}.format set version = version - 1; commit";
+    on_schema(&place, sql);
     let options = place.options();
     let migrated = tokio::task::spawn_blocking(move || mainstay_postgres::migrate(options).unwrap()).await;
     assert_eq!(migrated.unwrap(), 1);

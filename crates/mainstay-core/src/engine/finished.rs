@@ -8,6 +8,7 @@ use super::{
         Archive, Change, Ending, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LiveJob, Phase,
         QueueId, SettledLease,
     },
+    maintain::TRIM_FROM,
     queues::Hold,
 };
 use crate::{
@@ -223,7 +224,7 @@ impl Engine {
             *known = (*known).min(at);
         }
         if key.lane == Lane::Done && count > retention.completed_count {
-            self.over_retention += 1;
+            self.over_retention += if retention.completed_count == 0 { TRIM_FROM } else { 1 };
         }
     }
 }

@@ -116,7 +116,7 @@ impl Engine {
     pub fn finish_load(&mut self, now: Now) {
         self.set_now(now);
         self.workers_came_back();
-        let first = Token::first_after_open(Token(self.counters.token), now.wall.0 / 1_000);
+        let first = Token::first_after_open(Token(self.counters.token), now.wall);
         self.counters.token = first.0 - 1;
         let running: Vec<LiveJob> =
             self.jobs.iter().filter(|job| job.phase == Phase::Running).copied().collect();

@@ -14,6 +14,9 @@ use crate::{
     time::{Now, Timestamp},
 };
 
+/// So many finished jobs above their queues' counts are worth a look, so that retention goes in large cheap steps.
+pub const TRIM_FROM: u64 = 500;
+
 impl Engine {
     /// Whether [`Engine::maintain`] has something to do that should not wait: leases and locks that ran out, jobs that
     /// expired, keys that came free, ends of jobs that not all have heard of who wait for them, topics that have too
@@ -27,8 +30,9 @@ impl Engine {
             || self.events_are_due(now)
     }
 
-    /// How many finished jobs are above their queue's count, roughly; trim when it is worth a look (500, say), and
-    /// once a second for those that are merely old.
+    /// How many finished jobs are above their queue's count, roughly; trim from [`TRIM_FROM`] on, and once a second for
+    /// those that are merely old. A job of a queue that keeps none counts for so many: forgotten in the group in which it
+    /// ends, it is never written down as finished.
     pub fn over_retention(&self) -> u64 {
         self.over_retention
     }
@@ -208,6 +212,7 @@ mod tests {
         job::{JobBody, NewJob, When},
         name::Name,
         op::{Commit, Op},
+        queue::{QueueConfig, Retention},
         time::StoreTime,
     };
 
@@ -248,6 +253,23 @@ mod tests {
         }
         // The third takes more than there is left; one that waits for more than a budget goes alone.
         assert_eq!(steps, [[3; 16].as_slice(), &[2]].concat());
+    }
+
+    #[test]
+    fn one_end_in_a_queue_that_keeps_none_is_worth_a_look() {
+        for (completed_count, worth) in [(0, true), (1, false)] {
+            let (mut engine, mut ids, queue) = (Engine::new(), JobIds::default(), Name::new("q").unwrap());
+            let retention = Retention { completed_count, ..Retention::default() };
+            let config = QueueConfig { retention, ..QueueConfig::default() };
+            let mut ops = vec![Op::PutQueue { queue: queue.clone(), config }];
+            for n in 0..2 {
+                let id = ids.next(1, &queue, n);
+                let job = NewJob::new(id, queue.clone(), JobBody::new("k", "null"));
+                ops.extend([Op::Enqueue(Box::new(job)), Op::Cancel { id }]);
+            }
+            engine.apply(&Commit { ops, ..Commit::default() }, now(0), &mut Nothing).unwrap().unwrap();
+            assert_eq!(engine.over_retention() >= TRIM_FROM, worth, "{completed_count} are kept");
+        }
     }
 
     #[test]

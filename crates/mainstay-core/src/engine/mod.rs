@@ -76,6 +76,7 @@ use crate::{
 };
 
 pub use keyed::{KEPT_ANSWERS, KEPT_MS, KEPT_REPLIES};
+pub use maintain::TRIM_FROM;
 
 /// A crash count that neither the job nor its queue says.
 pub const DEFAULT_MAX_CRASHES: u32 = 3;

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use mainstay_core::{
     Error, ErrorKind, JobId,
-    engine::change::Change,
+    engine::{TRIM_FROM, change::Change},
     event::{EventOp, EventReply},
     job::Outcome,
     lock::LockOp,
@@ -23,9 +23,6 @@ use crate::{
     message::{Ask, Lost, Message, Submission},
     tail::{Note, Tail},
 };
-
-/// So many finished jobs above a queue's count are worth a look, so that retention goes in large cheap steps.
-const TRIM_FROM: u64 = 500;
 
 /// A group begins with at most this many rounds of housekeeping; the next goes on.
 const TIDY_ROUNDS: usize = 10;

@@ -14,6 +14,7 @@ use mainstay_core::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
+    ahead::Ahead,
     outbox::Ended,
     run::{Pool, failed as failure},
     running::{Key, Stuck, Why as StuckWhy},
@@ -44,6 +45,7 @@ const UNKNOWN_KIND_DELAY: Duration = secs(15);
 pub(super) struct Desk<S> {
     pool: Arc<Pool<S>>,
     attempts: TaskSet,
+    ahead: Ahead<S>,
     turns: Turns,
     scale: Scale,
     began: Instant,
@@ -60,6 +62,7 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
         let turns = Turns::new(pool.queues.clone(), pool.weights.clone());
         let scale = Scale::new(pool.rules);
         Self {
+            ahead: Ahead::new(pool.clone()),
             pool,
             attempts,
             turns,
@@ -82,17 +85,26 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
             heartbeat.beat();
             let draining = pool.shutdown.is_draining();
             let look_at = self.look();
+            match draining {
+                true => self.ahead.give_back(),
+                false => self.begin_some(),
+            }
+            let stale_at = self.ahead.stale_at();
             let ended = pool.outbox.take(BATCH);
             // What ends leaves its slot with the same batch.
-            let busy = pool.running.len() - ended.iter().filter(|ended| ended.slip.is_some()).count();
+            let attempts = ended.iter().filter(|ended| ended.slip.is_some()).count();
+            let busy = pool.running.len() - attempts;
             if draining && ended.is_empty() && busy == 0 {
                 return;
             }
             let free = match draining {
                 true => 0,
-                false => self.slots().saturating_sub(busy).min(BATCH),
+                false => (self.slots() + self.ahead.room(attempts))
+                    .saturating_sub(busy + self.ahead.len())
+                    .min(BATCH),
             };
             if !ended.is_empty() || (free > 0 && !self.empty) {
+                self.ahead.exchanged(attempts);
                 self.exchange(ended, free).await;
                 woken = None;
                 continue;
@@ -115,7 +127,7 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
                         self.empty = false;
                     }
                 },
-                () = sleep_until(look_at.min(Instant::now() + WAIT)) => {}
+                () = sleep_until(look_at.min(stale_at).min(Instant::now() + WAIT)) => {}
             }
         }
     }
@@ -143,7 +155,18 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
         });
         let commits = settles.chain(claims).map(|op| Commit::of(op, pool.client.entropy())).collect();
         let sent = Instant::now();
-        let mut answers = match pool.client.submit(Batch { commits, within: None }).await {
+        let answers = {
+            let mut submit = std::pin::pin!(pool.client.submit(Batch { commits, within: None }));
+            loop {
+                tokio::select! {
+                    biased;
+                    answers = &mut submit => break answers,
+                    // Meanwhile what is there already takes the slots that become free.
+                    () = pool.outbox.filled(), if self.ahead.len() > 0 => self.begin_some(),
+                }
+            }
+        };
+        let mut answers = match answers {
             Ok(answers) => answers.into_iter(),
             Err(error) => {
                 self.trouble(&error);
@@ -192,7 +215,7 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
                     for reply in committed.replies {
                         let Reply::Claimed(grants) = reply else { continue };
                         granted += grants.len();
-                        grants.into_iter().for_each(|grant| self.begin(grant, sent));
+                        grants.into_iter().for_each(|grant| self.take(grant, sent));
                     }
                 }
                 Err(failure) => {
@@ -201,6 +224,7 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
                 }
             }
         }
+        self.begin_some();
         if free > 0 {
             self.empty = granted < free && !failed;
             match granted == free {
@@ -214,13 +238,25 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
         }
     }
 
-    fn begin(&self, grant: Grant, sent: Instant) {
+    /// Begins as many as there are slots free.
+    fn begin_some(&mut self) {
+        if self.pool.shutdown.is_draining() {
+            return;
+        }
+        while self.pool.running.working() < self.slots()
+            && let Some((grant, sent)) = self.ahead.next()
+        {
+            self.pool.begin(grant, sent, &self.attempts);
+        }
+    }
+
+    fn take(&mut self, grant: Grant, sent: Instant) {
         let pool = &self.pool;
         let known = grant.body.as_ref().is_some_and(|body| pool.handlers.contains_key(&*body.kind));
         // A claim that was under way when the drain began: its jobs are the next worker's, at once.
         let delay = match (pool.shutdown.is_draining(), known) {
             (true, _) => Duration::ZERO,
-            (false, true) => return pool.begin(grant, sent, &self.attempts),
+            (false, true) => return self.ahead.push(grant, sent),
             (false, false) => {
                 let kind = grant.body.as_ref().map_or("?", |body| &*body.kind);
                 metrics::counter!("mainstay.workers.unknown_kinds").increment(1);

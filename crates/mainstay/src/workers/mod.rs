@@ -1,12 +1,13 @@
 //! Workers: typed handlers that run a queue's jobs.
 //!
-//! Workers fetch only for free slots, settle what has ended and claim what comes next in one durable step, renew every
+//! Workers fetch only for free slots (and what [`Workers::prefetch`] allows), settle what has ended and claim what comes next in one durable step, renew every
 //! lease from one timer, isolate panics, keep each job's time limit, and hand back what they could not finish without
 //! spending an attempt. `docs/jobs.md` has the whole life of a job.
 //!
 //! A job of a kind that nobody here handles is given back at once, for 15 s and without spending an attempt, so that
 //! other workers of the queue can have it; it is logged and counted (`mainstay.workers.unknown_kinds`).
 
+mod ahead;
 mod attempt;
 mod context;
 mod desk;
@@ -63,6 +64,7 @@ pub struct Workers<S> {
     handlers: HashMap<String, Arc<dyn Handler<S>>>,
     client: Option<Client>,
     rules: Rules,
+    prefetch: usize,
     weights: HashMap<String, u32>,
     lease: Duration,
     limit: Option<Duration>,
@@ -85,6 +87,7 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             handlers: HashMap::new(),
             client: None,
             rules: Rules::between(16..=16),
+            prefetch: 0,
             weights: HashMap::new(),
             lease: secs(30),
             limit: None,
@@ -130,6 +133,16 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
         let Count(jobs) = jobs.into();
         let bounds = Rules::between(jobs);
         self.rules = Rules { floor: bounds.floor, ceiling: bounds.ceiling, ..self.rules };
+        self
+    }
+
+    /// How many jobs may be claimed ahead, beyond those that run: for handlers that take less time than a write of the
+    /// store, of which each round then settles and claims more. As many as have ended lately are, so that slow handlers
+    /// keep nothing from other workers; what has waited here for a third of the lease goes back without spending an
+    /// attempt, and so does all of it when the drain begins. Where a job's own time limit is longer than the lease, what it
+    /// waits here counts. Defaults to 0; at most 10,000.
+    pub fn prefetch(mut self, jobs: usize) -> Self {
+        self.prefetch = jobs.min(10_000);
         self
     }
 
@@ -266,6 +279,7 @@ impl<S: Clone + Send + Sync + 'static> Workers<S> {
             state: self.state,
             handlers: self.handlers,
             rules: self.rules,
+            prefetch: self.prefetch,
             weights: by_weight.then_some(each),
             lease: self.lease,
             limit: self.limit,

@@ -66,6 +66,8 @@ pub(super) struct Pool<S> {
     pub(super) handlers: HashMap<String, Arc<dyn Handler<S>>>,
     /// How many run at once.
     pub(super) rules: Rules,
+    /// How many more may be in hand, claimed ahead.
+    pub(super) prefetch: usize,
     pub(super) lease: Duration,
     pub(super) limit: Option<Duration>,
     /// How long a handler that was told to stop has until it is cut.

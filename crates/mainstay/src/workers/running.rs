@@ -44,6 +44,8 @@ struct Shared {
 #[derive(Default)]
 struct Entries {
     live: HashMap<Key, Entry>,
+    /// How many of those have not ended.
+    working: usize,
     /// Attempts that hold their thread, whose jobs have been settled without them.
     stuck: HashMap<Key, Entry>,
     /// Attempts that were cut: their jobs are to be given back.
@@ -110,7 +112,10 @@ impl RunningJobs {
             lost: None,
         };
         let key = (grant.id, grant.lease);
-        self.lock().live.insert(key, entry);
+        let mut entries = self.lock();
+        entries.live.insert(key, entry);
+        entries.working += 1;
+        drop(entries);
         let slip = Slip { jobs: self.clone(), key, own_end, settled: false };
         Entered { slip, told, limit: limited }
     }
@@ -124,9 +129,10 @@ impl RunningJobs {
 
     /// The attempt is over. `false`: it was settled without it, and what it says is void.
     pub(super) fn end(&self, key: Key) -> bool {
-        match self.lock().live.get_mut(&key) {
-            Some(entry) => {
-                entry.ended = true;
+        let mut entries = self.lock();
+        match entries.live.get_mut(&key).map(|entry| std::mem::replace(&mut entry.ended, true)) {
+            Some(before) => {
+                entries.working -= usize::from(!before);
                 true
             }
             None => false,
@@ -136,6 +142,11 @@ impl RunningJobs {
     /// How many are in hand.
     pub(super) fn len(&self) -> usize {
         self.lock().live.len()
+    }
+
+    /// How many of those run: what has ended and is not settled yet needs no slot.
+    pub(super) fn working(&self) -> usize {
+        self.lock().working
     }
 
     /// How many threads are held by attempts that were given up.
@@ -218,6 +229,7 @@ impl RunningJobs {
         let mut stuck = Vec::with_capacity(over.len());
         for key in over {
             let Some(entry) = entries.live.remove(&key) else { continue };
+            entries.working -= 1;
             let limit = entry.limit.borrow().filter(|_| entry.told.is_none());
             let why = match (entry.lost, limit) {
                 (Some(_), _) => Why::Lost,
@@ -290,6 +302,7 @@ impl Drop for Slip {
         let mut entries = self.jobs.lock();
         let gone = entries.stuck.remove(&self.key);
         let entry = entries.live.remove(&self.key);
+        entries.working -= usize::from(entry.as_ref().is_some_and(|entry| !entry.ended));
         if !self.settled && entry.as_ref().is_some_and(|entry| entry.lost.is_none()) {
             entries.cut.push(self.key);
         }

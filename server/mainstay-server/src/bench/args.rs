@@ -171,6 +171,9 @@ pub struct JobsArgs {
     /// Finished jobs that all queues together keep
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     pub keep_finished: u64,
+    /// Jobs that the workers of whole cycles claim ahead, beyond those that they run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub prefetch: usize,
     /// Jobs of a batch
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub batch: usize,

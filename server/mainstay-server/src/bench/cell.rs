@@ -47,6 +47,7 @@ pub(super) struct Spec {
     pub(super) payload_bytes: usize,
     pub(super) batch: usize,
     pub(super) keep_finished: u64,
+    pub(super) prefetch: usize,
     pub(super) threads: usize,
     pub(super) warm_up: Duration,
     pub(super) measure: Duration,

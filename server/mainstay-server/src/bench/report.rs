@@ -280,6 +280,7 @@ fn document(report: &Report) -> Value {
             "rounds": args.rounds, "cell_seconds": args.cell_seconds, "warm_up_seconds": args.warm_up_seconds,
             "threads": args.threads(), "queues": args.queues, "payload_bytes": args.payload_bytes,
             "keep_finished": args.keep_finished, "batch": args.batch,
+            "prefetch": args.prefetch,
         },
         "cells": cells.collect::<Vec<_>>(),
         "waiting_job_bytes": bytes_per_waiting_job(once),

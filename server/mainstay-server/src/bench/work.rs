@@ -117,7 +117,8 @@ pub(super) async fn perform(spec: &Spec, variant: Variant) -> Result<Measured> {
         until.await;
         purge(&client, &queue).await?;
     } else {
-        let workers = Workers::new(QUEUE, work.clone()).on(handle).concurrency(spec.callers);
+        let workers =
+            Workers::new(QUEUE, work.clone()).on(handle).concurrency(spec.callers).prefetch(spec.prefetch);
         let workers = workers.from(client.clone());
         let boot = async |b: &mut Boot<()>| -> mainstay::Result<()> {
             b.workers(workers);
