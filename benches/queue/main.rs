@@ -33,7 +33,7 @@ fn main() {
         }
     }
     for (kind, seen) in Kind::ALL.into_iter().zip(&seen) {
-        let cells: Vec<_> = seen.iter().map(|rounds| spread(rounds)).collect();
+        let cells: Vec<_> = seen.iter().map(|rounds| spread(rounds, 1)).collect();
         println!("| {} | {} |", kind.name(), cells.join(" | "));
     }
 
@@ -41,7 +41,7 @@ fn main() {
     println!("| queue | ms |\n|---|---|");
     for kind in Kind::ALL {
         let late: Vec<_> = (0..rounds).map(|_| lateness(kind).as_secs_f64() * 1e3).collect();
-        println!("| {} | {} |", kind.name(), spread(&late));
+        println!("| {} | {} |", kind.name(), spread(&late, 2));
     }
 }
 
@@ -101,9 +101,9 @@ fn lateness(kind: Kind) -> Duration {
     })
 }
 
-fn spread(values: &[f64]) -> String {
+fn spread(values: &[f64], decimals: usize) -> String {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let (low, high) = (values[0], values[values.len() - 1]);
-    format!("{:.1} ({low:.1}–{high:.1})", values[values.len() / 2])
+    format!("{:.decimals$} ({low:.decimals$}–{high:.decimals$})", values[values.len() / 2])
 }

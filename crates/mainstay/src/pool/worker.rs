@@ -1,7 +1,9 @@
 //! A worker: takes one job after the other, and runs each in its own task.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::task::coop;
 use tokio::time::{Instant, sleep_until};
@@ -85,6 +87,7 @@ where
         }
         coop::consume_budget().await;
         let shared = &*self.shared;
+        let mut turned = false;
         loop {
             if shared.is_halted() || shared.may_go() {
                 self.slot.leave();
@@ -101,9 +104,14 @@ where
             };
             *now = None;
             match none {
+                // Others first: in a busy pool somebody submits meanwhile, and has nobody to wake.
+                TryRecvError::Empty if !turned => {
+                    turned = true;
+                    turn().await;
+                }
                 TryRecvError::Empty => tokio::select! {
                     biased;
-                    item = self.receiver.recv() => {
+                    item = self.receiver.recv_at_rest() => {
                         if let Some(item) = item {
                             return Some(item);
                         }
@@ -202,6 +210,19 @@ where
             }
         }
     }
+}
+
+/// Gives everybody who is ready a turn.
+async fn turn() {
+    let mut given = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 impl<J, R, F> Drop for Worker<J, R, F> {

@@ -3,8 +3,17 @@
 use std::collections::VecDeque;
 
 pub(super) struct Blocks<E> {
-    /// Only the last may be empty.
+    /// Empty only if all is. Here and not behind a pointer: most queues have no other, and each line of memory more that
+    /// both ends write to is one more that moves between processors.
+    first: VecDeque<E>,
+    more: Option<Box<More<E>>>,
+}
+
+/// What a queue needs that has been long.
+struct More<E> {
+    /// Those after the first. Only the last may be empty.
     blocks: VecDeque<VecDeque<E>>,
+    /// How much is in them.
     len: usize,
     /// A block that was emptied, for the next one that is needed.
     spare: Option<VecDeque<E>>,
@@ -12,82 +21,88 @@ pub(super) struct Blocks<E> {
 
 /// A block of a short queue: small enough to stay in the caches.
 const SHORT_BYTES: usize = 16 << 10;
-/// A queue this long has blocks of this many bytes: enough for allocators to give each back to the system by itself.
-/// (glibc returns everything at once when the last of many small ones is freed.)
+/// A queue this long has blocks of this many bytes: enough for allocators to give them back to the system a few at a
+/// time (glibc returns everything at once when the last of many small ones is freed), and little enough for the copy that
+/// this takes to keep nobody waiting.
 const LONG: usize = 16_384;
-const LONG_BYTES: usize = 256 << 10;
+const LONG_BYTES: usize = 64 << 10;
 
 impl<E> Blocks<E> {
-    const SHORT: usize = SHORT_BYTES / size_of_entry::<E>() + 1;
-
     pub fn new() -> Self {
-        Self { blocks: VecDeque::new(), len: 0, spare: None }
+        Self { first: VecDeque::new(), more: None }
     }
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.first.is_empty()
     }
 
     #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.first.len() + self.more.as_ref().map_or(0, |more| more.len)
     }
 
     #[inline]
     pub fn push(&mut self, entry: E) {
-        self.len += 1;
-        match self.blocks.back_mut() {
-            Some(last) if last.len() < last.capacity().max(Self::SHORT) => last.push_back(entry),
-            _ => self.push_into_another(entry),
+        let is_last = self.more.as_ref().is_none_or(|more| more.blocks.is_empty());
+        if is_last && has_room(&self.first) {
+            self.first.push_back(entry);
+        } else {
+            self.push_into_another(entry);
         }
     }
 
     #[inline]
     pub fn front(&self) -> Option<&E> {
-        self.blocks.front()?.front()
+        self.first.front()
     }
 
     #[inline]
     pub fn pop(&mut self) -> Option<E> {
-        let first = self.blocks.front_mut()?;
-        let entry = first.pop_front()?;
-        let emptied = first.is_empty();
-        self.len -= 1;
-        if emptied {
+        let entry = self.first.pop_front()?;
+        if self.first.is_empty() {
             self.retire();
         }
         Some(entry)
     }
 
     fn push_into_another(&mut self, entry: E) {
-        let mut block = match self.spare.take() {
-            Some(spare) => spare,
-            None if self.len > LONG => VecDeque::with_capacity(LONG_BYTES / size_of_entry::<E>()),
-            // Most queues are short: the first block grows as it is needed.
-            None if self.blocks.is_empty() => VecDeque::new(),
-            None => VecDeque::with_capacity(Self::SHORT),
-        };
-        block.push_back(entry);
-        self.blocks.push_back(block);
+        let in_first = self.first.len();
+        let more = self.more.get_or_insert_with(Box::default);
+        more.len += 1;
+        match more.blocks.back_mut() {
+            Some(last) if has_room(last) => last.push_back(entry),
+            _ => {
+                let mut block = match more.spare.take() {
+                    Some(spare) => spare,
+                    None if in_first + more.len > LONG => {
+                        VecDeque::with_capacity(LONG_BYTES / size_of_entry::<E>())
+                    }
+                    None => VecDeque::with_capacity(short::<E>()),
+                };
+                block.push_back(entry);
+                more.blocks.push_back(block);
+            }
+        }
     }
 
     /// The first block is empty: it stays if it is the only one, is kept as the spare one, or is given back.
     fn retire(&mut self) {
-        // Growth by doubling goes beyond what was asked for.
-        let is_short = |block: &VecDeque<E>| block.capacity() <= 2 * Self::SHORT;
-        if self.blocks.len() == 1 && self.blocks.front().is_some_and(is_short) {
+        let next = self.more.as_mut().and_then(|more| more.blocks.pop_front());
+        if next.is_none() && is_short(&self.first) {
             return;
         }
-        let Some(mut emptied) = self.blocks.pop_front() else { return };
+        let mut emptied = std::mem::replace(&mut self.first, next.unwrap_or_default());
+        let Some(more) = &mut self.more else { return };
+        more.len -= self.first.len();
         if is_short(&emptied) {
-            self.spare.get_or_insert(emptied);
+            more.spare.get_or_insert(emptied);
             return;
         }
         // The highest memory is given back first, at the price of a copy: a heap shrinks from its top, so that the other
         // way round all of it would go at once at the end, and its thread would stand still for that.
         let address = |block: &VecDeque<E>| block.as_slices().0.as_ptr().addr();
-        if let Some(highest) = self.blocks.iter_mut().max_by_key(|block| address(block))
+        if let Some(highest) = more.blocks.iter_mut().max_by_key(|block| address(block))
             && address(highest) > address(&emptied)
             && highest.capacity() <= emptied.capacity()
         {
@@ -95,6 +110,27 @@ impl<E> Blocks<E> {
             std::mem::swap(highest, &mut emptied);
         }
     }
+}
+
+impl<E> Default for More<E> {
+    fn default() -> Self {
+        Self { blocks: VecDeque::new(), len: 0, spare: None }
+    }
+}
+
+/// Growth by doubling goes beyond what was asked for.
+fn is_short<E>(block: &VecDeque<E>) -> bool {
+    block.capacity() <= 2 * short::<E>()
+}
+
+/// The first block of a queue grows as it is needed.
+#[inline]
+fn has_room<E>(block: &VecDeque<E>) -> bool {
+    block.len() < block.capacity().max(short::<E>())
+}
+
+const fn short<E>() -> usize {
+    SHORT_BYTES / size_of_entry::<E>() + 1
 }
 
 const fn size_of_entry<E>() -> usize {
@@ -133,7 +169,8 @@ mod tests {
     #[test]
     fn memory_is_given_back_as_a_long_queue_is_consumed() {
         let room = |blocks: &Blocks<u64>| {
-            blocks.blocks.iter().chain(&blocks.spare).map(VecDeque::capacity).sum::<usize>()
+            let more = blocks.more.iter().flat_map(|more| more.blocks.iter().chain(&more.spare));
+            more.chain([&blocks.first]).map(VecDeque::capacity).sum::<usize>()
         };
         let mut blocks = Blocks::new();
         (0..1_000_000).for_each(|n| blocks.push(n));

@@ -8,18 +8,20 @@ use super::state::Load;
 /// Entries a receiver may throw away in one go before others get their turn.
 const EXPIRED_AT_ONCE: usize = 128;
 
+// In this order: what is written with every entry lies together, beside the lock.
+#[repr(C)]
 pub(super) struct Front<T, I> {
     pub lane: Lane<T, I>,
-    /// Which lane it was.
-    pub at: usize,
     /// All that was ever taken out of here.
     pub given: Load,
-    /// Whoever takes has to look at the state too: somebody waits for what that will change, or something more urgent
-    /// lies there.
-    pub look: bool,
     /// Handed out, and not reported done.
     pub busy: usize,
     pub taken: u64,
+    /// Whoever takes has to look at the state too: somebody waits to be woken for what that will change, or something
+    /// more urgent lies there.
+    pub look: bool,
+    /// Which lane it was.
+    pub at: usize,
     pub expired: u64,
 }
 

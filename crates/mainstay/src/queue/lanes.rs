@@ -24,34 +24,41 @@ impl<T, I> Entry<T, I> {
     }
 }
 
+// In this order: what is written with every entry comes first, see `State`.
+#[repr(C)]
 pub(super) struct Lanes<T, I> {
-    /// Up to the least urgent that was ever used.
-    lanes: Vec<Lane<T, I>>,
-    /// Whether items have a weight or an end.
-    detailed: bool,
     /// Bit `n` is set while lane `n` holds something.
     occupied: u16,
+    /// Whether items have a weight or an end.
+    detailed: bool,
     len: usize,
+    /// Up to the least urgent that was ever used.
+    lanes: Vec<Lane<T, I>>,
 }
 
 /// What comes in at one end and leaves at the other: everything in here has the same order.
 pub(super) struct Lane<T, I> {
     items: Blocks<T>,
-    /// Weight and end of each, if the queue is detailed.
-    details: Blocks<(u64, Option<I>)>,
-    /// When those of the sample came in, with their number.
-    sample: Blocks<(u64, I)>,
-    /// The number of the first of those: beyond all while there is none.
-    sampled: u64,
     /// The number of the next one to leave.
     next: u64,
+    /// The number of the first of the sample: beyond all while there is none.
+    sampled: u64,
+    /// When those of the sample came in, with their number.
+    sample: Option<Box<Blocks<(u64, I)>>>,
+    /// If the queue is detailed.
+    details: Option<Box<Details<I>>>,
+}
+
+struct Details<I> {
+    /// Weight and end of each.
+    of: Blocks<(u64, Option<I>)>,
     weight: u64,
 }
 
 impl<T, I: Copy> Lanes<T, I> {
     /// Only in a `detailed` queue may entries have a weight or an end.
     pub fn new(detailed: bool) -> Self {
-        Self { lanes: Vec::new(), detailed, occupied: 0, len: 0 }
+        Self { occupied: 0, detailed, len: 0, lanes: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -99,11 +106,13 @@ impl<T, I: Copy> Lanes<T, I> {
         if let Some(since) = entry.since {
             let number = lane.next + lane.items.len() as u64;
             lane.sampled = lane.sampled.min(number);
-            lane.sample.push((number, since));
+            lane.sample.get_or_insert_with(|| Box::new(Blocks::new())).push((number, since));
         }
         if self.detailed {
-            lane.details.push((entry.weight, entry.expires));
-            lane.weight += entry.weight;
+            let empty = || Box::new(Details { of: Blocks::new(), weight: 0 });
+            let details = lane.details.get_or_insert_with(empty);
+            details.of.push((entry.weight, entry.expires));
+            details.weight += entry.weight;
         }
         lane.items.push(entry.item);
         self.occupied |= 1 << at;
@@ -143,8 +152,7 @@ pub(super) fn place(priority: u8) -> usize {
 
 impl<T, I> Lane<T, I> {
     pub fn new() -> Self {
-        let (items, details, sample) = (Blocks::new(), Blocks::new(), Blocks::new());
-        Self { items, details, sample, sampled: u64::MAX, next: 0, weight: 0 }
+        Self { items: Blocks::new(), next: 0, sampled: u64::MAX, sample: None, details: None }
     }
 
     #[inline]
@@ -158,7 +166,7 @@ impl<T, I> Lane<T, I> {
     }
 
     pub fn load(&self) -> Load {
-        Load { items: self.items.len(), weight: self.weight }
+        Load { items: self.items.len(), weight: self.details.as_ref().map_or(0, |details| details.weight) }
     }
 
     /// The oldest.
@@ -166,9 +174,9 @@ impl<T, I> Lane<T, I> {
     pub fn pop(&mut self) -> Option<Entry<T, I>> {
         let item = self.items.pop()?;
         let mut entry = Entry::plain(item);
-        if !self.details.is_empty() {
-            (entry.weight, entry.expires) = self.details.pop().unwrap_or((0, None));
-            self.weight -= entry.weight;
+        if let Some(details) = &mut self.details {
+            (entry.weight, entry.expires) = details.of.pop().unwrap_or((0, None));
+            details.weight -= entry.weight;
         }
         if self.sampled == self.next {
             entry.since = self.pop_sample();
@@ -179,8 +187,9 @@ impl<T, I> Lane<T, I> {
 
     #[cold]
     fn pop_sample(&mut self) -> Option<I> {
-        let since = self.sample.pop().map(|(_, since)| since);
-        self.sampled = self.sample.front().map_or(u64::MAX, |(number, _)| *number);
+        let sample = self.sample.as_mut()?;
+        let since = sample.pop().map(|(_, since)| since);
+        self.sampled = sample.front().map_or(u64::MAX, |(number, _)| *number);
         since
     }
 }

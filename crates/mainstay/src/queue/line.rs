@@ -14,6 +14,8 @@ pub(super) struct Line<W> {
     free: usize,
     head: usize,
     tail: usize,
+    /// How many wait to be woken.
+    resting: usize,
 }
 
 struct Place<W> {
@@ -25,7 +27,8 @@ struct Place<W> {
 
 enum State {
     Free,
-    Waiting(Waker),
+    /// To be woken, or it looks again by itself.
+    Waiting(Option<Waker>),
     /// Whether it got what it wanted.
     Called(bool),
 }
@@ -34,7 +37,7 @@ const NONE: usize = usize::MAX;
 
 impl<W: Copy> Line<W> {
     pub fn new() -> Self {
-        Self { places: Vec::new(), free: NONE, head: NONE, tail: NONE }
+        Self { places: Vec::new(), free: NONE, head: NONE, tail: NONE, resting: 0 }
     }
 
     /// Whether nobody waits to be called.
@@ -42,7 +45,14 @@ impl<W: Copy> Line<W> {
         self.head == NONE
     }
 
-    pub fn join(&mut self, want: W, waker: Waker) -> Key {
+    /// Whether somebody waits to be woken.
+    pub fn rests(&self) -> bool {
+        self.resting > 0
+    }
+
+    /// At the end. Without a waker it looks again by itself, or [`rest`](Self::rest)s later.
+    pub fn join(&mut self, want: W, waker: Option<Waker>) -> Key {
+        self.resting += usize::from(waker.is_some());
         let place = Place { want, state: State::Waiting(waker), prev: self.tail, next: NONE };
         let at = match self.free {
             NONE => {
@@ -75,7 +85,7 @@ impl<W: Copy> Line<W> {
         let was = std::mem::replace(&mut place.state, State::Called(got_it));
         self.unlink(at);
         match was {
-            State::Waiting(waker) => Some(waker),
+            State::Waiting(waker) => self.stop(waker),
             State::Free | State::Called(_) => None,
         }
     }
@@ -88,11 +98,15 @@ impl<W: Copy> Line<W> {
         }
     }
 
-    /// Makes sure that the right task is woken; answers the waker that is not needed any more.
-    pub fn refresh(&mut self, key: Key, waker: &Waker) -> Option<Waker> {
+    /// Makes sure that the right task is woken, unless it was called; answers the waker that is not needed any more.
+    pub fn rest(&mut self, key: Key, waker: &Waker) -> Option<Waker> {
         match &mut self.places[key.0].state {
-            State::Waiting(old) if !old.will_wake(waker) => Some(std::mem::replace(old, waker.clone())),
-            _ => None,
+            State::Waiting(Some(old)) if old.will_wake(waker) => None,
+            State::Waiting(old) => {
+                self.resting += usize::from(old.is_none());
+                old.replace(waker.clone())
+            }
+            State::Free | State::Called(_) => None,
         }
     }
 
@@ -106,10 +120,16 @@ impl<W: Copy> Line<W> {
         self.places[at].next = self.free;
         self.free = at;
         match was {
-            State::Waiting(waker) => (None, Some(waker)),
+            State::Waiting(waker) => (None, self.stop(waker)),
             State::Called(got_it) => (Some(got_it), None),
             State::Free => (None, None),
         }
+    }
+
+    /// Somebody rests no longer, if it did.
+    fn stop(&mut self, waker: Option<Waker>) -> Option<Waker> {
+        self.resting -= usize::from(waker.is_some());
+        waker
     }
 
     fn unlink(&mut self, at: usize) {

@@ -35,10 +35,12 @@
 //! Senders get room in the order they asked, heavy items are not overtaken by light ones, and both ends take part in
 //! tokio's cooperative scheduling: draining a full queue does not starve other tasks.
 //!
+//! Whoever finds no room, or nothing to receive, first lets every task that is ready have its turn and looks again,
+//! before it waits to be woken: where everybody is busy nobody has to wake anybody.
+//!
 //! # Metrics
 //! `mainstay.queue.depth`, `.capacity`, `.bytes` and `.waiting` (gauges, set by [`observe`]), `.wait` (seconds inside, of
-//! every sixteenth item), `.waits` (sends and reservations that had to
-//! wait),
+//! every sixteenth item), `.waits` (sends and reservations that had to wait for longer than one turn of the other tasks),
 //! `.refused` and `.dropped` with a `reason`; all by `queue`. They are registered when a queue is opened.
 
 mod blocks;

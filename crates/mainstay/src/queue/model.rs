@@ -26,6 +26,10 @@ mod whole;
 mod sync {
     pub(super) use loom::sync::atomic::{AtomicUsize, Ordering};
     pub(super) use loom::sync::{Mutex, MutexGuard};
+
+    pub(super) fn lock<M>(mutex: &Mutex<M>) -> MutexGuard<'_, M> {
+        mutex.lock().unwrap()
+    }
 }
 
 use std::future::{Future, poll_fn};
@@ -38,12 +42,18 @@ use loom::thread;
 
 use self::lanes::Entry;
 use self::state::{Core, Denied, Load};
+use self::wait::Looks;
 
 type Queue = Arc<Core<u32, u32>>;
 
 fn check(model: impl Fn() + Sync + Send + 'static) {
+    check_with(3, model);
+}
+
+/// With up to so many preemptions, where three would take minutes.
+fn check_with(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(preemptions);
     builder.check(model);
 }
 
@@ -64,30 +74,40 @@ async fn send(queue: &Core<u32, u32>, item: u32) -> Result<(), Denied> {
 }
 
 async fn send_entry(queue: &Core<u32, u32>, entry: Entry<u32, u32>) -> Result<(), Denied> {
-    let mut put = queue.put(0, entry);
+    let Err(missed) = queue.enter(0, entry, || 0) else { return Ok(()) };
+    let put = queue.put(missed, 0, || 0).map_err(|(denied, _)| denied)?;
+    let Some(mut put) = put else { return Ok(()) };
     poll_fn(|cx| put.poll(|| 0, cx)).await.map_err(|(denied, _)| denied)
 }
 
 async fn receive(queue: &Core<u32, u32>, held: &mut usize) -> Option<u32> {
-    let mut wait = queue.wait();
-    let mut got = None;
-    poll_fn(|cx| wait.poll_take(held, 1, |_| true, |entry| got = Some(entry.item), &mut Vec::new(), cx))
+    if let Ok(got) = queue.pop(held) {
+        return got.map(|entry| entry.item);
+    }
+    receive_many(queue, held, 1, Looks::Turn).await.pop()
+}
+
+async fn receive_many(queue: &Core<u32, u32>, held: &mut usize, max: usize, looks: Looks) -> Vec<u32> {
+    let mut wait = queue.wait(looks);
+    let mut got = Vec::new();
+    poll_fn(|cx| wait.poll_take(held, max, |_| true, |entry| got.push(entry.item), &mut Vec::new(), cx))
         .await;
     got
 }
 
-/// Polls once and drops it: a future that is cancelled wherever it is.
-fn poll_and_drop<F: Future>(future: F) -> Option<F::Output> {
+/// Polls so many times and drops it: a future that is cancelled wherever it is. The first time somebody who waits only
+/// gives others their turn, the second time it is to be woken.
+fn poll_and_drop<F: Future>(polls: usize, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    (0..polls).find_map(|_| match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
-    }
+    })
 }
 
 #[test]
 fn what_waiting_senders_send_arrives_in_order() {
-    check(|| {
+    check_with(2, || {
         let queue = queue(1);
         let sender = queue.clone();
         let sending = thread::spawn(move || {
@@ -113,13 +133,22 @@ fn what_waiting_senders_send_arrives_in_order() {
 
 #[test]
 fn a_place_that_a_cancelled_sender_got_goes_to_the_next() {
-    check(|| {
+    cancel_a_sender(2);
+}
+
+#[test]
+fn a_place_goes_to_the_next_when_a_sender_is_cancelled_that_only_gave_others_their_turn() {
+    cancel_a_sender(1);
+}
+
+fn cancel_a_sender(polls: usize) {
+    check_with(2, move || {
         let queue = queue(1);
         offer(&queue, 1);
         let (cancelled, patient) = (queue.clone(), queue.clone());
         let cancelling = thread::spawn(move || {
             // In line, perhaps called, perhaps not: gone in any case.
-            if let Some(got) = poll_and_drop(cancelled.reserve(0)) {
+            if let Some(got) = poll_and_drop(polls, cancelled.reserve(0)) {
                 got.unwrap();
                 cancelled.give_back(0);
             }
@@ -135,13 +164,22 @@ fn a_place_that_a_cancelled_sender_got_goes_to_the_next() {
 
 #[test]
 fn an_item_that_a_cancelled_receiver_was_called_for_goes_to_the_next() {
-    check(|| {
+    cancel_a_receiver(2);
+}
+
+#[test]
+fn an_item_goes_to_the_next_when_a_receiver_is_cancelled_that_only_gave_others_their_turn() {
+    cancel_a_receiver(1);
+}
+
+fn cancel_a_receiver(polls: usize) {
+    check(move || {
         let queue = queue(2);
         queue.add_receiver();
         let (cancelled, patient) = (queue.clone(), queue.clone());
         let cancelling = thread::spawn(move || {
             let mut held = 0;
-            let got = poll_and_drop(receive(&cancelled, &mut held)).flatten();
+            let got = poll_and_drop(polls, receive(&cancelled, &mut held)).flatten();
             cancelled.remove_receiver(held);
             got
         });
@@ -161,7 +199,7 @@ fn an_item_that_a_cancelled_receiver_was_called_for_goes_to_the_next() {
 
 #[test]
 fn a_send_that_meets_a_close_is_refused_or_received() {
-    check(|| {
+    check_with(2, || {
         let queue = queue(1);
         offer(&queue, 1);
         let (sender, closer) = (queue.clone(), queue.clone());
@@ -274,6 +312,96 @@ fn room_that_the_front_gives_wakes_who_waits_for_it() {
             assert_eq!(block_on(receive(&queue, &mut held)), Some(item));
         }
         sending.join().unwrap();
+    });
+}
+
+#[test]
+fn room_that_the_front_gives_by_the_pair_wakes_who_waits_for_it() {
+    check(|| {
+        let queue = queue(3);
+        // All lie in the front once the first is taken.
+        (1..=3).for_each(|item| offer(&queue, item));
+        let mut held = 0;
+        assert_eq!(block_on(receive(&queue, &mut held)), Some(1));
+        let sender = queue.clone();
+        let sending = thread::spawn(move || {
+            block_on(async {
+                for item in 4..=6 {
+                    send(&sender, item).await.unwrap();
+                }
+            });
+        });
+        let mut got = Vec::new();
+        while got.len() < 5 {
+            got.extend(block_on(receive_many(&queue, &mut held, 2, Looks::First)));
+        }
+        assert_eq!(got, [2, 3, 4, 5, 6]);
+        sending.join().unwrap();
+    });
+}
+
+#[test]
+fn room_for_one_reaches_who_waits_though_nobody_takes_more() {
+    check(|| {
+        let queue = queue(2);
+        (1..=2).for_each(|item| offer(&queue, item));
+        let mut held = 0;
+        assert_eq!(block_on(receive(&queue, &mut held)), Some(1));
+        // The second lies in the front, this one behind it.
+        offer(&queue, 3);
+        let sender = queue.clone();
+        let sending = thread::spawn(move || block_on(send(&sender, 4)).unwrap());
+        assert_eq!(block_on(receive(&queue, &mut held)), Some(2));
+        sending.join().unwrap();
+        let rest: Vec<_> = (0..2).map(|_| block_on(receive(&queue, &mut held))).collect();
+        assert_eq!(rest, [Some(3), Some(4)]);
+    });
+}
+
+#[test]
+fn room_reaches_each_of_those_who_wait_for_it() {
+    check_with(1, || {
+        let queue = queue(1);
+        offer(&queue, 1);
+        let senders = [2, 3].map(|item| {
+            let sender = queue.clone();
+            thread::spawn(move || block_on(send(&sender, item)).unwrap())
+        });
+        let mut held = 0;
+        let mut got: Vec<_> = (0..3).filter_map(|_| block_on(receive(&queue, &mut held))).collect();
+        got.sort_unstable();
+        assert_eq!(got, [1, 2, 3]);
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn whoever_does_not_wait_gets_what_is_left_of_the_room() {
+    check(|| {
+        let queue = queue(2);
+        (1..=2).for_each(|item| offer(&queue, item));
+        let sender = queue.clone();
+        // Perhaps it has a place, perhaps it only stands in line, and never comes again.
+        let mut waits = Box::pin(async move { send(&sender, 3).await });
+        let waiting = thread::spawn(move || {
+            let polled = waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            (waits, polled)
+        });
+        let mut held = 0;
+        for item in 1..=2 {
+            assert_eq!(block_on(receive(&queue, &mut held)), Some(item));
+        }
+        let (waits, _polled) = waiting.join().unwrap();
+        offer(&queue, 4);
+        drop(waits);
+        queue.close();
+        let mut got = Vec::new();
+        while let Some(item) = block_on(receive(&queue, &mut held)) {
+            got.push(item);
+        }
+        assert!(got == [4] || got == [3, 4], "{got:?}");
     });
 }
 

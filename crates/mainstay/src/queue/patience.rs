@@ -14,6 +14,8 @@ use crate::context;
 pub(super) struct Patience<'m> {
     meter: &'m Meter,
     deadline: Option<Instant>,
+    /// It was asked for once, and others have had their turn.
+    asked: bool,
     /// Since when there was none.
     since: Option<Instant>,
     // In a box: hardly a send needs it, and its size would be every send's. Outside of the task's budget: a task that
@@ -23,7 +25,7 @@ pub(super) struct Patience<'m> {
 
 impl<'m> Patience<'m> {
     pub fn new(meter: &'m Meter, deadline: Option<Instant>) -> Self {
-        Self { meter, deadline, since: None, timer: None }
+        Self { meter, deadline, asked: false, since: None, timer: None }
     }
 
     /// Asks `room`; ready with `None` once it is too late. A task that sends in a loop gives others their turn.
@@ -39,6 +41,11 @@ impl<'m> Patience<'m> {
                     coop.made_progress();
                     return Poll::Ready(Some(got));
                 }
+                // Whoever finds none looks again after one turn of the others: that is no wait, and costs no look at the
+                // clock.
+                if !std::mem::replace(&mut self.asked, true) {
+                    return Poll::Pending;
+                }
             }
             // It was not asked, so that nobody has to wait for it yet.
             Poll::Pending if self.since.is_none() => return Poll::Pending,
@@ -47,7 +54,7 @@ impl<'m> Patience<'m> {
         self.poll_late(cx).map(|()| None)
     }
 
-    /// How long it has waited.
+    /// How long it has waited, if longer than one turn.
     pub fn waited(&self) -> Option<std::time::Duration> {
         self.since.map(|since| since.elapsed())
     }

@@ -7,6 +7,8 @@ use tokio::task::coop;
 
 use super::TryRecvError;
 use super::shared::{Entry, Shared};
+use super::state::Nothing;
+use super::wait::Looks;
 
 /// Takes items out of a queue. A clone competes with it: each item goes to one of them. When the last one is dropped,
 /// the queue closes, and what is inside waits for [`Sender::drain_by`](super::Sender::drain_by).
@@ -31,12 +33,15 @@ impl<T> Receiver<T> {
     pub async fn recv(&mut self) -> Option<T> {
         // Whoever receives in a loop gives others their turn.
         coop::consume_budget().await;
-        if let Some(item) = self.shared.pop(&mut self.held) {
-            return Some(item);
+        if let Ok(got) = self.shared.pop(&mut self.held) {
+            return got;
         }
-        let mut got = None;
-        self.take(1, |entry| got = Some(entry)).await;
-        got.map(|entry| self.shared.delivered(entry))
+        self.take_one(if self.shared.plain { Looks::Turn } else { Looks::First }).await
+    }
+
+    /// The same, by somebody who has looked and given others their turn. Cancel safe as that.
+    pub(crate) async fn recv_at_rest(&mut self) -> Option<T> {
+        self.take_one(Looks::Last).await
     }
 
     /// Waits for at least one item and appends up to `max` that are there to `into`; answers how many. 0 when the queue
@@ -50,7 +55,7 @@ impl<T> Receiver<T> {
         }
         coop::consume_budget().await;
         let shared = self.shared.clone();
-        self.take(max, |entry| into.push(shared.delivered(entry))).await
+        self.take(max, Looks::First, |entry| into.push(shared.delivered(entry))).await
     }
 
     /// The next item, if there is one now.
@@ -59,6 +64,13 @@ impl<T> Receiver<T> {
     /// [`TryRecvError::Empty`], or `Closed` when there will be none.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         let Self { shared, held } = self;
+        if shared.plain {
+            return match shared.pop(held) {
+                Ok(Some(item)) => Ok(item),
+                Ok(None) => Err(TryRecvError::Closed),
+                Err(Nothing) => Err(TryRecvError::Empty),
+            };
+        }
         let (mut got, mut expired) = (None, Vec::new());
         loop {
             let taken = shared.core.take(held, 1, shared.live(), |entry| got = Some(entry), &mut expired);
@@ -88,9 +100,15 @@ impl<T> Receiver<T> {
         self.shared.core.view().depth
     }
 
-    async fn take(&mut self, max: usize, mut out: impl FnMut(Entry<T>)) -> usize {
+    async fn take_one(&mut self, looks: Looks) -> Option<T> {
+        let mut got = None;
+        self.take(1, looks, |entry| got = Some(entry)).await;
+        got.map(|entry| self.shared.delivered(entry))
+    }
+
+    async fn take(&mut self, max: usize, looks: Looks, mut out: impl FnMut(Entry<T>)) -> usize {
         let Self { shared, held } = self;
-        let mut wait = shared.core.wait();
+        let mut wait = shared.core.wait(looks);
         let mut expired = Vec::new();
         poll_fn(|cx| {
             let polled = wait.poll_take(held, max, shared.live(), &mut out, &mut expired, cx);

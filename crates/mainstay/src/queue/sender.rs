@@ -9,7 +9,8 @@ use tokio::task::coop;
 use tokio::time::Instant;
 
 use super::patience::Patience;
-use super::shared::{Incoming, NotTaken, Shared};
+use super::room::Put;
+use super::shared::{NotTaken, Shared};
 use super::{Drained, Overflow, Permit, Refused, SendError, drain};
 
 /// Puts items into a queue. Cheap to clone; when the last one is dropped, the queue closes.
@@ -142,17 +143,20 @@ impl<T> Sender<T> {
                 |(denied, incoming): NotTaken<T>| shared.refuse(incoming.into_item(), denied.into());
             return shared.admit(incoming).map_err(refused);
         }
-        let incoming = match shared.enter(incoming) {
-            Ok(()) => return Ok(Sent::at_once()),
-            Err(incoming) => incoming,
-        };
-        self.put(incoming, deadline).await
+        match shared.put(incoming) {
+            Ok(()) => Ok(Sent::at_once()),
+            Err(waits) => self.wait(waits?, deadline).await,
+        }
     }
 
-    /// Puts an item in that may have to wait.
-    async fn put(&self, incoming: Incoming<T>, deadline: Option<Instant>) -> Result<Sent<T>, SendError<T>> {
+    /// Puts an item in that has to wait.
+    async fn wait(
+        &self,
+        mut put: Put<'_, T, Instant>,
+        deadline: Option<Instant>,
+    ) -> Result<Sent<T>, SendError<T>> {
         let shared = &*self.0;
-        let (mut put, mut patience) = (shared.put(incoming), Patience::new(&shared.meter, deadline));
+        let mut patience = Patience::new(&shared.meter, deadline);
         match poll_fn(|cx| patience.poll(cx, |cx| put.poll(Instant::now, cx))).await {
             Some(Ok(())) => Ok(Sent { evicted: Vec::new(), waited: patience.waited().unwrap_or_default() }),
             Some(Err((denied, entry))) => Err(shared.refuse(entry.item, denied.into())),
@@ -192,7 +196,7 @@ impl<T> Sent<T> {
         self.evicted
     }
 
-    /// How long the sender waited for room; `None` if there was some.
+    /// How long the sender waited for room; `None` if there was some, at once or after one turn of the other tasks.
     pub fn waited(&self) -> Option<Duration> {
         (!self.waited.is_zero()).then_some(self.waited)
     }

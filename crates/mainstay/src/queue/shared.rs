@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::lanes;
 use super::meter::Meter;
 use super::room::Put;
-use super::state::{Core, Denied, Load};
+use super::state::{Core, Denied, Load, Missed, Nothing};
 use super::{Overflow, Plan, Refused, SendError, Sent};
 
 pub(super) struct Shared<T> {
@@ -15,7 +15,7 @@ pub(super) struct Shared<T> {
     pub(super) core: Core<T, Instant>,
     pub(super) plan: Plan<T>,
     /// All that is asked of an item is its priority, if that.
-    plain: bool,
+    pub(super) plain: bool,
     pub(super) meter: Arc<Meter>,
 }
 
@@ -69,25 +69,36 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Puts an item in if that needs no second look.
+    /// Puts an item in, whatever the rule for when there is no room, or stands in line with it.
     #[inline]
-    pub fn enter(&self, incoming: Incoming<T>) -> Result<(), Incoming<T>> {
+    pub fn put(&self, incoming: Incoming<T>) -> Result<(), Result<Put<'_, T, Instant>, SendError<T>>> {
         let Incoming { entry, lane } = incoming;
-        self.core.enter(lane, entry, Instant::now).map_err(|entry| Incoming { entry, lane })
-    }
-
-    /// The next item, if that needs no second look.
-    #[inline]
-    pub fn pop(&self, held: &mut usize) -> Option<T> {
-        if !self.plain {
-            return None;
+        match self.core.enter(lane, entry, Instant::now) {
+            Ok(()) => Ok(()),
+            Err(missed) => self.put_again(missed, lane),
         }
-        self.core.pop(held).map(|entry| self.delivered(entry))
     }
 
-    /// Puts an item in when there is room, whatever the rule for when there is none.
-    pub fn put(&self, incoming: Incoming<T>) -> Put<'_, T, Instant> {
-        self.core.put(incoming.lane, incoming.entry)
+    #[inline(never)]
+    fn put_again<'a>(
+        &'a self,
+        missed: Missed<'a, T, Instant>,
+        lane: u8,
+    ) -> Result<(), Result<Put<'a, T, Instant>, SendError<T>>> {
+        match self.core.put(missed, lane, Instant::now) {
+            Ok(None) => Ok(()),
+            Ok(Some(put)) => Err(Ok(put)),
+            Err((denied, entry)) => Err(Err(self.refuse(entry.item, denied.into()))),
+        }
+    }
+
+    /// The next item of a plain queue; `Ok(None)` when there will be none any more, an error when there is none now.
+    #[inline]
+    pub fn pop(&self, held: &mut usize) -> Result<Option<T>, Nothing> {
+        if !self.plain {
+            return Err(Nothing);
+        }
+        Ok(self.core.pop(held)?.map(|entry| self.delivered(entry)))
     }
 
     /// Puts an item into reserved room.

@@ -4,15 +4,14 @@
 //! in. Whoever puts an entry in needs the state alone, whoever takes one the front alone, as long as nothing else comes
 //! of it; all others hold both ([`Whole`]).
 
-use std::sync::PoisonError;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use super::front::Front;
 use super::lanes::{Entry, Lanes, place};
-use super::line::{Line, Wakes};
+use super::line::{Key, Line, Wakes};
 use super::room::{Put, Reserve};
-use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
-use super::wait::Wait;
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, lock};
+use super::wait::{Looks, Wait};
 use super::whole::Whole;
 
 /// Room: places, and what they weigh.
@@ -48,6 +47,24 @@ pub(super) enum Denied {
     TooHeavy,
 }
 
+/// An entry for which the state knew no room, and the state, still locked.
+pub(super) struct Missed<'a, T, I> {
+    state: MutexGuard<'a, State<T, I>>,
+    entry: Entry<T, I>,
+}
+
+impl<T, I> Missed<'_, T, I> {
+    pub fn weight(&self) -> u64 {
+        self.entry.weight
+    }
+}
+
+/// There is nothing to take now.
+pub(super) struct Nothing;
+
+/// The state, locked by whoever asks whether its turn has come.
+pub(super) type Turn<'a, T, I> = MutexGuard<'a, State<T, I>>;
+
 /// An entry that was not taken, and why.
 pub(super) type Refusal<T, I> = (Denied, Entry<T, I>);
 
@@ -69,6 +86,8 @@ pub(super) struct Core<T, I> {
     front: Apart<Mutex<Front<T, I>>>,
     given: Apart<Given>,
     state: Apart<Mutex<State<T, I>>>,
+    /// Entries may have a weight: then what was given out is known to those alone who hold both locks.
+    detailed: bool,
 }
 
 /// How many were ever taken, for senders to see without the front's lock. Written by whoever has locked that, before the
@@ -90,26 +109,29 @@ impl Given {
 #[repr(align(128))]
 struct Apart<M>(M);
 
+// In this order: what is written with every entry lies in one line of memory, beside the lock, and what is only looked at
+// behind it.
+#[repr(C)]
 pub(super) struct State<T, I> {
-    pub lanes: Lanes<T, I>,
-    limit: Load,
     /// What is in the lanes, what is reserved, and what is in the front or was taken and is not accounted for.
     pub used: Load,
-    /// So much of all that was ever taken is not in `used` any more.
-    accounted: Load,
-    pub reserved: usize,
+    sent: u64,
+    pub lanes: Lanes<T, I>,
+    limit: Load,
+    /// What is more urgent than this has to be told to the front: 0 while nothing lies there.
+    pub front_at: usize,
     /// No new reservations.
     pub closed: bool,
     /// No receivers: nothing is taken any more.
     pub deaf: bool,
-    pub senders: usize,
-    pub receivers: usize,
-    sent: u64,
-    pub waiting: usize,
-    /// What is more urgent than this has to be told to the front: 0 while nothing lies there.
-    pub front_at: usize,
     pub room: Line<Load>,
     pub items: Line<()>,
+    /// So much of all that was ever taken is not in `used` any more.
+    accounted: Load,
+    pub reserved: usize,
+    pub waiting: usize,
+    pub senders: usize,
+    pub receivers: usize,
     pub idle: Line<()>,
 }
 
@@ -133,8 +155,8 @@ impl<T, I: Copy> Core<T, I> {
             items: Line::new(),
             idle: Line::new(),
         };
-        let (front, given) = (Mutex::new(Front::new()), Given(AtomicUsize::new(0)));
-        Self { front: Apart(front), given: Apart(given), state: Apart(Mutex::new(state)) }
+        let (front, state) = (Apart(Mutex::new(Front::new())), Apart(Mutex::new(state)));
+        Self { front, given: Apart(Given(AtomicUsize::new(0))), state, detailed }
     }
 
     /// Puts an entry in if there is room and nobody has been waiting for it. `now` is called for a sample of the
@@ -143,48 +165,45 @@ impl<T, I: Copy> Core<T, I> {
     pub fn offer(&self, lane: u8, entry: Entry<T, I>, now: impl Fn() -> I) -> Result<(), Refusal<T, I>> {
         match self.enter(lane, entry, &now) {
             Ok(()) => Ok(()),
-            Err(entry) => self.offer_or(lane, entry, now, |_| {}),
+            Err(missed) => self.offer_again(missed, lane, now, |_| {}),
         }
     }
 
-    /// The same; `full` is called if there is no room, before anybody else can make or take some.
-    pub fn offer_or(
+    /// The same, by whoever has just found no room; `full` is called if there is none, before anybody else can take
+    /// some.
+    #[inline(never)]
+    pub fn offer_again(
         &self,
+        missed: Missed<'_, T, I>,
         lane: u8,
-        entry: Entry<T, I>,
         now: impl FnOnce() -> I,
         full: impl FnOnce(&mut State<T, I>),
     ) -> Result<(), Refusal<T, I>> {
         let mut wakes = Wakes::default();
-        let mut whole = self.whole();
-        match whole.state.admits(Load::one(entry.weight)) {
-            Ok(()) => whole.state.enter(lane, entry, now, &mut wakes),
-            Err(denied) => {
-                if denied == Denied::Full {
-                    full(&mut whole.state);
-                }
-                return Err((denied, entry));
-            }
+        let Missed { mut state, entry } = missed;
+        if self.detailed || state.is_news(lane) {
+            drop(state);
+            let mut whole = self.whole(&mut wakes);
+            return whole.state.offer(lane, entry, now, full, &mut wakes);
         }
-        Ok(())
+        state.catch_up(self.given.0.look(), &mut wakes);
+        state.offer(lane, entry, now, full, &mut wakes)
     }
 
-    /// Puts an entry in if that can be done without a look at the front.
+    /// Puts an entry in if the state knows of room, and nothing has to be told to the front.
     #[inline]
-    pub fn enter(&self, lane: u8, entry: Entry<T, I>, now: impl FnOnce() -> I) -> Result<(), Entry<T, I>> {
+    pub fn enter(
+        &self,
+        lane: u8,
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+    ) -> Result<(), Missed<'_, T, I>> {
         let mut state = self.state();
-        if state.is_news(lane) {
-            return Err(entry);
+        let load = Load::one(entry.weight);
+        if state.is_news(lane) || state.admits(load).is_err() {
+            return Err(Missed { state, entry });
         }
-        if state.admits(Load::one(entry.weight)).is_err() {
-            // There may be places that it does not know of. (What they weighed is for those who hold both locks.)
-            let known = state.accounted;
-            state.account(Load { items: self.given.0.look(), ..known });
-            if state.admits(Load::one(entry.weight)).is_err() {
-                return Err(entry);
-            }
-        }
-        state.used = state.used.plus(Load::one(entry.weight));
+        state.used = state.used.plus(load);
         let waker = state.insert(lane, entry, now);
         drop(state);
         if let Some(waker) = waker {
@@ -207,7 +226,7 @@ impl<T, I: Copy> Core<T, I> {
             Err(refusal) => return Err(refusal),
         };
         let mut wakes = Wakes::default();
-        let mut whole = self.whole();
+        let mut whole = self.whole(&mut wakes);
         let load = Load::one(entry.weight);
         if let Err(denied @ (Denied::Closed | Denied::TooHeavy)) = whole.state.admits(load) {
             return Err((denied, entry));
@@ -233,18 +252,33 @@ impl<T, I: Copy> Core<T, I> {
         Reserve::new(self, weight)
     }
 
-    /// Puts an entry in when there is room. Cancel safe: dropped before it is done, it has put in nothing.
-    pub fn put(&self, lane: u8, entry: Entry<T, I>) -> Put<'_, T, I> {
-        Put::new(self, lane, entry)
+    /// Puts an entry in after all, or stands in line with it: that one is cancel safe, and dropped before it is done has
+    /// put in nothing.
+    pub fn put<'a>(
+        &'a self,
+        missed: Missed<'a, T, I>,
+        lane: u8,
+        now: impl FnOnce() -> I,
+    ) -> Result<Option<Put<'a, T, I>>, Refusal<T, I>> {
+        Put::begin(self, missed, lane, now)
     }
 
     /// The same as [`reserve`](Self::reserve) without waiting.
     pub fn try_reserve(&self, weight: u64) -> Result<(), Denied> {
-        let mut whole = self.whole();
-        let load = Load::one(weight);
-        whole.state.admits(load)?;
-        whole.state.take_room(load);
-        Ok(())
+        self.reserve_or(Load::one(weight), |_| {})
+    }
+
+    /// The same; `full` is called if there is none, before anybody else can make or take some.
+    pub fn reserve_or(&self, load: Load, full: impl FnOnce(&mut State<T, I>)) -> Result<(), Denied> {
+        let mut wakes = Wakes::default();
+        let mut whole = self.whole(&mut wakes);
+        let admitted = whole.state.admits(load);
+        match admitted {
+            Ok(()) => whole.state.take_room(load),
+            Err(Denied::Full) => full(&mut whole.state),
+            Err(_) => {}
+        }
+        admitted
     }
 
     /// Puts an entry into reserved room of at least its weight.
@@ -274,12 +308,12 @@ impl<T, I: Copy> Core<T, I> {
         if state.deaf || weight > reserved {
             let denied = if state.deaf { Denied::Closed } else { Denied::TooHeavy };
             drop(state);
-            self.whole().release(Load::one(reserved), wakes);
+            self.whole(wakes).release(Load::one(reserved), wakes);
             return Err((denied, entry));
         }
         if state.is_news(lane) {
             drop(state);
-            let mut whole = self.whole();
+            let mut whole = self.whole(wakes);
             if whole.state.deaf {
                 whole.release(Load::one(reserved), wakes);
                 return Err((Denied::Closed, entry));
@@ -293,12 +327,12 @@ impl<T, I: Copy> Core<T, I> {
 
     pub fn give_back(&self, reserved: u64) {
         let mut wakes = Wakes::default();
-        self.whole().release(Load::one(reserved), &mut wakes);
+        self.whole(&mut wakes).release(Load::one(reserved), &mut wakes);
     }
 
     /// A receiver's wait. Cancel safe: what it was called for, the next one gets.
-    pub fn wait(&self) -> Wait<'_, T, I> {
-        Wait::for_items(self)
+    pub fn wait(&self, looks: Looks) -> Wait<'_, T, I> {
+        Wait::for_items(self, looks)
     }
 
     /// Takes up to `max` live entries; `Some(0)` means that there will be none any more, `None` that there is none now.
@@ -315,19 +349,35 @@ impl<T, I: Copy> Core<T, I> {
             Ok(taken) => Some(taken),
             Err(front) => {
                 let mut wakes = Wakes::default();
-                let mut whole = self.whole_with(front);
+                let mut whole = self.whole_with(front, &mut wakes);
                 whole.take(held, max, &live, &mut out, expired, &mut wakes)
             }
         }
     }
 
-    /// Takes one entry, of whose end nobody asks, out of the front alone; `None` says nothing about the rest.
+    /// Takes one entry, of whose end nobody asks; `Ok(None)` means that there will be none any more, an error that there
+    /// is none now.
     #[inline]
-    pub fn pop(&self, held: &mut usize) -> Option<Entry<T, I>> {
+    pub fn pop(&self, held: &mut usize) -> Result<Option<Entry<T, I>>, Nothing> {
         let mut front = self.front();
-        let entry = front.pop(held)?;
-        self.given.0.tell(front.given);
-        Some(entry)
+        if let Some(entry) = front.pop(held) {
+            self.given.0.tell(front.given);
+            return Ok(Some(entry));
+        }
+        self.pop_whole(front, held)
+    }
+
+    #[inline(never)]
+    fn pop_whole(
+        &self,
+        front: MutexGuard<'_, Front<T, I>>,
+        held: &mut usize,
+    ) -> Result<Option<Entry<T, I>>, Nothing> {
+        let mut wakes = Wakes::default();
+        let (mut whole, mut got) = (self.whole_with(front, &mut wakes), None);
+        let taken =
+            whole.take(held, 1, &|_| true, &mut |entry| got = Some(entry), &mut Vec::new(), &mut wakes);
+        taken.map(|_| got).ok_or(Nothing)
     }
 
     /// Takes out of the front alone; if that will not do, answers the front, still locked.
@@ -354,7 +404,7 @@ impl<T, I: Copy> Core<T, I> {
     /// Nothing is reserved any more; what is inside can still be taken.
     pub fn close(&self) {
         let mut wakes = Wakes::default();
-        self.whole().close(&mut wakes);
+        self.whole(&mut wakes).close(&mut wakes);
     }
 
     /// Waits until nothing is inside and nothing is in hand; `true` at once if nobody is there to take anything.
@@ -366,12 +416,13 @@ impl<T, I: Copy> Core<T, I> {
     pub fn sweep(&self) -> Vec<T> {
         let mut wakes = Wakes::default();
         // However much it is, the locks are held for a moment only.
-        let left = self.whole().sweep(&mut wakes);
+        let left = self.whole(&mut wakes).sweep(&mut wakes);
         left.map(|entry| entry.item).collect()
     }
 
     pub fn view(&self) -> View {
-        let whole = self.whole();
+        let mut wakes = Wakes::default();
+        let whole = self.whole(&mut wakes);
         let (front, state) = (&whole.front, &whole.state);
         View {
             depth: front.lane.len() + state.lanes.len(),
@@ -395,7 +446,7 @@ impl<T, I: Copy> Core<T, I> {
     /// The last one closes.
     pub fn remove_sender(&self) {
         let mut wakes = Wakes::default();
-        let mut whole = self.whole();
+        let mut whole = self.whole(&mut wakes);
         whole.state.senders -= 1;
         if whole.state.senders == 0 {
             whole.close(&mut wakes);
@@ -405,7 +456,7 @@ impl<T, I: Copy> Core<T, I> {
     /// The last one closes, and what is inside stays there.
     pub fn remove_receiver(&self, held: usize) {
         let mut wakes = Wakes::default();
-        let mut whole = self.whole();
+        let mut whole = self.whole(&mut wakes);
         whole.front.busy -= held;
         whole.state.receivers -= 1;
         if whole.state.receivers == 0 {
@@ -418,22 +469,42 @@ impl<T, I: Copy> Core<T, I> {
 
     #[inline]
     pub fn front(&self) -> MutexGuard<'_, Front<T, I>> {
-        self.front.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.front.0)
     }
 
     /// Who holds it must not ask for the front.
     #[inline]
     pub fn state(&self) -> MutexGuard<'_, State<T, I>> {
-        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state.0)
     }
 
-    pub fn whole(&self) -> Whole<'_, T, I> {
-        self.whole_with(self.front())
+    pub fn whole(&self, wakes: &mut Wakes) -> Whole<'_, T, I> {
+        self.whole_with(self.front(), wakes)
     }
 
     /// The same by whoever has locked the front.
-    pub fn whole_with<'a>(&'a self, front: MutexGuard<'a, Front<T, I>>) -> Whole<'a, T, I> {
-        Whole::new(front, &self.given.0, self.state())
+    pub fn whole_with<'a>(
+        &'a self,
+        front: MutexGuard<'a, Front<T, I>>,
+        wakes: &mut Wakes,
+    ) -> Whole<'a, T, I> {
+        Whole::new(front, &self.given.0, self.state(), wakes)
+    }
+
+    /// Whether this waiter for room was called; else it will be woken when it is. For whoever has looked twice.
+    pub fn rest<'a>(&'a self, key: Key, wakes: &mut Wakes, cx: &Context<'_>) -> Turn<'a, T, I> {
+        let mut state = self.state();
+        if state.room.called(key).is_none() && !self.detailed {
+            state.catch_up(self.given.0.look(), wakes);
+        }
+        if state.room.called(key).is_some() {
+            return state;
+        }
+        drop(state);
+        let mut whole = self.whole(wakes);
+        wakes.discard(whole.state.room.rest(key, cx.waker()));
+        drop(whole);
+        self.state()
     }
 }
 
@@ -444,7 +515,7 @@ fn fits(used: Load, more: Load, limit: Load) -> bool {
 }
 
 impl<T, I: Copy> State<T, I> {
-    /// Full is certain only while the front is locked too.
+    /// By what it knows: there may be more room.
     #[inline]
     pub fn admits(&self, load: Load) -> Result<(), Denied> {
         if self.closed {
@@ -465,10 +536,37 @@ impl<T, I: Copy> State<T, I> {
         place(lane) < self.front_at
     }
 
-    /// What was taken is room again; `given` is all that ever was.
-    pub fn account(&mut self, given: Load) {
+    /// What was taken is room again, for those first who wait for it; `given` is all that ever was.
+    pub fn account(&mut self, given: Load, wakes: &mut Wakes) {
         self.used = self.used.minus(given.minus(self.accounted));
         self.accounted = given;
+        self.grant(wakes);
+    }
+
+    /// The same where nothing has a weight.
+    fn catch_up(&mut self, given: usize, wakes: &mut Wakes) {
+        self.account(Load { items: given, ..self.accounted }, wakes);
+    }
+
+    /// Puts an entry in if there is room; else `full` is called.
+    fn offer(
+        &mut self,
+        lane: u8,
+        entry: Entry<T, I>,
+        now: impl FnOnce() -> I,
+        full: impl FnOnce(&mut Self),
+        wakes: &mut Wakes,
+    ) -> Result<(), Refusal<T, I>> {
+        match self.admits(Load::one(entry.weight)) {
+            Ok(()) => self.enter(lane, entry, now, wakes),
+            Err(denied) => {
+                if denied == Denied::Full {
+                    full(self);
+                }
+                return Err((denied, entry));
+            }
+        }
+        Ok(())
     }
 
     pub fn take_room(&mut self, load: Load) {

@@ -4,22 +4,34 @@ use std::task::{Context, Poll};
 
 use super::lanes::Entry;
 use super::line::{Key, Line, Wakes};
+use super::room::give_turn;
 use super::state::{Core, State};
+
+/// What a receiver does before it stands in line to be woken: it looks, gives others their turn (which often puts
+/// something in), and looks again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looks {
+    First,
+    Turn,
+    Last,
+}
 
 /// Waits for entries, or for the queue to be idle.
 pub(super) struct Wait<'a, T, I: Copy> {
     core: &'a Core<T, I>,
     ticket: Option<Key>,
+    looks: Looks,
     line: fn(&mut State<T, I>) -> &mut Line<()>,
 }
 
 impl<'a, T, I: Copy> Wait<'a, T, I> {
-    pub fn for_items(core: &'a Core<T, I>) -> Self {
-        Self { core, ticket: None, line: |state| &mut state.items }
+    /// By somebody who has this to do.
+    pub fn for_items(core: &'a Core<T, I>, looks: Looks) -> Self {
+        Self { core, ticket: None, looks, line: |state| &mut state.items }
     }
 
     pub fn for_idleness(core: &'a Core<T, I>) -> Self {
-        Self { core, ticket: None, line: |state| &mut state.idle }
+        Self { core, ticket: None, looks: Looks::Last, line: |state| &mut state.idle }
     }
 
     /// As [`Core::take`], and waits while there is none.
@@ -34,6 +46,9 @@ impl<'a, T, I: Copy> Wait<'a, T, I> {
         cx: &mut Context<'_>,
     ) -> Poll<usize> {
         let core = self.core;
+        if self.looks == Looks::Turn {
+            return self.give_turn(cx);
+        }
         let front = match self.ticket {
             None => match core.take_front(held, max, &live, &mut out, expired) {
                 Ok(taken) => return Poll::Ready(taken),
@@ -43,7 +58,7 @@ impl<'a, T, I: Copy> Wait<'a, T, I> {
             Some(_) => core.front(),
         };
         let mut wakes = Wakes::default();
-        let mut whole = core.whole_with(front);
+        let mut whole = core.whole_with(front, &mut wakes);
         let taken = whole.take(held, max, &live, &mut out, expired, &mut wakes);
         if taken.is_none() && !expired.is_empty() {
             // Nothing but expired ones so far: others' turn.
@@ -57,6 +72,7 @@ impl<'a, T, I: Copy> Wait<'a, T, I> {
                 }
                 Poll::Ready(taken)
             }
+            None if self.looks == Looks::First => self.give_turn(cx),
             None => {
                 self.join(&mut whole.state, &mut wakes, cx);
                 Poll::Pending
@@ -64,10 +80,15 @@ impl<'a, T, I: Copy> Wait<'a, T, I> {
         }
     }
 
+    fn give_turn(&mut self, cx: &Context<'_>) -> Poll<usize> {
+        self.looks = Looks::Last;
+        give_turn(cx)
+    }
+
     /// Waits until the queue is idle.
     pub fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut wakes = Wakes::default();
-        let mut whole = self.core.whole();
+        let mut whole = self.core.whole(&mut wakes);
         if whole.is_idle() {
             if let Some(key) = self.ticket.take() {
                 wakes.discard(whole.state.idle.remove(key).1);
@@ -82,12 +103,12 @@ impl<'a, T, I: Copy> Wait<'a, T, I> {
     fn join(&mut self, state: &mut State<T, I>, wakes: &mut Wakes, cx: &mut Context<'_>) {
         let line = (self.line)(state);
         match self.ticket {
-            Some(key) if line.called(key).is_none() => wakes.discard(line.refresh(key, cx.waker())),
+            Some(key) if line.called(key).is_none() => wakes.discard(line.rest(key, cx.waker())),
             called => {
                 if let Some(key) = called {
                     line.remove(key);
                 }
-                self.ticket = Some(line.join((), cx.waker().clone()));
+                self.ticket = Some(line.join((), Some(cx.waker().clone())));
             }
         }
     }
@@ -97,7 +118,7 @@ impl<T, I: Copy> Drop for Wait<'_, T, I> {
     fn drop(&mut self) {
         let Some(key) = self.ticket.take() else { return };
         let mut wakes = Wakes::default();
-        let mut whole = self.core.whole();
+        let mut whole = self.core.whole(&mut wakes);
         let (called, waker) = (self.line)(&mut whole.state).remove(key);
         wakes.discard(waker);
         // It was called for an entry that it will not take: the next one is called instead.

@@ -18,9 +18,10 @@ impl<'a, T, I: Copy> Whole<'a, T, I> {
         front: MutexGuard<'a, Front<T, I>>,
         given: &'a Given,
         state: MutexGuard<'a, State<T, I>>,
+        wakes: &mut Wakes,
     ) -> Self {
         let mut whole = Self { front, given, state };
-        whole.state.account(whole.front.given);
+        whole.state.account(whole.front.given, wakes);
         whole
     }
 
@@ -38,8 +39,7 @@ impl<'a, T, I: Copy> Whole<'a, T, I> {
         let taken = front.take(held, max, live, out, expired, |front| next(front, &mut state.lanes));
         // In this order: the state never knows of more than senders can see.
         self.given.tell(self.front.given);
-        self.state.account(self.front.given);
-        self.state.grant(wakes);
+        self.state.account(self.front.given, wakes);
         self.settle(wakes);
         (taken > 0 || self.is_over()).then_some(taken)
     }
@@ -141,7 +141,7 @@ impl<T, I: Copy> Drop for Whole<'_, T, I> {
     fn drop(&mut self) {
         let Self { front, state, .. } = self;
         state.front_at = if front.lane.is_empty() { 0 } else { front.at };
-        front.look = !state.room.is_empty()
+        front.look = state.room.rests()
             || !state.idle.is_empty()
             // The last entry ends whoever waits for another.
             || state.closed && !state.items.is_empty()
