@@ -21,11 +21,10 @@ struct More<E> {
 
 /// A block of a short queue: small enough to stay in the caches.
 const SHORT_BYTES: usize = 16 << 10;
-/// A queue this long has blocks of this many bytes: enough for allocators to give them back to the system a few at a
-/// time (glibc returns everything at once when the last of many small ones is freed), and little enough for the copy that
-/// this takes to keep nobody waiting.
+/// A queue this long has blocks of this many bytes: enough for allocators to give each back to the system by itself.
+/// (glibc returns everything at once when the last of many small ones is freed; so it does with blocks of 64 KiB.)
 const LONG: usize = 16_384;
-const LONG_BYTES: usize = 64 << 10;
+const LONG_BYTES: usize = 256 << 10;
 
 impl<E> Blocks<E> {
     pub fn new() -> Self {
