@@ -44,6 +44,7 @@
 //! `.refused` and `.dropped` with a `reason`; all by `queue`. They are registered when a queue is opened.
 
 mod blocks;
+mod core;
 mod drain;
 mod error;
 mod front;

@@ -9,6 +9,8 @@
 
 #[path = "blocks.rs"]
 mod blocks;
+#[path = "core.rs"]
+mod core;
 #[path = "front.rs"]
 mod front;
 #[path = "lanes.rs"]
@@ -40,8 +42,9 @@ use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
 
+use self::core::Core;
 use self::lanes::Entry;
-use self::state::{Core, Denied, Load};
+use self::state::{Denied, Load};
 use self::wait::Looks;
 
 type Queue = Arc<Core<u32, u32>>;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::task::coop;
 
 use super::TryRecvError;
+use super::core::Nothing;
 use super::shared::{Entry, Shared};
-use super::state::Nothing;
 use super::wait::Looks;
 
 /// Takes items out of a queue. A clone competes with it: each item goes to one of them. When the last one is dropped,

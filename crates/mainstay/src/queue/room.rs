@@ -4,9 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::core::{Core, Missed};
 use super::lanes::Entry;
 use super::line::{Key, Wakes};
-use super::state::{Core, Denied, Load, Missed, Refusal, State, Turn};
+use super::state::{Denied, Load, Refusal, State, Turn};
 
 /// Waits for room. Dropped before it is done, it gives back what it may have got.
 ///

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::core::{Core, Missed, Nothing};
 use super::lanes;
 use super::meter::Meter;
 use super::room::Put;
-use super::state::{Core, Denied, Load, Missed, Nothing};
+use super::state::{Denied, Load};
 use super::{Overflow, Plan, Refused, SendError, Sent};
 
 pub(super) struct Shared<T> {

@@ -2,10 +2,11 @@
 
 use std::task::{Context, Poll};
 
+use super::core::Core;
 use super::lanes::Entry;
 use super::line::{Key, Line, Wakes};
 use super::room::give_turn;
-use super::state::{Core, State};
+use super::state::State;
 
 /// What a receiver does before it stands in line to be woken: it looks, gives others their turn (which often puts
 /// something in), and looks again.

@@ -1,9 +1,10 @@
 //! Both locks of a queue: for whatever concerns both ends.
 
+use super::core::Given;
 use super::front::Front;
 use super::lanes::{Entry, Lane, Lanes, place};
 use super::line::Wakes;
-use super::state::{Given, Load, State};
+use super::state::{Load, State};
 use super::sync::MutexGuard;
 
 /// While it lives, what is used is exact. When it goes, each end knows what it must know of the other.
@@ -25,7 +26,7 @@ impl<'a, T, I: Copy> Whole<'a, T, I> {
         whole
     }
 
-    /// As [`Core::take`](super::state::Core::take).
+    /// As [`Core::take`](super::core::Core::take).
     pub fn take(
         &mut self,
         held: &mut usize,
