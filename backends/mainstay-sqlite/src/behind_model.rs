@@ -136,6 +136,20 @@ fn a_read_sees_what_was_handed_over_before_it() {
 }
 
 #[test]
+fn all_who_wait_for_the_tables_hear_that_they_have_followed() {
+    check_with(2, || {
+        let behind = behind();
+        behind.hand_over(group(1), BYTES);
+        let (writes, reads) = (behind.clone(), behind.clone());
+        let writing = thread::spawn(move || writes.room().is_ok());
+        let reading = thread::spawn(move || reads.wait_for(1));
+        let Task::Apply(groups) = behind.next() else { panic!("there is something to apply") };
+        behind.applied(&batch(groups));
+        assert!(writing.join().unwrap() && reading.join().unwrap());
+    });
+}
+
+#[test]
 fn whoever_waits_hears_of_a_bad_end() {
     check_with(2, || {
         let behind = behind();
