@@ -106,7 +106,13 @@ pub(super) const CATALOG: &[Entry] = &[
     entry("mainstay.queue.bytes", Gauge, Bytes, "queue", "What its items weigh"),
     entry("mainstay.queue.waiting", Gauge, Count, "queue", "Senders that wait for room"),
     entry("mainstay.queue.wait", Histogram, Seconds, "queue", "Time items spent inside; a sample"),
-    entry("mainstay.queue.waits", Counter, Count, "queue", "Sends that had to wait"),
+    entry(
+        "mainstay.queue.waits",
+        Counter,
+        Count,
+        "queue",
+        "Sends that had to wait for longer than one turn of the others",
+    ),
     entry("mainstay.queue.refused", Counter, Count, "queue, reason", "Sends that were refused"),
     entry(
         "mainstay.queue.dropped",

@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::harness::{PATIENCE, Raw, get};
-use crate::process::{Exit, Service, draining, example};
+use crate::process::{Exit, Service, example};
 
 /// No lame duck, and short phases: what overstays is cut soon.
 const QUICK: &[(&str, &str)] = &[
@@ -282,10 +282,9 @@ async fn a_log_on_a_full_disk_holds_nothing_up() {
     let mut command = Command::new("sh");
     command.arg("-c").arg("exec \"$0\" 2>/dev/full").arg(example("service"));
     let mut service = Service::run(command, QUICK);
-    let (api, admin) = service.up().await;
+    let (api, _) = service.up().await;
     assert_eq!(get(api, "/log").await.body, "logged\n");
     service.signal(Signal::TERM);
-    draining(admin).await;
     let exit = service.exit().await;
     assert_eq!((exit.code, exit.stdout.as_str()), (Some(0), "greeter stopped"));
 }
