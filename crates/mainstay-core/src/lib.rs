@@ -3,7 +3,7 @@
 //! Read the modules in this order:
 //!
 //! 1. vocabulary: [`time`], [`name`], [`id`], [`lease`], [`job`], [`after`], [`queue`], [`schedule`], [`lock`],
-//!    [`topic`], [`event`], [`worker`], [`access`];
+//!    [`topic`], [`event`], [`worker`], [`access`], and [`text`], of which names are made;
 //! 2. what can be asked of a store and what it answers: [`op`], [`store`], [`error`];
 //! 3. the rules: [`rules`] are pure transition functions over one job, [`engine`] is the deterministic state
 //!    machine built from them. It is the memory store, the heart of the embedded store, and the executable
@@ -42,6 +42,7 @@ pub mod rules;
 pub mod schedule;
 pub mod store;
 mod sync;
+pub mod text;
 pub mod time;
 pub mod topic;
 pub mod worker;

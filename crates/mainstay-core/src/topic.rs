@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use set::FilterSet;
 
-use crate::name::InvalidName;
+use crate::{name::InvalidName, text::Text};
 
 /// At most this many tokens.
 const MOST_TOKENS: usize = 16;
@@ -18,7 +18,7 @@ const MOST_CHARACTERS: usize = 255;
 /// The name of a topic: 1–16 tokens `[A-Za-z0-9_-]+` joined by `.`, 255 characters at most. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct TopicName(Arc<str>);
+pub struct TopicName(Text);
 
 /// Which topics: a topic's name in which `*` stands for exactly one token and a last `>` for one or more. `>` alone
 /// is every topic. Cheap to clone.
@@ -33,7 +33,7 @@ impl TopicName {
     /// What is wrong with it, for its author.
     pub fn new(text: &str) -> Result<TopicName, InvalidName> {
         check("a topic", text, is_word)?;
-        Ok(TopicName(Arc::from(text)))
+        Ok(TopicName(Text::from(text)))
     }
 
     /// The text of the name.
@@ -41,8 +41,8 @@ impl TopicName {
         &self.0
     }
 
-    /// The text of the name, shared with it.
-    pub fn to_shared(&self) -> Arc<str> {
+    /// The text of the name.
+    pub fn to_text(&self) -> Text {
         self.0.clone()
     }
 
@@ -84,7 +84,7 @@ impl TopicFilter {
     /// The one topic it matches, if it has no wildcard.
     pub fn literal(&self) -> Option<TopicName> {
         let wild = self.tokens().any(|token| token == "*" || token == ">");
-        (!wild).then(|| TopicName(self.0.clone()))
+        (!wild).then(|| TopicName(Text::from(self.0.clone())))
     }
 
     /// Whether it matches this topic. For many filters at once there is [`FilterSet`].
@@ -143,6 +143,11 @@ impl std::str::FromStr for TopicName {
 impl AsRef<str> for TopicName {
     fn as_ref(&self) -> &str {
         &self.0
+    }
+}
+impl PartialEq<str> for TopicName {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == *other
     }
 }
 impl std::borrow::Borrow<str> for TopicName {

@@ -5,13 +5,13 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use hashbrown::HashMap;
 use mainstay_core::{
     TopicFilter, TopicName,
-    engine::change::{EventChange, TopicId},
+    engine::change::{EventChange, EventMeta, TopicId},
     event::{Event, LogBudget, LogSlice, LoggedEvent},
 };
 
@@ -31,7 +31,7 @@ pub struct Tail {
 }
 
 struct State {
-    events: VecDeque<(TopicId, Arc<LoggedEvent>)>,
+    events: VecDeque<Entry>,
     /// The number of the first of them; there are no gaps.
     first: u64,
     bytes: usize,
@@ -39,6 +39,14 @@ struct State {
     names: HashMap<TopicName, TopicId>,
     /// Topics of which retention has removed something, by how far.
     trimmed: BTreeSet<(u64, TopicId)>,
+}
+
+/// An event, and what readers get of it: made for the first of them, since most events have none, and a publisher
+/// should not pay for it.
+struct Entry {
+    meta: EventMeta,
+    event: Arc<Event>,
+    read: OnceLock<Arc<LoggedEvent>>,
 }
 
 struct Topic {
@@ -50,7 +58,7 @@ struct Topic {
 pub enum Note {
     Topic(TopicId, TopicName),
     TopicDropped(TopicId),
-    Published(TopicId, Arc<LoggedEvent>),
+    Published(EventMeta, Arc<Event>),
     Removed(TopicId, u64),
 }
 
@@ -60,15 +68,7 @@ impl Note {
         Some(match change {
             EventChange::Topic { id, dropped: true, .. } => Note::TopicDropped(*id),
             EventChange::Topic { id, name, .. } => Note::Topic(*id, name.clone()),
-            EventChange::Published { meta, event, topic, .. } => {
-                let logged = LoggedEvent {
-                    topic: topic.clone(),
-                    seq: meta.seq,
-                    published_at: meta.at,
-                    event: event.clone(),
-                };
-                Note::Published(meta.topic, Arc::new(logged))
-            }
+            EventChange::Published { meta, event, .. } => Note::Published(*meta, event.clone()),
             EventChange::EventsRemoved { topic, up_to } => Note::Removed(*topic, *up_to),
             _ => return None,
         })
@@ -118,10 +118,10 @@ impl Tail {
         loop {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             while gone.len() < TRIM_AT_ONCE && state.bytes > TAIL_BYTES && state.first <= in_tables {
-                let Some((_, event)) = state.events.pop_front() else { break };
-                state.bytes -= cost(&event);
+                let Some(entry) = state.events.pop_front() else { break };
+                state.bytes -= cost(&entry.meta);
                 state.first += 1;
-                gone.push(event);
+                gone.push(entry);
             }
             drop(state);
             if gone.is_empty() {
@@ -229,9 +229,9 @@ impl State {
                 self.trimmed.remove(&(before, id));
                 self.trimmed.insert((up_to, id));
             }
-            Note::Published(topic, event) => {
-                self.bytes += cost(&event);
-                self.events.push_back((topic, event));
+            Note::Published(meta, event) => {
+                self.bytes += cost(&meta);
+                self.events.push_back(Entry { meta, event, read: OnceLock::new() });
             }
         }
     }
@@ -242,7 +242,7 @@ impl State {
 
     fn event(&self, seq: u64) -> Option<Arc<Event>> {
         let at = usize::try_from(seq.checked_sub(self.first)?).ok()?;
-        self.events.get(at).map(|(_, logged)| logged.event.clone())
+        self.events.get(at).map(|entry| entry.event.clone())
     }
 
     fn is_gone(&self, topic: TopicId, seq: u64) -> bool {
@@ -271,33 +271,38 @@ impl State {
         let mut slice = LogSlice { from, events: vec![], next: from, head, removed_up_to, removed };
         let mut bytes = 0;
         // Most events in a row are of few topics.
-        let mut last: Option<(TopicId, bool)> = None;
+        let mut last: Option<(TopicId, Option<&Topic>)> = None;
         let skip = usize::try_from(from - self.first).unwrap_or(usize::MAX).min(self.events.len());
-        for (looked, (id, event)) in self.events.range(skip..).enumerate() {
-            slice.next = event.seq;
+        for (looked, Entry { meta, event, read }) in self.events.range(skip..).enumerate() {
+            slice.next = meta.seq;
             if looked == SCAN_LIMIT {
                 return Reading::Here(slice);
             }
-            let fits = match last {
-                Some((topic, fits)) if topic == *id => fits,
-                _ => filters.is_empty() || filters.iter().any(|filter| filter.matches(&event.topic)),
+            let fits = |topic: &&Topic| {
+                filters.is_empty() || filters.iter().any(|filter| filter.matches(&topic.name))
             };
-            last = Some((*id, fits));
-            if !fits || self.is_gone(*id, event.seq) {
-                continue;
-            }
-            bytes += event.event.size() as u64;
+            let topic = match last {
+                Some((id, topic)) if id == meta.topic => topic,
+                _ => self.topics.get(&meta.topic).filter(fits),
+            };
+            last = Some((meta.topic, topic));
+            let Some(topic) = topic.filter(|topic| meta.seq > topic.removed_up_to) else { continue };
+            bytes += u64::from(meta.size);
             let full = slice.events.len() as u64 >= u64::from(budget.events) || bytes > budget.bytes;
             if full && !slice.events.is_empty() {
                 return Reading::Here(slice);
             }
-            slice.events.push(event.clone());
+            let logged = read.get_or_init(|| {
+                let (topic, event) = (topic.name.clone(), event.clone());
+                Arc::new(LoggedEvent { topic, seq: meta.seq, published_at: meta.at, event })
+            });
+            slice.events.push(logged.clone());
         }
         slice.next = from.max(head + 1);
         Reading::Here(slice)
     }
 }
 
-fn cost(event: &LoggedEvent) -> usize {
-    event.event.size() + OVERHEAD
+fn cost(meta: &EventMeta) -> usize {
+    meta.size as usize + OVERHEAD
 }

@@ -9,6 +9,7 @@ use mainstay_core::{
     },
     event::{DeadEvent, Event, EventData},
     job::{JobFailure, Json},
+    text::Text,
 };
 use rusqlite::types::ValueRef;
 use serde_json::value::RawValue;
@@ -29,10 +30,11 @@ impl Cells<'_> {
     pub(crate) fn event_body(&self, i: usize) -> Result<Event, Error> {
         let text = |at| self.text(i + at).map(Arc::from);
         let opt = |at| Ok::<_, Error>(self.text_opt(i + at)?.map(Arc::from));
+        let short = |at| self.text(i + at).map(Text::from);
         Ok(Event {
-            id: text(0)?,
-            source: text(1)?,
-            kind: text(2)?,
+            id: short(0)?,
+            source: short(1)?,
+            kind: short(2)?,
             subject: opt(3)?,
             time: opt(4)?,
             partition_key: opt(5)?,

@@ -1,23 +1,23 @@
 //! An event with its attributes, after CloudEvents 1.0.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{job::Json, topic::TopicName};
+use crate::{job::Json, text::Text, topic::TopicName};
 
 /// What is published: the attributes and the data of a CloudEvent. Whoever makes one checks it with
 /// [`Event::problems`]; a store takes it as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// `id`: unique for its source.
-    pub id: Arc<str>,
+    pub id: Text,
     /// `source`: where it comes from, a URI reference. Defaults to `/mainstay`.
-    pub source: Arc<str>,
+    pub source: Text,
     /// `type`: what happened. Defaults to the name of the topic.
-    pub kind: Arc<str>,
+    pub kind: Text,
     /// `subject`
     pub subject: Option<Arc<str>>,
     /// `time`: when it happened, RFC 3339, as its publisher wrote it.
@@ -71,16 +71,13 @@ const TAKEN: [&str; 10] = [
     "data",
 ];
 
-/// Most events have it: it is there once.
-static SOURCE: LazyLock<Arc<str>> = LazyLock::new(|| "/mainstay".into());
-
 impl Event {
-    /// An event with JSON data and the defaults for everything else. The default texts are shared, not copied.
+    /// An event with JSON data and the defaults for everything else.
     pub fn new(id: &str, topic: &TopicName, data: &str) -> Event {
         Event {
             id: id.into(),
             source: Event::default_source(),
-            kind: topic.to_shared(),
+            kind: topic.to_text(),
             subject: None,
             time: None,
             partition_key: None,
@@ -92,8 +89,8 @@ impl Event {
     }
 
     /// The `source` of an event that says none.
-    pub fn default_source() -> Arc<str> {
-        SOURCE.clone()
+    pub fn default_source() -> Text {
+        "/mainstay".into()
     }
 
     /// The bytes it takes in an answer, roughly; what the bounds of fetches, reads and retention are counted in.
@@ -122,13 +119,13 @@ impl Event {
             found.push(Problem { attribute: attribute.into(), detail });
         };
         let texts = [
-            ("id", Some(&self.id)),
-            ("source", Some(&self.source)),
-            ("type", Some(&self.kind)),
-            ("subject", self.subject.as_ref()),
-            ("partitionkey", self.partition_key.as_ref()),
-            ("datacontenttype", self.content_type.as_ref()),
-            ("dataschema", self.data_schema.as_ref()),
+            ("id", Some(&*self.id)),
+            ("source", Some(&*self.source)),
+            ("type", Some(&*self.kind)),
+            ("subject", self.subject.as_deref()),
+            ("partitionkey", self.partition_key.as_deref()),
+            ("datacontenttype", self.content_type.as_deref()),
+            ("dataschema", self.data_schema.as_deref()),
         ];
         for (attribute, text) in texts {
             let Some(text) = text else { continue };

@@ -9,6 +9,7 @@ use mainstay_core::{
         GroupRow, TopicId, Unsettled,
     },
     event::{DedupKey, Event, EventData},
+    text::Text,
 };
 
 use super::{
@@ -292,8 +293,8 @@ impl Bytes<'_> {
     }
 
     pub(super) fn an_event(&mut self, like: Option<&Event>) -> Result<Event> {
-        let (id, source) = (self.shared()?, self.shared_with(like.map(|like| &like.source))?);
-        let kind = self.shared_with(like.map(|like| &like.kind))?;
+        let (id, source) = (self.text()?.into(), self.text_like(like.map(|like| &like.source))?);
+        let kind = self.text_like(like.map(|like| &like.kind))?;
         let (subject, time) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
         let (partition_key, content_type) = (self.opt(Self::shared)?, self.opt(Self::shared)?);
         let data_schema = self.opt(Self::shared)?;
@@ -322,7 +323,7 @@ impl Bytes<'_> {
         })
     }
 
-    fn shared_with(&mut self, like: Option<&Arc<str>>) -> Result<Arc<str>> {
+    fn text_like(&mut self, like: Option<&Text>) -> Result<Text> {
         let text = self.text()?;
         Ok(like.filter(|like| ***like == *text).cloned().unwrap_or_else(|| text.into()))
     }

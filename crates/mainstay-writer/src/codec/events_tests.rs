@@ -41,9 +41,9 @@ impl Chance {
             _ => EventData::Binary(self.text().as_bytes().into()),
         };
         Arc::new(Event {
-            id: self.text(),
-            source: self.text(),
-            kind: self.text(),
+            id: self.text().into(),
+            source: self.text().into(),
+            kind: self.text().into(),
             subject: self.opt(Self::text),
             time: self.opt(Self::text),
             partition_key: self.opt(Self::text),

@@ -77,7 +77,7 @@ impl Routes {
             _ => None,
         });
         if let Ok(Some(route)) = last
-            && route.topic.as_str() == topic
+            && route.topic == *topic
         {
             return Ok(route);
         }

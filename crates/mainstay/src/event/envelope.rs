@@ -177,7 +177,7 @@ impl Envelope {
                 subject: event.subject.clone(),
                 seq: Some(seq),
             })),
-            asked: Asked::with_id(event.id.clone()),
+            asked: Asked::with_id((&event.id).into()),
             data: event.data.clone(),
         })
     }

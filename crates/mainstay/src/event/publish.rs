@@ -33,8 +33,8 @@ impl IntoPublish for EventBuilder {
             .map_err(|error| StoreError::invalid("topic", format!("`{}`: {error}", own.topic)))?;
         let data = own.data.written().map_err(|error| StoreError::invalid("data", error))?;
         let (has_id, id) = match own.id {
-            Some(id) => (true, id),
-            None => (false, new_id(now())),
+            Some(id) => (true, id.into()),
+            None => (false, new_id(now()).into()),
         };
         let event = Stored {
             id,

@@ -40,9 +40,9 @@ fn read(topic: &TopicName, json: &RawJson) -> Result<Arc<Event>, Error> {
     let event = wire::CloudEvent::from_json(json).map_err(|problem| convert::senseless("event", problem))?;
     let text = |text: Option<String>| text.map(Arc::from);
     Ok(Arc::new(Event {
-        id: text(event.id).ok_or_else(|| convert::senseless("event", "one without an id"))?,
-        source: text(event.source).unwrap_or_else(Event::default_source),
-        kind: text(event.kind).unwrap_or_else(|| topic.as_str().into()),
+        id: event.id.ok_or_else(|| convert::senseless("event", "one without an id"))?.into(),
+        source: event.source.map_or_else(Event::default_source, Into::into),
+        kind: event.kind.map_or_else(|| topic.to_text(), Into::into),
         subject: text(event.subject),
         time: text(event.time),
         partition_key: text(event.partition_key),

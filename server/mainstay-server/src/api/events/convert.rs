@@ -28,9 +28,9 @@ pub(crate) fn publish(
         extensions.push(("traceparent".into(), format!("\"{trace}\"").as_str().into()));
     }
     let event = Event {
-        id: text(new.id).unwrap_or_else(|| new_id(store).into()),
-        source: text(new.source).unwrap_or_else(Event::default_source),
-        kind: text(new.kind).unwrap_or_else(|| topic.to_shared()),
+        id: new.id.unwrap_or_else(|| new_id(store)).into(),
+        source: new.source.map_or_else(Event::default_source, Into::into),
+        kind: new.kind.map_or_else(|| topic.to_text(), Into::into),
         subject: text(new.subject),
         time: text(new.time),
         partition_key: text(new.partition_key),

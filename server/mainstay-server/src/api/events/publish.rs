@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode, header};
 use mainstay::core::access::ScopeKind;
 use mainstay::core::event::{EventOp, EventReply, LogBudget, Position};
 use mainstay::core::op::{Commit, Committed, IdempotencyKey, Op, Reply};
+use mainstay::core::text::Text;
 use mainstay::core::topic::{TopicFilter, TopicName};
 use mainstay_api::types::{
     CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, CloudEvent, CloudEventBatch, Headers, Published, PublishedBatch,
@@ -88,7 +89,7 @@ pub(crate) async fn answered_before(
 }
 
 /// Topic and id of what an op publishes.
-pub(crate) fn named(op: &Op) -> Option<(TopicName, Arc<str>)> {
+pub(crate) fn named(op: &Op) -> Option<(TopicName, Text)> {
     match op {
         Op::Event(EventOp::Publish(publish)) => Some((publish.topic.clone(), publish.event.id.clone())),
         _ => None,
@@ -99,7 +100,7 @@ pub(crate) fn named(op: &Op) -> Option<(TopicName, Arc<str>)> {
 /// that are made under a key follow from it.
 pub(crate) async fn published(
     call: &Call,
-    (topic, id): (TopicName, Arc<str>),
+    (topic, id): (TopicName, Text),
     reply: &EventReply,
     repeated: bool,
 ) -> Result<Published, Problem> {
@@ -110,7 +111,7 @@ pub(crate) async fn published(
 }
 
 /// `None` if retention has removed the event.
-async fn first_id(call: &Call, topic: &TopicName, seq: u64) -> Result<Option<Arc<str>>, Problem> {
+async fn first_id(call: &Call, topic: &TopicName, seq: u64) -> Result<Option<Text>, Problem> {
     let Ok(filter) = TopicFilter::new(topic.as_str()) else { return Ok(None) };
     let one = LogBudget { events: 1, bytes: 0 };
     let slice = read(call, &[filter], Position::Seq(seq), one).await?;

@@ -60,14 +60,14 @@ pub(super) fn delivery(out: &mut Vec<u8>, delivery: &Delivery, event: &Event) {
 pub(super) fn cloud_event(out: &mut Vec<u8>, event: &Event) {
     raw(out, "{\"specversion\":\"1.0\"");
     let attributes = [
-        ("id", Some(&event.id)),
-        ("source", Some(&event.source)),
-        ("type", Some(&event.kind)),
-        ("subject", event.subject.as_ref()),
-        ("time", event.time.as_ref()),
-        ("partitionkey", event.partition_key.as_ref()),
-        ("datacontenttype", event.content_type.as_ref()),
-        ("dataschema", event.data_schema.as_ref()),
+        ("id", Some(&*event.id)),
+        ("source", Some(&*event.source)),
+        ("type", Some(&*event.kind)),
+        ("subject", event.subject.as_deref()),
+        ("time", event.time.as_deref()),
+        ("partitionkey", event.partition_key.as_deref()),
+        ("datacontenttype", event.content_type.as_deref()),
+        ("dataschema", event.data_schema.as_deref()),
     ];
     for (name, value) in attributes {
         if let Some(value) = value {
