@@ -84,7 +84,7 @@ pub fn verdict_of(error: &(dyn StdError + 'static)) -> Verdict {
             return error.verdict();
         } else if error.is::<tokio::time::error::Elapsed>() {
             return Verdict::Retry;
-        } else if error.is::<super::Later>() || error.is::<super::Unanswered>() {
+        } else if error.is::<super::Later>() || error.is::<super::error::Unanswered>() {
             return Verdict::Overloaded;
         } else if error.is::<super::error::Expired>() {
             return Verdict::Ignored;
