@@ -13,6 +13,8 @@ use mainstay::{App, Boot, Client, Ended, Job, JobContext, JobError, Result, Work
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
+mod ahead;
+
 #[derive(Serialize, Deserialize)]
 struct Note(String);
 impl Job for Note {
@@ -213,87 +215,6 @@ async fn jobs_of_a_claim_under_way_when_the_drain_begins_are_handed_back_unspent
     assert_eq!(ended.exit_code(), 0, "{ended:?}");
     let job = job(&store, id).await;
     assert_eq!((job.state, job.attempt), (JobState::Available, 0), "{job:?}");
-}
-
-async fn tell_and_wait(job: Note, cx: JobContext<Seen>) -> Result<(), JobError> {
-    let _ = cx.began.send(job.0).await;
-    cx.go_on.acquire().await.unwrap().forget();
-    Ok(())
-}
-
-/// One slot, and room for more ahead; three jobs in hand, of which the second runs.
-async fn have_two_ahead(gate: &Semaphore, begins: &mut mpsc::Receiver<String>, seen: &Seen) {
-    gate.add_permits(1);
-    assert_eq!(begins.recv().await.unwrap(), "1", "nothing has ended yet, so nothing is claimed ahead");
-    seen.go_on.add_permits(1);
-    gate.add_permits(1);
-    assert_eq!(begins.recv().await.unwrap(), "2");
-}
-
-async fn add_four(store: &Client) -> Vec<JobId> {
-    let mut ids = Vec::new();
-    for text in ["1", "2", "3", "4"] {
-        ids.push(add(store, text).await);
-    }
-    ids
-}
-
-#[tokio::test]
-async fn jobs_claimed_ahead_begin_while_the_store_is_busy() {
-    let gate = Arc::new(Semaphore::new(0));
-    let (_, store) = Watched::new(0, Some(gate.clone()));
-    let ids = add_four(&store).await;
-    let ended = with_workers(
-        store.clone(),
-        &[],
-        |seen| Workers::new("notes", seen).on(tell_and_wait).concurrency(1).prefetch(4),
-        async |store, begins, seen| {
-            have_two_ahead(&gate, begins, seen).await;
-            for next in ["3", "4"] {
-                seen.go_on.add_permits(1);
-                let began = tokio::time::timeout(secs(20), begins.recv()).await;
-                assert_eq!(began.expect("it began without an answer of the store").unwrap(), next);
-            }
-            gate.add_permits(100);
-            seen.go_on.add_permits(1);
-            for id in ids {
-                let job = settled(store, id).await;
-                assert_eq!((job.state, job.attempt), (JobState::Completed, 1));
-            }
-        },
-    )
-    .await;
-    assert_eq!(ended.exit_code(), 0, "{ended:?}");
-}
-
-#[tokio::test]
-async fn what_was_claimed_ahead_goes_back_unspent_when_the_drain_begins() {
-    let gate = Arc::new(Semaphore::new(0));
-    let (_, store) = Watched::new(0, Some(gate.clone()));
-    let ids = add_four(&store).await;
-    let ended = with_workers(
-        store.clone(),
-        &[],
-        |seen| Workers::new("notes", seen).on(tell_and_wait).concurrency(1).prefetch(4),
-        async |_, begins, seen| {
-            have_two_ahead(&gate, begins, seen).await;
-            let go_on = seen.go_on.clone();
-            #[expect(clippy::disallowed_methods, reason = "it outlives the closure, and ends by itself")]
-            tokio::task::spawn(async move {
-                tokio::task::yield_now().await;
-                go_on.add_permits(1);
-            });
-        },
-    )
-    .await;
-    assert_eq!(ended.exit_code(), 0, "{ended:?}");
-    let mut found = Vec::new();
-    for id in ids {
-        let job = job(&store, id).await;
-        found.push((job.state, job.attempt));
-    }
-    let (done, back) = ((JobState::Completed, 1), (JobState::Available, 0));
-    assert_eq!(found, [done, done, back, back]);
 }
 
 #[tokio::test]
@@ -552,41 +473,6 @@ mod on_virtual_time {
             assert_eq!(MOST.load(Ordering::SeqCst), 4);
             assert!(began.elapsed() < secs(13), "40 s of work by four: {:?}", began.elapsed());
             mainstay::testing::assert_logged!(logs, INFO, "workers scale", to = 4);
-        });
-    }
-
-    #[test]
-    fn what_waits_ahead_for_a_third_of_the_lease_goes_back_and_is_not_taken_again() {
-        block_on_virtual(async {
-            let gate = Arc::new(Semaphore::new(0));
-            let (watched, store) = Watched::new(0, Some(gate.clone()));
-            let ids = add_four(&store).await;
-            with_workers(
-                store,
-                &[],
-                |seen| {
-                    let workers = Workers::new("notes", seen).on(tell_and_wait);
-                    workers.concurrency(1).prefetch(4).lease(secs(3))
-                },
-                async |store, begins, seen| {
-                    have_two_ahead(&gate, begins, seen).await;
-                    gate.add_permits(100);
-                    tokio::time::sleep(millis(1_500)).await;
-                    let claims = watched.asked.available_permits();
-                    tokio::time::sleep(secs(20)).await;
-                    for id in &ids[2..] {
-                        let job = job(store, *id).await;
-                        assert_eq!((job.state, job.attempt), (JobState::Available, 0));
-                    }
-                    assert_eq!(watched.asked.available_permits(), claims, "it asks for none");
-                    // The slot is free again.
-                    seen.go_on.add_permits(3);
-                    for id in ids {
-                        assert_eq!(settled(store, id).await.state, JobState::Completed);
-                    }
-                },
-            )
-            .await;
         });
     }
 
