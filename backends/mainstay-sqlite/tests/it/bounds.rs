@@ -6,25 +6,31 @@ use mainstay_core::{
     queue::{QueueConfig, Retention},
     store::Batch,
 };
+use mainstay_sqlite::SqliteStore;
 
 use crate::harness::{Jobs, Place, Tell, figure, queue};
 
 /// How large the journal may become while somebody writes without a pause, in bytes.
 const JOURNAL_BOUND: u64 = 160 << 20;
 
+/// Half a megabyte of jobs in one group, which go again at once.
+async fn come_and_go(store: &SqliteStore, jobs: &mut Jobs) {
+    let payload = format!("\"{}\"", "x".repeat(50_000));
+    let enqueues = (0..10).map(|_| jobs.next(&payload));
+    let purge = Op::Purge { queue: queue(), limit: 1_000 };
+    let commits = vec![Commit { ops: enqueues.collect(), ..Commit::default() }, Commit::of(purge, 0)];
+    store.submit(Batch { commits, within: None }).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_journal_stays_bounded_under_constant_writing() {
     let place = Place::new();
     let store = place.open_store();
     let mut jobs = Jobs::default();
-    let payload = format!("\"{}\"", "x".repeat(50_000));
     let mut largest = 0;
-    // About 600 MB, in groups of half a megabyte, and the jobs go again, so that the file stays small too.
+    // About 600 MB.
     for _ in 0..1_200 {
-        let enqueues = (0..10).map(|_| jobs.next(&payload));
-        let purge = Op::Purge { queue: queue(), limit: 1_000 };
-        let commits = vec![Commit { ops: enqueues.collect(), ..Commit::default() }, Commit::of(purge, 0)];
-        store.submit(Batch { commits, within: None }).await.unwrap();
+        come_and_go(&store, &mut jobs).await;
         largest = largest.max(place.file_bytes("jobs.db-wal"));
     }
     assert!(largest < JOURNAL_BOUND, "{largest} bytes");
@@ -50,14 +56,10 @@ async fn what_came_and_went_leaves_no_long_journal() {
     let reader = place.shell();
     let snapshot = reader.unchecked_transaction().unwrap();
     snapshot.query_row("SELECT count(*) FROM job", [], |row| row.get::<_, i64>(0)).unwrap();
-    let payload = format!("\"{}\"", "x".repeat(50_000));
     let mut largest = 0;
     // 200 MB, of which the tables never see much.
     for _ in 0..400 {
-        let enqueues = (0..10).map(|_| jobs.next(&payload));
-        let purge = Op::Purge { queue: queue(), limit: 1_000 };
-        let commits = vec![Commit { ops: enqueues.collect(), ..Commit::default() }, Commit::of(purge, 0)];
-        store.submit(Batch { commits, within: None }).await.unwrap();
+        come_and_go(&store, &mut jobs).await;
         largest = largest.max(log_bytes(&place));
     }
     // What it may hold, the segment that is being filled, and one that is made in advance.
