@@ -20,15 +20,15 @@ fn the_store_does_with_events_what_the_model_does() {
 
 #[test]
 fn eight_handles_do_what_the_model_does() {
-    mainstay_testkit::model::run(Eight::new);
+    mainstay_testkit::model::run_one_in(4, Eight::new);
 }
 
 #[test]
 fn eight_handles_do_with_events_what_the_model_does() {
-    mainstay_testkit::model::run_events(Eight::new);
+    mainstay_testkit::model::run_events_one_in(4, Eight::new);
 }
 
 #[test]
 fn behind_a_pooler_the_store_does_what_the_model_does() {
-    mainstay_testkit::model::run(Pooled::new);
+    mainstay_testkit::model::run_one_in(4, Pooled::new);
 }
