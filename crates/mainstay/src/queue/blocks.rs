@@ -1,6 +1,11 @@
-//! First in first out, in blocks: a long queue neither copies itself to grow nor is freed all at once.
+//! First in first out, in blocks: a long queue neither copies itself to grow, nor is its memory given back at once.
+//!
+//! Each block that was emptied is freed by itself, and is small: that is a note in the allocator's books. What takes time
+//! is to give memory back to the system, which an allocator does from the top of its heap once enough of that is free.
+//! That is where the newest block is, and the nearest to it stays (see `retire`); so what was freed stays with the
+//! process, for whoever asks next.
 
-use std::collections::VecDeque;
+use std::collections::{LinkedList, VecDeque};
 
 pub(super) struct Blocks<E> {
     /// Empty only if all is. Here and not behind a pointer: most queues have no other, and each line of memory more that
@@ -11,20 +16,16 @@ pub(super) struct Blocks<E> {
 
 /// What a queue needs that has been long.
 struct More<E> {
-    /// Those after the first. Only the last may be empty.
-    blocks: VecDeque<VecDeque<E>>,
+    /// Those after the first; none is empty. A list, since it need not move what it holds to grow.
+    blocks: LinkedList<VecDeque<E>>,
     /// How much is in them.
     len: usize,
     /// A block that was emptied, for the next one that is needed.
     spare: Option<VecDeque<E>>,
 }
 
-/// A block of a short queue: small enough to stay in the caches.
-const SHORT_BYTES: usize = 16 << 10;
-/// A queue this long has blocks of this many bytes: enough for allocators to give each back to the system by itself.
-/// (glibc returns everything at once when the last of many small ones is freed; so it does with blocks of 64 KiB.)
-const LONG: usize = 16_384;
-const LONG_BYTES: usize = 256 << 10;
+/// Small enough to stay in the caches, and for allocators to cut it from the heap and not to ask the system for each.
+const BLOCK_BYTES: usize = 16 << 10;
 
 impl<E> Blocks<E> {
     pub fn new() -> Self {
@@ -66,19 +67,13 @@ impl<E> Blocks<E> {
     }
 
     fn push_into_another(&mut self, entry: E) {
-        let in_first = self.first.len();
         let more = self.more.get_or_insert_with(Box::default);
         more.len += 1;
         match more.blocks.back_mut() {
             Some(last) if has_room(last) => last.push_back(entry),
             _ => {
-                let mut block = match more.spare.take() {
-                    Some(spare) => spare,
-                    None if in_first + more.len > LONG => {
-                        VecDeque::with_capacity(LONG_BYTES / size_of_entry::<E>())
-                    }
-                    None => VecDeque::with_capacity(short::<E>()),
-                };
+                let mut block =
+                    more.spare.take().unwrap_or_else(|| VecDeque::with_capacity(block_len::<E>()));
                 block.push_back(entry);
                 more.blocks.push_back(block);
             }
@@ -87,53 +82,38 @@ impl<E> Blocks<E> {
 
     /// The first block is empty: it stays if it is the only one, is kept as the spare one, or is given back.
     fn retire(&mut self) {
-        let next = self.more.as_mut().and_then(|more| more.blocks.pop_front());
-        if next.is_none() && is_short(&self.first) {
-            return;
-        }
-        let mut emptied = std::mem::replace(&mut self.first, next.unwrap_or_default());
         let Some(more) = &mut self.more else { return };
-        more.len -= self.first.len();
-        if is_short(&emptied) {
-            more.spare.get_or_insert(emptied);
-            return;
-        }
-        // The highest memory is given back first, at the price of a copy: a heap shrinks from its top, so that the other
-        // way round all of it would go at once at the end, and its thread would stand still for that.
-        let address = |block: &VecDeque<E>| block.as_slices().0.as_ptr().addr();
-        if let Some(highest) = more.blocks.iter_mut().max_by_key(|block| address(block))
-            && address(highest) > address(&emptied)
-            && highest.capacity() <= emptied.capacity()
-        {
-            emptied.append(highest);
-            std::mem::swap(highest, &mut emptied);
+        let Some(next) = more.blocks.pop_front() else { return };
+        more.len -= next.len();
+        let emptied = std::mem::replace(&mut self.first, next);
+        // Of two the one that is nearer to the top of the heap. The other way round, the last of many to be given back
+        // would be the top, and all of them would go to the system at once, while its thread stands still.
+        match &mut more.spare {
+            Some(spare) if address(spare) > address(&emptied) => {}
+            spare => *spare = Some(emptied),
         }
     }
 }
 
 impl<E> Default for More<E> {
     fn default() -> Self {
-        Self { blocks: VecDeque::new(), len: 0, spare: None }
+        Self { blocks: LinkedList::new(), len: 0, spare: None }
     }
-}
-
-/// Growth by doubling goes beyond what was asked for.
-fn is_short<E>(block: &VecDeque<E>) -> bool {
-    block.capacity() <= 2 * short::<E>()
 }
 
 /// The first block of a queue grows as it is needed.
 #[inline]
 fn has_room<E>(block: &VecDeque<E>) -> bool {
-    block.len() < block.capacity().max(short::<E>())
+    block.len() < block.capacity().max(block_len::<E>())
 }
 
-const fn short<E>() -> usize {
-    SHORT_BYTES / size_of_entry::<E>() + 1
+fn address<E>(block: &VecDeque<E>) -> usize {
+    block.as_slices().0.as_ptr().addr()
 }
 
-const fn size_of_entry<E>() -> usize {
-    if size_of::<E>() == 0 { 1 } else { size_of::<E>() }
+const fn block_len<E>() -> usize {
+    let size = if size_of::<E>() == 0 { 1 } else { size_of::<E>() };
+    if size > BLOCK_BYTES { 1 } else { BLOCK_BYTES / size }
 }
 
 #[cfg(test)]
@@ -165,20 +145,54 @@ mod tests {
         assert!(std::iter::from_fn(|| blocks.pop()).eq(model));
     }
 
+    /// All blocks, also the spare one.
+    fn all(blocks: &Blocks<u64>) -> impl Iterator<Item = &VecDeque<u64>> {
+        let more = blocks.more.iter().flat_map(|more| more.blocks.iter().chain(&more.spare));
+        more.chain([&blocks.first])
+    }
+
     #[test]
     fn memory_is_given_back_as_a_long_queue_is_consumed() {
-        let room = |blocks: &Blocks<u64>| {
-            let more = blocks.more.iter().flat_map(|more| more.blocks.iter().chain(&more.spare));
-            more.chain([&blocks.first]).map(VecDeque::capacity).sum::<usize>()
-        };
+        let room = |blocks: &Blocks<u64>| all(blocks).map(VecDeque::capacity).sum::<usize>();
         let mut blocks = Blocks::new();
         (0..1_000_000).for_each(|n| blocks.push(n));
-        assert!(room(&blocks) < 1_100_000, "{}", room(&blocks));
+        assert!(room(&blocks) < 1_010_000, "{}", room(&blocks));
         for _ in 0..900_000 {
             blocks.pop();
         }
-        assert!(room(&blocks) < 200_000, "{}", room(&blocks));
+        assert!(room(&blocks) < 110_000, "{}", room(&blocks));
         while blocks.pop().is_some() {}
-        assert!(room(&blocks) <= 8_192, "{}", room(&blocks));
+        assert!(room(&blocks) <= 4_096, "{}", room(&blocks));
+    }
+
+    #[test]
+    fn no_block_grows_however_long_the_queue_is() {
+        let mut blocks = Blocks::new();
+        for round in 0..5 {
+            (0..100_000).for_each(|n| blocks.push(n));
+            for _ in 0..20_000 * round {
+                blocks.pop();
+            }
+            assert_eq!(all(&blocks).map(VecDeque::capacity).max(), Some(BLOCK_BYTES / size_of::<u64>()));
+        }
+    }
+
+    #[test]
+    fn of_the_emptied_blocks_the_one_that_lies_highest_stays() {
+        let mut blocks = Blocks::new();
+        (0..1_000_000).for_each(|n| blocks.push(n));
+        let mut highest = 0;
+        while blocks.len() > 100_000 {
+            if blocks.first.len() == 1 {
+                // That of its last entry.
+                highest = highest.max(address(&blocks.first));
+            }
+            blocks.pop();
+        }
+        let spare = blocks.more.as_ref().and_then(|more| more.spare.as_ref()).map(address);
+        assert!(
+            highest > 0 && spare.is_some_and(|spare| spare + BLOCK_BYTES > highest),
+            "{spare:?}, {highest}"
+        );
     }
 }
