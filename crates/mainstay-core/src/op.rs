@@ -86,7 +86,8 @@ pub enum Op {
         id: JobId,
         /// The proof.
         lease: LeaseId,
-        /// The lease runs this long from now, but not past the job's time limit.
+        /// The lease runs this long from now, but not past the job's time limit, which counts from the claim. Once that is
+        /// over: [`Reason::LeaseLost`], and the lease stays as it is.
         extend_ms: u64,
         /// How far the work is, as JSON text.
         progress: Option<Json>,

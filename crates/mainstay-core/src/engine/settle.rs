@@ -89,6 +89,10 @@ impl Engine {
         let mut until = self.now.store.plus_ms(extend_ms);
         if let Some(timeout_ms) = self.policies.get(job.policy).timeout_ms {
             until = until.min(live.claimed_at.plus_ms(timeout_ms));
+            // The attempt has had its time. How it ended can still be said under what is left of the lease.
+            if until <= self.now.store {
+                return Err(Reason::LeaseLost.into());
+            }
         }
         live.until = until;
         live.ms = until.0.saturating_sub(self.now.store.0);
@@ -136,7 +140,8 @@ impl Engine {
         let (state, reason) = match next {
             Next::Waits { run_at, attempt, crashes, retrying } => {
                 job = LiveJob { phase: Phase::Waiting, run_at, attempt, crashes, retrying, ..job };
-                let state = job.state(self.now.wall);
+                // A failure is to be tried again, also where its wait is over as it begins.
+                let state = if retrying { JobState::Retryable } else { job.state(self.now.wall) };
                 let settled = settled(state, Some(run_at));
                 self.set_leases(job.id, settled.map(|settled| Leases { live: None, settled: Some(settled) }));
                 self.set_job(job.id, Some(job));

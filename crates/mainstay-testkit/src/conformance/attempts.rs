@@ -92,6 +92,19 @@ pub(super) async fn a_worker_may_name_the_delay(w: &mut World) {
     assert_eq!(w.claim("q").await.id, id);
 }
 
+pub(super) async fn a_failure_without_a_delay_is_retryable_all_the_same(w: &mut World) {
+    let none = Backoff { base_ms: 0, ..EXACT };
+    let id = w.enqueue(w.job_with("q", |policy| policy.backoff = none)).await;
+    for retry in [Retry::After(0), Retry::Auto] {
+        let grant = w.claim("q").await;
+        let answer = w.settle(&grant, fail(retry)).await;
+        assert_eq!(answer, Ok((JobState::Retryable, Some(w.now()))), "it failed, and is tried again");
+        assert_eq!(w.settle(&grant, fail(retry)).await, answer, "the same again");
+        assert_eq!(w.state(id).await, JobState::Available, "the wait is over already");
+    }
+    assert_eq!(w.claim("q").await.id, id);
+}
+
 pub(super) async fn a_permanent_failure_is_dead_at_once(w: &mut World) {
     let id = w.enqueue(w.job("q")).await;
     let grant = w.claim("q").await;

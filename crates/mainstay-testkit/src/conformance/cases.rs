@@ -31,6 +31,7 @@ macro_rules! __seam_cases {
                 the_nth_retry_waits_base_times_factor_to_the_n_capped
                 jitter_stays_within_its_bounds
                 a_worker_may_name_the_delay
+                a_failure_without_a_delay_is_retryable_all_the_same
                 a_permanent_failure_is_dead_at_once
                 the_last_failure_exhausts_the_job
                 failures_are_kept_with_their_attempt_and_time
@@ -47,6 +48,7 @@ macro_rules! __seam_cases {
                 a_settle_of_an_unknown_job_finds_nothing
                 an_extended_lease_lives_on
                 an_extend_is_capped_at_the_time_limit_of_the_attempt
+                an_extend_beyond_the_time_limit_is_refused_and_the_lease_is_as_it_was
                 each_claim_says_how_long_its_lease_lives
                 a_new_worker_of_the_same_name_inherits_nothing
                 a_step_of_the_wall_clock_neither_kills_nor_prolongs_a_lease

@@ -108,6 +108,24 @@ pub(super) async fn an_extend_is_capped_at_the_time_limit_of_the_attempt(w: &mut
     assert_eq!(w.refused(extend_op(&grant, LEASE_MS)).await, Reason::LeaseLost);
 }
 
+pub(super) async fn an_extend_beyond_the_time_limit_is_refused_and_the_lease_is_as_it_was(w: &mut World) {
+    for late in [1_000, 1_500] {
+        let id = w.enqueue(w.job_with("q", |policy| policy.timeout_ms = Some(1_000))).await;
+        let grant = w.claim("q").await;
+        w.advance(late);
+        let before = w.get(id).await;
+        let progress = Op::Extend { id, lease: grant.lease, extend_ms: LEASE_MS, progress: Some("1".into()) };
+        for op in [extend_op(&grant, LEASE_MS), progress] {
+            assert_eq!(w.refused(op).await, Reason::LeaseLost, "the attempt is over after {late} ms");
+        }
+        w.maintain().await;
+        assert_eq!(w.get(id).await, before, "no crash, no progress, nothing was changed");
+        // Who keeps the limit can still say so under the lease of the claim.
+        assert_eq!(w.settle(&grant, fail(Retry::Never)).await, Ok((JobState::Dead, None)));
+        assert_eq!(w.get(id).await.crashes, 0);
+    }
+}
+
 pub(super) async fn each_claim_says_how_long_its_lease_lives(w: &mut World) {
     w.enqueue(w.job("q")).await;
     w.enqueue(w.job("q")).await;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use mainstay_core::{
     JobId, QueueName, Timestamp,
     after::AfterFailure,
-    job::{JobRecord, JobState},
+    job::{JobRecord, JobState, Outcome},
     lock::LockRecord,
+    op::{Commit, Committed, Op, Rejection, Reply},
     queue::{Depth, QueueRecord},
     store::{JobFilter, Query, Record},
 };
@@ -51,6 +52,38 @@ pub(super) fn invariants(view: &View) -> Outcomes {
     }
     waits_are_right(view)?;
     view.queues.values().try_for_each(|queue| counts_are_right(view, queue))
+}
+
+/// What a claim's end or prolongation may answer.
+pub(super) fn answers(
+    commits: &[Commit],
+    answers: &[Result<Committed, Rejection>],
+    now: Timestamp,
+) -> Outcomes {
+    for (commit, answer) in commits.iter().zip(answers) {
+        let Ok(Committed { replies, repeated: false }) = answer else { continue };
+        for (op, reply) in commit.ops.iter().zip(replies) {
+            let holds = match (op, reply) {
+                (Op::Settle(settle), Reply::Settled { state, .. }) => may_become(&settle.outcome, *state),
+                (Op::Extend { .. }, Reply::Extended { expires_at, .. }) => *expires_at > now,
+                _ => true,
+            };
+            if !holds {
+                return Err(format!("{reply:?} is no answer to {op:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn may_become(outcome: &Outcome, state: JobState) -> bool {
+    use JobState::{Available, Cancelled, Completed, Dead, Retryable, Scheduled};
+    match outcome {
+        Outcome::Complete { .. } => state == Completed,
+        Outcome::Fail { .. } => matches!(state, Retryable | Dead | Cancelled),
+        Outcome::Release { .. } => matches!(state, Available | Scheduled | Cancelled),
+        Outcome::Cancel { .. } => state == Cancelled,
+    }
 }
 
 /// No wake-up is lost: what a job still waits for can still end.

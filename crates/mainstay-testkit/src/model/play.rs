@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use mainstay_core::{
     LeaseId, Store, Timestamp, Token,
     clock::Clock,
-    job::JobRecord,
+    job::{JobRecord, Outcome},
     lock::LockOp,
     memory::MemoryStore,
-    op::{Committed, Op, Rejection, Reply},
+    op::{Committed, Op, Rejection, Reply, Settle},
     schedule::ScheduleOrder,
     store::{DeadFilter, JobFilter, Key, Query, Record, TokenOrder},
 };
@@ -138,6 +138,7 @@ impl Play {
         let answers = world.submit(tested).await;
         let expected = self.reference.submit(reference).await;
         self.compare_answers(&answers, &expected)?;
+        check::answers(&asked, &answers, world.now())?;
         if let (Some(view), Some(claim), [Ok(done)]) = (runnable, claim, &answers[..]) {
             limits::claim_was_right(&view, &mut self.ledger, &claim, &done.replies[0], now)?;
         }
@@ -292,6 +293,18 @@ impl Play {
             let tested = world.try_op(extend(granted.tested)).await;
             let expected = self.reference.try_op(extend(granted.reference)).await;
             same("an extend before a restart", &tested, &expected)?;
+            if tested.is_err() {
+                // Its attempt is over, its lease is not: that cannot be given a time on both sides.
+                let cancel = Outcome::Cancel { error: None };
+                let end =
+                    |lease| Op::Settle(Settle { id, lease, outcome: cancel.clone(), repeat_is_ok: false });
+                let ended = world.try_op(end(granted.tested)).await;
+                same(
+                    "an end before a restart",
+                    &ended,
+                    &self.reference.try_op(end(granted.reference)).await,
+                )?;
+            }
         }
         self.quiet_locks(world).await?;
         world.reopen().await;
