@@ -248,6 +248,7 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
         .min();
     match near {
         Some((_, near)) => format!("unknown {what}: did you mean {near}?"),
+        None if known.is_empty() => format!("unknown {what}: there is none here"),
         None => format!("unknown {what}: known are {}", known.join(", ")),
     }
 }

@@ -68,6 +68,12 @@ impl Budget {
         Ok(Self { grace: millis(grace), lame_duck, drain, cancel, stop, flush })
     }
 
+    /// What each phase may take, by its key.
+    pub fn phases(&self) -> [(&'static str, Duration); 5] {
+        let shares = [self.lame_duck, self.drain, self.cancel, self.stop, self.flush];
+        std::array::from_fn(|i| (PHASES[i].0, shares[i]))
+    }
+
     /// Whether the drain could be this long, all else as it is; if not, what to set. `set` is what the settings say.
     pub fn has_room_for(&self, drain: Duration, set: Option<u64>) -> Result<(), String> {
         let ms = drain.as_millis();

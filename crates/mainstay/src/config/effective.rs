@@ -9,6 +9,7 @@ use super::Prints;
 use super::secret::mask_url;
 use super::tree::{self, Setting};
 use super::{Settings, Source};
+use crate::app::Budget;
 
 /// A configuration that was read and found to be right.
 #[derive(Debug)]
@@ -47,6 +48,12 @@ impl<C> Loaded<C> {
 
 pub(super) fn effective<C: Serialize>(config: &C, settings: &Settings, given: &[Setting]) -> Vec<Effective> {
     let mut all = object(serde_json::to_value(settings));
+    // What follows from the grace, where nobody said otherwise.
+    for (key, time) in Budget::plan(settings).iter().flat_map(Budget::phases) {
+        if let Some(unset) = all.get_mut(key).filter(|value| value.is_null()) {
+            *unset = Value::from(time.as_millis() as u64);
+        }
+    }
     all.extend(object(serde_json::to_value(config)));
     let mut out = Vec::new();
     for (path, value) in tree::leaves(&all) {

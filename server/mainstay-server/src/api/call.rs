@@ -16,6 +16,7 @@ use mainstay::core::op::{Commit, Committed, Failure, IdempotencyKey, Op, Place, 
 use mainstay::core::store::Batch;
 use mainstay::http::{Delivery, Peer};
 use mainstay_api::{Code, FieldError, Problem};
+use tokio::time::Instant;
 
 use super::error::{self, Shape};
 use super::{Api, Input};
@@ -127,6 +128,11 @@ impl Call {
             Some(left) => asked.min(left.saturating_sub((left / 10).clamp(ANSWER_AT_LEAST, ANSWER_AT_MOST))),
             None => asked,
         }
+    }
+
+    /// Until when the caller waits, if they said.
+    pub fn until(&self) -> Option<Instant> {
+        self.context.deadline()
     }
 
     /// How long the caller will wait, if they said.

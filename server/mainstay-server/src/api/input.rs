@@ -119,7 +119,12 @@ impl<'c> Input<'c> {
 
     /// Notes the `Idempotency-Key`, if there is one. Before the body, which is fingerprinted for it.
     pub fn keyed(&mut self) {
-        let Some(value) = self.call.headers().get("idempotency-key") else { return };
+        let mut values = self.call.headers().get_all("idempotency-key").iter();
+        let Some(value) = values.next() else { return };
+        if values.any(|other| other != value) {
+            let detail = "is there twice, with different keys: a call has one";
+            return self.wrong.push(FieldError::outside(Place::Header, "idempotency-key", detail));
+        }
         match idempotency_key(value.as_bytes()) {
             Ok(key) => self.key = Some(key.to_owned()),
             Err(error) => self.wrong.push(error),

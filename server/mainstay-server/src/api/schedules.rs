@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use mainstay::StoreError;
 use mainstay::core::access::ScopeKind;
 use mainstay::core::name::{Name, QueueName};
-use mainstay::core::op::{Op, Reply};
+use mainstay::core::op::{IdempotencyKey, Op, Reply};
 use mainstay::core::schedule::{self, Schedule, ScheduleOp, ScheduleOrder, ScheduleRecord, ScheduleReply};
 use mainstay::core::store::{Key, Query, Record};
 use mainstay::schedules::{Cron, CronMistake};
@@ -117,9 +118,12 @@ pub(crate) async fn delete(call: Call) -> Answer {
 
 pub(crate) async fn trigger(call: Call) -> Answer {
     let (name, key) = named(&call)?;
-    let op = call.api.store.trigger_op(&name).await.map_err(|error| error::store(&error))?;
-    match call.apply(vec![op, audit(&call, "schedule.trigger", name.as_str())], key).await? {
-        (Reply::Enqueued(job), _) => json(StatusCode::OK, &convert::enqueued(&job)),
+    let reply = match call.api.store.trigger_op(&name).await {
+        Ok(op) => call.apply(vec![op, audit(&call, "schedule.trigger", name.as_str())], key).await?.0,
+        Err(error) => repeated(&call, key, &error).await?,
+    };
+    match reply {
+        Reply::Enqueued(job) => json(StatusCode::OK, &convert::enqueued(&job)),
         _ => Err(error::internal("the store answered an enqueue with something else")),
     }
 }
@@ -135,7 +139,13 @@ pub(crate) async fn resume(call: Call) -> Answer {
     let (name, key) = named(&call)?;
     let mut tried = 0;
     loop {
-        let op = call.api.store.resume_op(&name).await.map_err(|error| error::store(&error))?;
+        let op = match call.api.store.resume_op(&name).await {
+            Ok(op) => op,
+            Err(error) => {
+                repeated(&call, key, &error).await?;
+                return paused(&name, false);
+            }
+        };
         tried += 1;
         match call.apply(vec![op, audit(&call, "schedule.resume", name.as_str())], key).await {
             Ok(_) => return paused(&name, false),
@@ -145,8 +155,19 @@ pub(crate) async fn resume(call: Call) -> Answer {
     }
 }
 
+/// The first answer under a key, for a schedule that has gone since; without one, what is wrong.
+async fn repeated(call: &Call, key: Option<IdempotencyKey>, error: &StoreError) -> Result<Reply, Problem> {
+    if let Some(key) = key
+        && let Some(committed) = call.repeat(key).await?
+        && let Some(reply) = committed.replies.into_iter().next()
+    {
+        return Ok(reply);
+    }
+    Err(error::store(error))
+}
+
 /// What is asked by the path alone, by somebody who may.
-fn named(call: &Call) -> Result<(Name, Option<mainstay::core::op::IdempotencyKey>), Problem> {
+fn named(call: &Call) -> Result<(Name, Option<IdempotencyKey>), Problem> {
     let mut input = call.input();
     let name = input.name("schedule");
     input.keyed();

@@ -1,6 +1,7 @@
 //! The server's own configuration keys; the chassis' stand in [`mainstay::config::Settings`].
 
 use mainstay::config::{Loader, Problems, Settings};
+use mainstay::core::engine::MAX_COMMIT_OPS;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::ConfiguredToken;
@@ -9,7 +10,8 @@ use crate::auth::ConfiguredToken;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Where everything is kept: `memory:` or `sqlite:PATH`. Defaults to `sqlite:./mainstay.db`.
+    /// Where everything is kept: `memory:`, `sqlite:PATH`, `postgres://…` or `http://…` (another
+    /// mainstay server). Defaults to `sqlite:./mainstay.db`.
     pub store: String,
     /// Address of the API. Defaults to `127.0.0.1:6246`; another than a loopback address needs a token.
     pub listen: String,
@@ -55,6 +57,8 @@ pub struct LimitsConfig {
     pub payload_bytes: usize,
     /// A job's result, in bytes. Defaults to 1 MiB.
     pub result_bytes: usize,
+    /// The data of an event, in bytes. Defaults to 1 MiB.
+    pub event_bytes: usize,
     /// A job's `meta`, in bytes. Defaults to 4 KiB.
     pub meta_bytes: usize,
     /// A backtrace, in bytes. Defaults to 16 KiB.
@@ -63,16 +67,20 @@ pub struct LimitsConfig {
     pub tags: usize,
     /// One tag, in bytes. Defaults to 64.
     pub tag_bytes: usize,
-    /// Jobs of one bulk enqueue. Defaults to 10,000.
+    /// Jobs of one bulk enqueue. Defaults to 10,000, the most that there can be.
     pub bulk: usize,
     /// Items of one settle. Defaults to 1,000.
     pub batch: usize,
-    /// Operations of one commit. Defaults to 1,000.
+    /// Operations of one commit. Defaults to 1,000; at most 10,000.
     pub commit: usize,
     /// Jobs of one claim. Defaults to 1,000.
     pub claim: u32,
     /// Bytes of the jobs of one claim. Defaults to 16 MiB.
     pub claim_bytes: u64,
+    /// The shortest lease (`lease_ms`, `ack_wait_ms`), in milliseconds. Defaults to 1 s.
+    pub lease_min_ms: u64,
+    /// The longest lease, in milliseconds. Defaults to 24 h, the most that there can be.
+    pub lease_max_ms: u64,
 }
 
 impl Default for LimitsConfig {
@@ -81,6 +89,7 @@ impl Default for LimitsConfig {
         Self {
             payload_bytes: wire.payload_bytes,
             result_bytes: wire.result_bytes,
+            event_bytes: wire.event_bytes,
             meta_bytes: wire.meta_bytes,
             backtrace_bytes: wire.backtrace_bytes,
             tags: wire.tags,
@@ -90,6 +99,8 @@ impl Default for LimitsConfig {
             commit: wire.commit,
             claim: wire.claim,
             claim_bytes: 16 << 20,
+            lease_min_ms: wire.lease_min_ms,
+            lease_max_ms: wire.lease_max_ms,
         }
     }
 }
@@ -100,6 +111,7 @@ impl LimitsConfig {
         mainstay_api::Limits {
             payload_bytes: self.payload_bytes,
             result_bytes: self.result_bytes,
+            event_bytes: self.event_bytes,
             meta_bytes: self.meta_bytes,
             backtrace_bytes: self.backtrace_bytes,
             tags: self.tags,
@@ -108,6 +120,8 @@ impl LimitsConfig {
             batch: self.batch,
             commit: self.commit,
             claim: self.claim,
+            lease_min_ms: self.lease_min_ms,
+            lease_max_ms: self.lease_max_ms,
             ..mainstay_api::Limits::default()
         }
     }
@@ -161,11 +175,23 @@ fn check(config: &Config, _: &Settings, problems: &mut Problems) {
         ("limits.claim", u64::from(limits.claim)),
         ("limits.claim_bytes", limits.claim_bytes),
         ("limits.payload_bytes", limits.payload_bytes as u64),
+        ("limits.event_bytes", limits.event_bytes as u64),
+        ("limits.lease_min_ms", limits.lease_min_ms),
     ];
     for (key, value) in counts {
         if value == 0 {
             problems.add(key, "must be at least 1");
         }
+    }
+    // What no store takes.
+    for (key, value) in [("limits.bulk", limits.bulk), ("limits.commit", limits.commit)] {
+        if value > MAX_COMMIT_OPS as usize {
+            problems.add(key, format!("must be at most {MAX_COMMIT_OPS}"));
+        }
+    }
+    let longest = mainstay_api::Limits::default().lease_max_ms;
+    if !(limits.lease_min_ms..=longest).contains(&limits.lease_max_ms) {
+        problems.add("limits.lease_max_ms", format!("must be from limits.lease_min_ms to {longest}"));
     }
 }
 
@@ -186,6 +212,27 @@ mod tests {
         assert_eq!(loaded.config.store, "sqlite:./mainstay.db");
         assert_eq!(loaded.settings.admin_listen, "127.0.0.1:6247");
         assert_eq!(loaded.settings.max_body_bytes, 16 << 20);
+        // Shown are also those that follow from others.
+        let shown = loaded.to_toml();
+        for line in ["lame_duck_ms = 5000", "drain_ms = 15000", "stop_ms = 2000", "event_bytes = 1048576"] {
+            assert!(shown.contains(line), "{line} is missing in {shown}");
+        }
+    }
+
+    #[test]
+    fn limits_that_no_store_keeps_are_refused() {
+        let text = problems(&[
+            ("MAINSTAY_LIMITS_BULK", "10001"),
+            ("MAINSTAY_LIMITS_COMMIT", "20000"),
+            ("MAINSTAY_LIMITS_EVENT_BYTES", "0"),
+            ("MAINSTAY_LIMITS_LEASE_MIN_MS", "5000"),
+            ("MAINSTAY_LIMITS_LEASE_MAX_MS", "4000"),
+        ]);
+        for key in ["bulk", "commit", "event_bytes", "lease_max_ms"] {
+            assert!(text.contains(&format!("limits.{key}:")), "{key} is missing in {text}");
+        }
+        let fine = [("MAINSTAY_LIMITS_BULK", "10000"), ("MAINSTAY_LIMITS_LEASE_MIN_MS", "100")];
+        assert_eq!(problems(&fine), "");
     }
 
     #[test]

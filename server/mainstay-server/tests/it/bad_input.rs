@@ -227,3 +227,15 @@ async fn sizes_have_limits() {
     let chunked = server.request("POST", path).header("transfer-encoding", "chunked").body(chunk);
     chunked.send().await.problem(413, "payload-too-large");
 }
+
+#[tokio::test]
+async fn a_call_has_one_key() {
+    let server = TestServer::start().await;
+    let keyed = |other: &str| {
+        let request = server.request("POST", "/v1/queues/q/jobs").header("idempotency-key", "a");
+        request.header("idempotency-key", other).json(json!({"kind": "k"})).send()
+    };
+    let problem = keyed("b").await.problem(422, "validation-failed");
+    assert_eq!(pointers(&problem), ["/idempotency-key"]);
+    keyed("a").await.is(201);
+}

@@ -1,17 +1,18 @@
 //! A store that is exchanged for a new one under a server that goes on: the cases of a suite each want a store of their
 //! own, and a server takes longer to start than most of them.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use mainstay::core::event::{LogBudget, LogSlice, Position};
-use mainstay::core::op::{Committed, Failure};
+use mainstay::core::op::{Committed, Failure, Op};
 use mainstay::core::store::{
     Batch, Budget, Capabilities, Interest, Key, Maintained, Page, Query, Record, Slice, Store, Wake,
 };
 use mainstay::core::time::Now;
 use mainstay::core::topic::TopicFilter;
-use mainstay::core::{Error, MemoryStore};
+use mainstay::core::{Error, ErrorKind, MemoryStore};
 use mainstay_testkit::async_trait;
 use mainstay_testkit::clock::ManualClock;
 use tokio::sync::watch;
@@ -22,13 +23,20 @@ pub struct Changing {
     capabilities: Capabilities,
     store: RwLock<Arc<MemoryStore>>,
     changes: watch::Sender<u64>,
+    hands_out: AtomicBool,
 }
 
 impl Changing {
     pub fn new(clock: Arc<ManualClock>) -> Changing {
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let capabilities = store.capabilities().clone();
-        Changing { clock, capabilities, store: RwLock::new(store), changes: watch::Sender::new(0) }
+        Changing {
+            clock,
+            capabilities,
+            store: RwLock::new(store),
+            changes: watch::Sender::new(0),
+            hands_out: AtomicBool::new(true),
+        }
     }
 
     /// Begins with an empty one. Whoever waits in the old one looks again.
@@ -36,6 +44,11 @@ impl Changing {
         let new = Arc::new(MemoryStore::new(self.clock.clone()));
         *self.store.write().unwrap_or_else(PoisonError::into_inner) = new;
         self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// From now on claims fail, as when a store of several processes changes its leader.
+    pub fn hand_out_nothing(&self) {
+        self.hands_out.store(false, SeqCst);
     }
 
     fn store(&self) -> Arc<MemoryStore> {
@@ -49,8 +62,16 @@ impl Store for Changing {
         &self.capabilities
     }
 
-    async fn submit(&self, batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
-        self.store().submit(batch).await
+    async fn submit(&self, mut batch: Batch) -> Result<Vec<Result<Committed, Failure>>, Error> {
+        let asked = batch.commits.len();
+        if !self.hands_out.load(SeqCst) {
+            // A claim is the last of its batch.
+            batch.commits.retain(|commit| !matches!(commit.ops[..], [Op::Claim(_)]));
+        }
+        let refused = || Failure::Failed(Error::new(ErrorKind::Unavailable, "nobody leads: try again"));
+        let mut answers = self.store().submit(batch).await?;
+        answers.resize_with(asked, || Err(refused()));
+        Ok(answers)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {

@@ -114,3 +114,19 @@ async fn a_keyed_settle_repeats_its_items_and_its_grants() {
     keyed(&server, "/v1/jobs/settle", "a", body).await.problem(422, "idempotency-mismatch");
     assert_eq!(server.job(&other).await["state"], "running");
 }
+
+#[tokio::test]
+async fn a_trigger_and_a_resume_repeated_after_their_schedule_is_gone_get_their_first_answer() {
+    let server = TestServer::start().await;
+    let schedule = json!({ "cron": "0 0 1 1 *", "queue": "q", "job": { "kind": "k" } });
+    server.put("/v1/schedules/s", schedule).await.is(200);
+    let [trigger, resume] = ["trigger", "resume"].map(|verb| format!("/v1/schedules/s/{verb}"));
+    let (trigger, resume) = (&trigger[..], &resume[..]);
+    let first = keyed(&server, trigger, "a", json!({})).await.is(200);
+    keyed(&server, resume, "b", json!({})).await.is(200);
+    assert_eq!(server.delete("/v1/schedules/s").await.status, 204);
+    assert_eq!(keyed(&server, trigger, "a", json!({})).await.is(200)["id"], first["id"]);
+    keyed(&server, resume, "b", json!({})).await.is(200);
+    keyed(&server, trigger, "c", json!({})).await.problem(404, "not-found");
+    keyed(&server, resume, "c", json!({})).await.problem(404, "not-found");
+}

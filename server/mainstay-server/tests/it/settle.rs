@@ -1,7 +1,12 @@
 //! Ending many claims at once.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
+use mainstay_testkit::clock::ManualClock;
+
+use crate::changing::Changing;
 use crate::server::{Setup, TestServer};
 
 fn item(id: &str, lease: &str, outcome: &str) -> Value {
@@ -67,4 +72,23 @@ async fn what_was_cancelled_while_it_ran_is_told_at_its_next_extend() {
     assert_eq!(server.job(&id).await["progress"], json!({ "done": 3 }));
     let settled = server.post("/v1/jobs/settle", json!({ "items": [item(&id, &lease, "release")] })).await;
     assert_eq!(settled.is(200)["results"][0]["state"], "cancelled");
+}
+
+#[tokio::test]
+async fn items_that_were_settled_are_said_to_be_when_the_claim_fails() {
+    let clock = ManualClock::new();
+    let store = Arc::new(Changing::new(clock.clone()));
+    let server = Setup::default().on_store(store.clone(), clock).start().await;
+    server.enqueue("q", json!({})).await;
+    let (id, lease) = server.claim_one("q").await;
+    store.hand_out_nothing();
+    let claim = json!({ "queues": ["q"], "wait_ms": 20000 });
+    let settle = json!({ "items": [item(&id, &lease, "complete")], "claim": claim });
+    let settled = server.post("/v1/jobs/settle", settle).await.is(200);
+    assert_eq!((&settled["results"][0]["state"], &settled["jobs"]), (&json!("completed"), &json!([])));
+    // Alone, a claim says what is wrong.
+    server
+        .post("/v1/jobs/settle", json!({ "items": [], "claim": claim }))
+        .await
+        .problem(503, "storage-unavailable");
 }

@@ -139,7 +139,10 @@ pub(super) fn start(text: &str) -> Result<Start, String> {
             .ok_or_else(|| "is a number that no event can have; the first is 1".to_owned());
     }
     let at: Result<Timestamp, _> = text.parse();
-    at.map(Start::Time).map_err(|_| "must be latest, earliest, a number or an RFC 3339 instant".to_owned())
+    at.map(Start::Time).map_err(|_| {
+        let plus = if text.contains(' ') { "; in a query a + is written %2B" } else { "" };
+        format!("must be latest, earliest, a number or an RFC 3339 instant{plus}")
+    })
 }
 
 /// What is asked for by its number is there, or retention has removed it.

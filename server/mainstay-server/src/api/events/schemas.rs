@@ -135,8 +135,9 @@ fn judge(schema: &Validator, data: &EventData, at: &str, wrong: &mut Vec<FieldEr
     }
 }
 
-/// Where `new` refuses what `old` let through, as far as that can be seen from both: what is required, types, values
-/// and names of properties.
+/// Where `new` refuses what `old` let through, as far as that can be seen from both. What is written differently and may
+/// mean the same (a pattern, `allOf`, a reference) is named, too. A property that `old` did not name is not: whoever
+/// published it wrote what nobody had agreed on.
 pub(super) fn incompatible(old: &RawJson, new: &RawJson) -> Vec<String> {
     let (Ok(old), Ok(new)) = (old.read::<Value>(), new.read::<Value>()) else { return Vec::new() };
     let mut found = Vec::new();
@@ -144,8 +145,49 @@ pub(super) fn incompatible(old: &RawJson, new: &RawJson) -> Vec<String> {
     found
 }
 
+/// Bounds that let less through when they grow.
+const LEAST: [&str; 6] =
+    ["minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"];
+/// Bounds that let less through when they shrink.
+const MOST: [&str; 6] =
+    ["maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"];
+/// What says nothing about values, or is looked at by itself.
+const NO_RULE: [&str; 24] = [
+    "$schema",
+    "$id",
+    "$comment",
+    "$anchor",
+    "$dynamicAnchor",
+    "$vocabulary",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "contentEncoding",
+    "contentMediaType",
+    "contentSchema",
+    "required",
+    "type",
+    "enum",
+    "properties",
+    "additionalProperties",
+    "items",
+];
+
 fn narrower(old: &Value, new: &Value, at: &str, found: &mut Vec<String>) {
     let place = if at.is_empty() { "/" } else { at };
+    match new {
+        _ if old == new || *old == Value::Bool(false) => return,
+        Value::Bool(false) => return found.push(format!("{place}: nothing is allowed any more")),
+        // A list of schemas, in the place of one.
+        Value::Array(_) => return found.push(format!("{place}: is another one now")),
+        _ => {}
+    }
     let texts = |schema: &Value, key: &str| -> Option<Vec<Value>> {
         match schema.get(key)? {
             Value::Array(all) => Some(all.clone()),
@@ -171,9 +213,38 @@ fn narrower(old: &Value, new: &Value, at: &str, found: &mut Vec<String>) {
             }
         }
     }
-    let closed = |schema: &Value| schema.get("additionalProperties") == Some(&Value::Bool(false));
-    if closed(new) && !closed(old) {
-        found.push(format!("{place}: no other properties are allowed any more"));
+    for (key, rule) in new.as_object().into_iter().flatten() {
+        let before = old.get(key);
+        if NO_RULE.contains(&key.as_str()) || before == Some(rule) {
+            continue;
+        }
+        let bounds = (before.and_then(Value::as_f64), rule.as_f64());
+        let known = match bounds {
+            (Some(before), Some(now)) if LEAST.contains(&key.as_str()) => now <= before,
+            (Some(before), Some(now)) if MOST.contains(&key.as_str()) => now >= before,
+            _ => false,
+        };
+        if !known {
+            let what = if before.is_some() { "is another one now" } else { "is new" };
+            found.push(format!("{place}: {key} {what}"));
+        }
+    }
+    for defs in ["$defs", "definitions"] {
+        for (name, schema) in new.get(defs).and_then(Value::as_object).into_iter().flatten() {
+            if let Some(before) = old.get(defs).and_then(|defs| defs.get(name)) {
+                narrower(before, schema, &format!("{at}/{defs}/{name}"), found);
+            }
+        }
+    }
+    let anything = Value::Bool(true);
+    let others = |schema: &Value| schema.get("additionalProperties").cloned();
+    let closed = |schema: &Value| others(schema) == Some(Value::Bool(false));
+    if closed(new) {
+        if !closed(old) {
+            found.push(format!("{place}: no other properties are allowed any more"));
+        }
+    } else if let Some(now) = others(new) {
+        narrower(&others(old).unwrap_or(anything.clone()), &now, &format!("{at}/*"), found);
     }
     let properties =
         |schema: &Value| schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -188,8 +259,8 @@ fn narrower(old: &Value, new: &Value, at: &str, found: &mut Vec<String>) {
             found.push(format!("{place}: \"{name}\" is not allowed any more"));
         }
     }
-    if let (Some(old), Some(new)) = (old.get("items"), new.get("items")) {
-        narrower(old, new, &format!("{at}/*"), found);
+    if let Some(now) = new.get("items") {
+        narrower(old.get("items").unwrap_or(&anything), now, &format!("{at}/*"), found);
     }
 }
 
@@ -236,5 +307,35 @@ mod tests {
         {
             assert!(found.contains(part), "{part} is missing in {found}");
         }
+    }
+
+    #[test]
+    fn what_may_let_less_through_is_told_and_what_lets_more_through_is_not() {
+        let old = r##"{"minimum":1,"maxLength":9,"pattern":"a","items":{"type":"string"},"$defs":{"n":{"maximum":5}},
+            "properties":{"a":{"$ref":"#/$defs/n"}},"title":"before"}"##;
+        let wider = r##"{"minimum":0,"maxLength":10,"items":true,"$defs":{"n":{"maximum":6},"m":{"maximum":1}},
+            "properties":{"a":{"$ref":"#/$defs/n"},"b":{"const":1}},"title":"after","description":"x"}"##;
+        let told = |old: &str, new: &str| incompatible(&raw(old), &raw(new));
+        assert_eq!(told(old, wider), Vec::<String>::new());
+        assert_eq!(told(old, "true"), Vec::<String>::new());
+        assert_eq!(told("false", old), Vec::<String>::new());
+        assert_eq!(told(old, "false"), ["/: nothing is allowed any more"]);
+        for (new, expected) in [
+            (r#"{"minimum":2}"#, "/: minimum is another one now"),
+            (r#"{"minimum":1,"maximum":7}"#, "/: maximum is new"),
+            (r#"{"maxLength":8}"#, "/: maxLength is another one now"),
+            (r#"{"pattern":"b"}"#, "/: pattern is another one now"),
+            (r#"{"allOf":[{}]}"#, "/: allOf is new"),
+            (r#"{"const":5}"#, "/: const is new"),
+            (r#"{"items":{"type":"string","const":"x"}}"#, "/*: const is new"),
+            (r#"{"items":[{"type":"string"}]}"#, "/*: is another one now"),
+            (r#"{"items":false}"#, "/*: nothing is allowed any more"),
+            (r#"{"$defs":{"n":{"maximum":4}}}"#, "/$defs/n: maximum is another one now"),
+            (r#"{"additionalProperties":{"type":"string"}}"#, "/*: type is restricted now"),
+            (r#"{"properties":{"a":false}}"#, "/a: nothing is allowed any more"),
+        ] {
+            assert_eq!(told(old, new), [expected], "{new}");
+        }
+        assert_eq!(told("{}", r#"{"items":{"type":"string"}}"#), ["/*: type is restricted now"]);
     }
 }

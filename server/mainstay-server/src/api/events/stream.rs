@@ -20,7 +20,7 @@ use mainstay::secs;
 use mainstay_api::query::Query;
 use mainstay_api::types::{Lagged, Start};
 use mainstay_api::{FieldError, Place};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::read::{is_there, read, start, topics};
 use super::{convert, write};
@@ -69,6 +69,7 @@ pub(crate) async fn stream(call: Call) -> Answer {
         // Who asks for what there is misses nothing that went before.
         told: if resumes { Vec::new() } else { slice.removed.clone() },
         ready: Some(slice),
+        until: call.until(),
         ended: false,
     };
     let body = unfold(reader, |mut reader| async move {
@@ -95,6 +96,8 @@ struct Reader {
     told: Vec<(TopicName, u64)>,
     /// Read, and not written yet.
     ready: Option<LogSlice>,
+    /// Its caller waits no longer than this. An end without a word, from which they can resume.
+    until: Option<Instant>,
     ended: bool,
 }
 
@@ -102,7 +105,7 @@ impl Reader {
     /// The next piece of the body; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if self.ended {
+            if self.ended || self.until.is_some_and(|until| until <= Instant::now()) {
                 return None;
             }
             if self.api.shutdown.is_draining() {
@@ -172,6 +175,14 @@ impl Reader {
         news.reduce(|(from, up_to), (other, further)| (from.min(other), up_to.max(further)))
     }
 
+    /// Its caller's time is over.
+    async fn over(&self) {
+        match self.until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits for more; `false` when it is time to show that somebody is still here.
     async fn wait(&self) -> bool {
         let interest = EventInterest::Log { filters: self.filters.clone(), from: self.cursor };
@@ -179,6 +190,7 @@ impl Reader {
         tokio::select! {
             biased;
             () = self.api.shutdown.draining() => true,
+            () = self.over() => true,
             wake = self.api.store.store().wait(&interests, PING) => match wake {
                 Ok(wake) => wake.is_woken(),
                 Err(error) => {

@@ -61,14 +61,25 @@ pub(crate) async fn settle(call: Call) -> Answer {
     }
     let mut answers = if commits.is_empty() { Vec::new() } else { call.submit(commits).await? };
     let claimed = wanted.is_some().then(|| answers.pop()).flatten();
-    let mut grants = claimed.map(grants).transpose()?.unwrap_or_default();
+    // The items are durable, whatever becomes of the claim: then nothing was claimed, and the next call hears why.
+    let tolerant = |claimed: Result<Vec<Grant>, Problem>| match claimed {
+        Err(problem) if settled > 0 => {
+            tracing::info!(
+                code = problem.code.as_str(),
+                "items were settled, and nothing could be claimed after it"
+            );
+            Ok((Vec::new(), true))
+        }
+        claimed => claimed.map(|grants| (grants, false)),
+    };
+    let (mut grants, failed) = claimed.map(grants).map_or(Ok((Vec::new(), false)), tolerant)?;
     let mut undelivered = Undelivered::new(&call, &grants, keyed.is_some());
     answers.truncate(settled);
 
-    if let (true, Some(wanted), Some(asked)) = (grants.is_empty(), wanted, &settle.claim) {
+    if let (true, Some(wanted), Some(asked)) = (grants.is_empty() && !failed, wanted, &settle.claim) {
         let wait = call.wait(asked.wait_ms);
         if !wait.is_zero() {
-            grants = claim::wait(&call, wanted, claim_key, wait).await?;
+            grants = tolerant(claim::wait(&call, wanted, claim_key, wait).await)?.0;
             undelivered = Undelivered::new(&call, &grants, keyed.is_some());
         }
     }

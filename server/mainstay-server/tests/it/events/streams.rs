@@ -58,6 +58,16 @@ async fn a_stream_begins_where_it_is_asked_to_and_goes_on_after_the_last_event()
 }
 
 #[tokio::test]
+async fn a_stream_ends_with_the_time_of_its_caller() {
+    let server = TestServer::start().await;
+    publish(&server, "t", json!(1)).await;
+    let path = "/v1/events/stream?topics=t&from=earliest";
+    let mut stream = Stream::open_within(&server, path, None, Some(300)).await;
+    assert_eq!(stream.next().await.unwrap().id, Some(1));
+    assert!(stream.next().await.is_none(), "there is no time left");
+}
+
+#[tokio::test]
 async fn a_reader_that_retention_has_overtaken_is_told() {
     let server = TestServer::start().await;
     server.put("/v1/topics/t", json!({"retention": {"count": 1}})).await.is(200);
@@ -156,9 +166,17 @@ struct Message {
 
 impl Stream {
     async fn open(server: &TestServer, path: &str, last: Option<u64>) -> Stream {
+        Stream::open_within(server, path, last, None).await
+    }
+
+    /// For a caller who waits so many milliseconds.
+    async fn open_within(server: &TestServer, path: &str, last: Option<u64>, ms: Option<u64>) -> Stream {
         let mut request = server.request("GET", path);
         if let Some(last) = last {
             request = request.header("last-event-id", &last.to_string());
+        }
+        if let Some(ms) = ms {
+            request = request.header("x-request-timeout-ms", &ms.to_string());
         }
         let mut socket = request.open().await;
         let head = crate::client::read_head(&mut socket).await;
