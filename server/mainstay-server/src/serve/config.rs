@@ -222,16 +222,16 @@ mod tests {
     #[test]
     fn limits_that_no_store_keeps_are_refused() {
         let text = problems(&[
-            ("MAINSTAY_LIMITS_BULK", "10001"),
-            ("MAINSTAY_LIMITS_COMMIT", "20000"),
-            ("MAINSTAY_LIMITS_EVENT_BYTES", "0"),
-            ("MAINSTAY_LIMITS_LEASE_MIN_MS", "5000"),
-            ("MAINSTAY_LIMITS_LEASE_MAX_MS", "4000"),
+            ("MAINSTAY_LIMITS__BULK", "10001"),
+            ("MAINSTAY_LIMITS__COMMIT", "20000"),
+            ("MAINSTAY_LIMITS__EVENT_BYTES", "0"),
+            ("MAINSTAY_LIMITS__LEASE_MIN_MS", "5000"),
+            ("MAINSTAY_LIMITS__LEASE_MAX_MS", "4000"),
         ]);
         for key in ["bulk", "commit", "event_bytes", "lease_max_ms"] {
             assert!(text.contains(&format!("limits.{key}:")), "{key} is missing in {text}");
         }
-        let fine = [("MAINSTAY_LIMITS_BULK", "10000"), ("MAINSTAY_LIMITS_LEASE_MIN_MS", "100")];
+        let fine = [("MAINSTAY_LIMITS__BULK", "10000"), ("MAINSTAY_LIMITS_LEASE_MIN_MS", "100")];
         assert_eq!(problems(&fine), "");
     }
 
