@@ -168,7 +168,7 @@ pub(crate) fn give_back(told: &Told, entropy: u64) -> Option<Call> {
             Reply::Event(EventReply::Fetched(deliveries)) => {
                 let leases: Vec<LeaseId> = deliveries.iter().map(|delivery| delivery.lease).collect();
                 if !leases.is_empty() {
-                    ops.push(Op::Event(EventOp::Release { leases }));
+                    ops.push(Op::Event(EventOp::Release { leases, delay_ms: 0 }));
                 }
             }
             Reply::Lock(LockReply::Granted(grant)) => {

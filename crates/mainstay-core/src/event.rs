@@ -88,6 +88,9 @@ pub enum EventOp {
     Release {
         /// The proofs, of whatever groups.
         leases: Vec<LeaseId>,
+        /// They are not handed out again before so many milliseconds have passed; an ordered key waits with them.
+        #[serde(default)]
+        delay_ms: u64,
     },
     /// Moves the cursor; open leases are void, and whatever waited for another try is forgotten unless it lies ahead of
     /// the new cursor. → [`EventReply::Sought`]

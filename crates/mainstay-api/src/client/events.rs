@@ -149,7 +149,7 @@ impl HttpClient {
         self.post_once(group_path(group, "/settle"), settle).await
     }
 
-    /// Gives deliveries back, of whatever groups, as if they had not been fetched.
+    /// Gives deliveries back, of whatever groups, as if they had not been fetched; they may have to wait.
     ///
     /// # Errors
     /// Those of the connection. A lease that is not live is not one.

@@ -318,13 +318,19 @@ pub struct ReleaseDeliveries {
     /// Their leases, of whatever groups; 1 to 1,000.
     #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 1000))]
     pub leases: Vec<String>,
+    /// They are not handed out again before so many milliseconds have passed. Defaults to 0.
+    #[serde(skip_serializing_if = "super::lock::is_zero")]
+    #[cfg_attr(feature = "openapi", schema(required = false, default = 0))]
+    pub delay_ms: u64,
 }
 
 impl Strict for ReleaseDeliveries {
     fn read(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<Self> {
-        let f = Fields::open(cx, at, value, &["leases"])?;
+        let f = Fields::open(cx, at, value, &["leases", "delay_ms"])?;
         let max = cx.limits.batch;
-        Some(Self { leases: f.list(cx, at, "leases", 1..=max, lease)? })
+        let leases = f.list(cx, at, "leases", 1..=max, lease);
+        let delay_ms = f.optional(cx, at, "delay_ms", span).unwrap_or(0);
+        Some(Self { leases: leases?, delay_ms })
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Acquire {
 /// The longest delay after an expiry, in milliseconds.
 const MAX_DELAY_MS: u64 = 60_000;
 
-fn is_zero(ms: &u64) -> bool {
+pub(super) fn is_zero(ms: &u64) -> bool {
     *ms == 0
 }
 

@@ -86,6 +86,9 @@ fn requests_come_back() {
         comes_back(&Fail { lease: "l".into(), error: JobFailure::message("m"), retry });
     }
     comes_back(&Release { lease: "l".into(), delay_ms: 5 });
+    for delay_ms in [0, 5] {
+        comes_back(&ReleaseDeliveries { leases: vec!["l".into()], delay_ms });
+    }
     let error = JobFailure { kind: Some("T".into()), message: String::new(), backtrace: Some("b".into()) };
     let items = [
         SettleOutcome::Complete { result: Some(RawJson::parse("[1.0]").unwrap()) },

@@ -101,7 +101,9 @@ pub struct Nack {
     pub lease: LeaseId,
     /// When it is delivered again, while deliveries are left. [`Retry::Never`] makes it a dead letter at once.
     pub retry: Retry,
-    /// Why.
+    /// Why: up to 256 bytes of the class, 16 KiB of the message and 1 MiB of the backtrace; what is longer loses its end.
+    /// A dead letter shows the words of its last nack, in full if it was that nack that killed the event; while an event
+    /// is to be delivered again, the first 1,024 bytes of message and backtrace together are kept.
     pub error: Option<JobFailure>,
 }
 

@@ -500,9 +500,11 @@ macro_rules! __seam_cases {
                 a_lease_lives_as_long_as_its_group_says
                 a_step_of_the_wall_clock_does_not_touch_deliveries
                 a_delivery_that_goes_back_costs_no_attempt
+                a_delivery_that_is_put_off_costs_no_attempt_and_holds_its_key
                 a_thousand_are_settled_at_once
                 an_ack_in_a_commit_is_refused_when_it_is_a_repeat
                 what_was_said_at_the_last_nack_is_kept
+                long_words_are_kept_in_full_by_the_nack_that_kills
             }
             event_keys {
                 one_event_of_a_key_is_handed_out_at_a_time

@@ -2,8 +2,8 @@
 
 use mainstay_core::{
     LeaseId,
-    event::{EventOp, Nack, Prolong, SettleDeliveries, Settled},
-    job::{Backoff, Jitter, Retry},
+    event::{Delivery, EventOp, Nack, Prolong, SettleDeliveries, Settled},
+    job::{Backoff, Jitter, JobFailure, Retry},
     op::{Op, Reason, Reply},
 };
 
@@ -204,12 +204,40 @@ pub(super) async fn a_delivery_that_goes_back_costs_no_attempt(w: &mut World) {
     w.publish("t", "2").await;
     let taken = w.fetch("g", 2).await;
     let leases: Vec<_> = taken.iter().map(|delivery| delivery.lease).collect();
-    assert_eq!(count(w.op(Op::Event(EventOp::Release { leases: leases.clone() })).await), 2);
+    assert_eq!(count(w.op(Op::Event(EventOp::Release { leases: leases.clone(), delay_ms: 0 })).await), 2);
     assert_eq!(w.try_ack("g", leases[0]).await, Settled::LeaseLost);
     let again = w.fetch("g", 2).await;
     assert_eq!(again.iter().map(|d| (d.seq, d.attempt)).collect::<Vec<_>>(), [(1, 1), (2, 1)]);
-    assert_eq!(count(w.op(Op::Event(EventOp::Release { leases })).await), 0, "those leases are gone");
+    assert_eq!(
+        count(w.op(Op::Event(EventOp::Release { leases, delay_ms: 0 })).await),
+        0,
+        "those leases are gone"
+    );
     assert_eq!(w.group_record("g").await.in_flight, 2);
+}
+
+pub(super) async fn a_delivery_that_is_put_off_costs_no_attempt_and_holds_its_key(w: &mut World) {
+    w.group_with("g", &["t"], |config| config.ordered_by_key = true).await;
+    for n in 0..2 {
+        w.publish_keyed("t", "k", &n.to_string()).await;
+    }
+    w.publish("t", "2").await;
+    for round in 0..10 {
+        let taken = w.fetch("g", 2).await;
+        let put_off = &taken[0];
+        assert_eq!((put_off.seq, put_off.attempt), (1, 1), "round {round}: no delivery is spent");
+        let release = EventOp::Release { leases: vec![put_off.lease], delay_ms: 60_000 };
+        assert_eq!(count(w.op(Op::Event(release)).await), 1);
+        if round == 0 {
+            assert_eq!(taken[1].seq, 3);
+            w.ack("g", &taken[1]).await;
+        }
+        w.pass(59_999).await;
+        assert!(w.fetch("g", 2).await.is_empty(), "round {round}: its key waits with it");
+        assert_eq!(w.group_record("g").await.floor, 1, "and so does the floor");
+        w.pass(1).await;
+    }
+    assert_eq!(w.consume("g").await, [1, 2]);
 }
 
 pub(super) async fn a_thousand_are_settled_at_once(w: &mut World) {
@@ -251,4 +279,35 @@ pub(super) async fn what_was_said_at_the_last_nack_is_kept(w: &mut World) {
     let dead = w.dead_events("g").await;
     assert_eq!(dead[0].error, Some(boom()));
     assert_eq!(w.settle_events(settle_nothing("g")).await, []);
+}
+
+pub(super) async fn long_words_are_kept_in_full_by_the_nack_that_kills(w: &mut World) {
+    w.group_with("g", &["t"], |config| config.max_deliver = 2).await;
+    let error = JobFailure {
+        kind: Some("Long".into()),
+        message: "m".repeat(900).into(),
+        backtrace: Some("b".repeat(16 << 10).into()),
+    };
+    let nack = |delivery: &Delivery| SettleDeliveries {
+        nack: vec![Nack { lease: delivery.lease, retry: Retry::After(0), error: Some(error.clone()) }],
+        ..settle_nothing("g")
+    };
+    for n in 0..2 {
+        w.publish("t", &n.to_string()).await;
+    }
+    for delivery in w.fetch("g", 2).await {
+        w.settle_events(nack(&delivery)).await;
+    }
+    if w.harness().durable() {
+        w.reopen().await;
+    }
+    let again = w.fetch("g", 2).await;
+    assert_eq!(w.settle_events(nack(&again[0])).await, [Settled::Dead]);
+    // The other runs out of time without a word.
+    w.pass(ACK_WAIT_MS).await;
+    let dead = w.dead_events("g").await;
+    let said = |seq| dead.iter().find(|letter| letter.seq == seq).and_then(|letter| letter.error.clone());
+    assert_eq!(said(1), Some(error.clone()));
+    let cut = JobFailure { backtrace: Some("b".repeat(124).into()), ..error };
+    assert_eq!(said(2), Some(cut), "the first 1,024 bytes of both");
 }

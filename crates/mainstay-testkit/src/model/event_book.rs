@@ -92,7 +92,7 @@ impl Book {
                 }
             }
             (Op::Event(EventOp::Ack { lease, .. }), Reply::Done) => self.settled(*lease),
-            (Op::Event(EventOp::Release { leases }), Reply::Count(1..)) => {
+            (Op::Event(EventOp::Release { leases, .. }), Reply::Count(1..)) => {
                 leases.iter().for_each(|lease| self.set_lease(*lease, None));
             }
             // Nobody says of which event it was; one that is delivered again stands behind others of its key.

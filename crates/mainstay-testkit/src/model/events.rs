@@ -93,6 +93,7 @@ pub(super) enum Do {
     },
     Release {
         lease: usize,
+        delay_ms: u64,
     },
     Seek {
         group: usize,
@@ -162,7 +163,8 @@ fn op() -> impl Strategy<Value = Do> {
         20 => settle,
         4 => (group(), lease()).prop_map(|(group, lease)| Do::GiveUp { group, lease }),
         3 => (group(), lease()).prop_map(|(group, lease)| Do::Ack { group, lease }),
-        3 => lease().prop_map(|lease| Do::Release { lease }),
+        3 => (lease(), prop_oneof![Just(0), 0..20_000_u64])
+            .prop_map(|(lease, delay_ms)| Do::Release { lease, delay_ms }),
         2 => (group(), start()).prop_map(|(group, to)| Do::Seek { group, to }),
         3 => (group(), vec(0..4_usize, 1..3)).prop_map(|(group, places)| Do::Requeue { group, places }),
         1 => (group(), 0..4_usize).prop_map(|(group, place)| Do::DeleteDead { group, place }),
@@ -355,7 +357,9 @@ impl Play {
             Do::Ack { group: which, lease: back } => {
                 EventOp::Ack { group: group(which), lease: lease(*back) }
             }
-            Do::Release { lease: back } => EventOp::Release { leases: vec![lease(*back)] },
+            Do::Release { lease: back, delay_ms } => {
+                EventOp::Release { leases: vec![lease(*back)], delay_ms: *delay_ms }
+            }
             Do::Seek { group: which, to } => EventOp::Seek { group: group(which), to: position(world, *to) },
             Do::Requeue { group: which, places } => {
                 let numbers = places.iter().map(number).collect();

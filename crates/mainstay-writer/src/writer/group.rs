@@ -196,7 +196,7 @@ impl<G: Ground> Writer<G> {
                     let outcome = Outcome::Release { delay_ms: 0 };
                     Op::Settle(Settle { id, lease, outcome, repeat_is_ok: true })
                 }
-                Lost::Delivery(lease) => Op::Event(EventOp::Release { leases: vec![lease] }),
+                Lost::Delivery(lease) => Op::Event(EventOp::Release { leases: vec![lease], delay_ms: 0 }),
                 Lost::Lock(name, lease) => Op::Lock(LockOp::Release { name, lease }),
             };
             let commit = Commit::of(op, self.desk.clock.entropy());

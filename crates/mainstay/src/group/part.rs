@@ -67,7 +67,7 @@ impl GroupPart {
             return Ok(());
         }
         tracing::info!(group = %self.pool.group, events = leases.len(), "giving unfinished events back");
-        let op = Op::Event(EventOp::Release { leases });
+        let op = Op::Event(EventOp::Release { leases, delay_ms: 0 });
         let commit = Commit::of(op, self.pool.client.entropy());
         let batch = Batch { commits: vec![commit], within: Some(GIVE_BACK_LIMIT) };
         // A lease that is gone by now is nobody's loss; only a store that does not answer is worth a word.

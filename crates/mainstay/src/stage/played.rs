@@ -149,7 +149,7 @@ fn ends(commit: &Commit) -> Vec<(LeaseId, Result<(), String>)> {
                 }));
             }
             Op::Event(EventOp::Ack { lease, .. }) => ends.push((*lease, Ok(()))),
-            Op::Event(EventOp::Release { leases }) => {
+            Op::Event(EventOp::Release { leases, .. }) => {
                 ends.extend(leases.iter().map(|lease| (*lease, Err("it was given back".to_owned()))));
             }
             _ => {}

@@ -80,7 +80,7 @@ pub struct Unsettled {
     pub at: Timestamp,
     /// The dead letter it comes from.
     pub dead: Option<Arc<DeadRef>>,
-    /// What was said at the last nack.
+    /// What was said at the last nack, cut to its beginning.
     pub error: Option<Arc<JobFailure>>,
     /// What it does.
     pub state: DeliveryState,

@@ -6,6 +6,7 @@ use super::{
     change::{DeliveryState, EventMeta, GroupId, GroupRow, TopicId, Unsettled},
     dedup::Known,
     group::Group,
+    said,
     topics::Topic,
 };
 use crate::{
@@ -76,7 +77,8 @@ impl Engine {
     }
 
     /// An unsettled event of a group, which is loaded.
-    pub fn load_delivery(&mut self, group: GroupId, seq: u64, event: Unsettled) {
+    pub fn load_delivery(&mut self, group: GroupId, seq: u64, mut event: Unsettled) {
+        event.error = event.error.map(said::beginning);
         self.reserve_topic(event.topic);
         self.swap_delivery(group, seq, Some(event));
     }

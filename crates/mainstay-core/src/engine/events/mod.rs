@@ -15,6 +15,7 @@ mod groups;
 mod load;
 mod publish;
 mod read;
+mod said;
 mod scan;
 mod settle;
 #[cfg(test)]
@@ -140,7 +141,7 @@ impl Engine {
             EventOp::Fetch(fetch) => self.fetch(fetch, entropy, archive),
             EventOp::Settle(settle) => Ok(self.settle_deliveries(settle, entropy)?),
             EventOp::Ack { group, lease } => Ok(self.ack_in_commit(group, *lease)?),
-            EventOp::Release { leases } => Ok(self.release_deliveries(leases)),
+            EventOp::Release { leases, delay_ms } => Ok(self.release_deliveries(leases, *delay_ms)),
             EventOp::Seek { group, to } => self.seek(group, *to, archive),
             EventOp::RequeueDead { group, numbers } => self.requeue_dead_events(group, numbers, archive),
             EventOp::DeleteDead { group, numbers } => self.delete_dead_events(group, numbers, archive),

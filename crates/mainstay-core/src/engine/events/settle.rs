@@ -1,10 +1,9 @@
 //! Deliveries end or are prolonged.
 
-use std::sync::Arc;
-
 use super::{
     EventUndo,
     change::{DeliveryLease, DeliveryState, EventChange, GroupId},
+    said,
 };
 use crate::{
     engine::{Engine, Undo, change::Change},
@@ -97,11 +96,10 @@ impl Engine {
 
     fn nack(&mut self, id: GroupId, seq: u64, nack: &Nack, entropy: u64) -> Settled {
         self.remember_settled(id, nack.lease, Verb::Fail);
-        let error = nack.error.clone().map(Arc::new);
-        if let Some(error) = error
+        if let Some(error) = &nack.error
             && let Some(event) = self.events.group_mut(id).unsettled.get(&seq).cloned()
         {
-            let event = super::change::Unsettled { error: Some(error), ..event };
+            let event = super::change::Unsettled { error: Some(said::bounded(error)), ..event };
             // Written with what follows.
             let before = self.swap_delivery(id, seq, Some(event));
             self.undo.push(Undo::Event(EventUndo::Delivery(id, seq, before)));
@@ -145,6 +143,7 @@ impl Engine {
         };
         let due = self.now.store.plus_ms(delay);
         event.state = DeliveryState::Waiting { due };
+        event.error = event.error.map(said::beginning);
         self.set_delivery(id, seq, Some(event));
         Settled::Nacked { due: self.now.wall_at(due) }
     }
@@ -169,13 +168,14 @@ impl Engine {
     }
 
     /// Deliveries go back as if they had not been fetched.
-    pub(super) fn release_deliveries(&mut self, leases: &[LeaseId]) -> Reply {
+    pub(super) fn release_deliveries(&mut self, leases: &[LeaseId], delay_ms: u64) -> Reply {
+        let due = if delay_ms == 0 { StoreTime(0) } else { self.now.store.plus_ms(delay_ms) };
         let mut count = 0;
         for lease in leases {
             let Some((id, seq)) = self.live_delivery(*lease) else { continue };
             let Some(mut event) = self.events.group(id).unsettled.get(&seq).cloned() else { continue };
             event.attempt = event.attempt.saturating_sub(1);
-            event.state = DeliveryState::Waiting { due: StoreTime(0) };
+            event.state = DeliveryState::Waiting { due };
             self.set_delivery(id, seq, Some(event));
             self.remember_settled(id, *lease, Verb::Release);
             count += 1;

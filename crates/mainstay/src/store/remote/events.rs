@@ -61,11 +61,11 @@ pub(super) async fn one(client: &HttpClient, op: &Op, keyed: bool) -> Answer {
                 client.settle_deliveries(settle.group.as_str(), &wire_settle(settle)).await.map_err(no)?;
             Reply::Event(EventReply::Settled(settled(settle, &done)?))
         }
-        EventOp::Release { leases } => {
+        EventOp::Release { leases, delay_ms } => {
             let mut count = 0;
             for some in leases.chunks(ITEMS) {
                 let leases = some.iter().map(ToString::to_string).collect();
-                let release = wire::ReleaseDeliveries { leases };
+                let release = wire::ReleaseDeliveries { leases, delay_ms: *delay_ms };
                 count += client.release_deliveries(&release).await.map_err(no)?.released;
             }
             Reply::Count(count)

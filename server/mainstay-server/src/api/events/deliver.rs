@@ -129,7 +129,7 @@ fn give_back(api: Api, leases: Vec<LeaseId>) {
     tracing::debug!(events = leases.len(), "a fetch's answer was lost, its events are given back");
     let tasks = api.tasks.clone();
     tasks.spawn("give events back", async move {
-        let commit = Commit::of(Op::Event(EventOp::Release { leases }), api.store.entropy());
+        let commit = Commit::of(Op::Event(EventOp::Release { leases, delay_ms: 0 }), api.store.entropy());
         // What cannot be given back now comes back when its lease runs out.
         if let Err(error) = api.store.store().submit(Batch::one(commit)).await {
             tracing::warn!(%error, "events of a lost answer could not be given back");
@@ -176,7 +176,8 @@ pub(crate) async fn release(call: Call) -> Answer {
     let (asked, _) = input.finish(asked)?;
     call.caller.must_sometimes(ScopeKind::EventsSubscribe)?;
     let leases = asked.leases.iter().map(|text| convert::lease(text)).collect();
-    match call.apply(vec![Op::Event(EventOp::Release { leases })], None).await?.0 {
+    let release = EventOp::Release { leases, delay_ms: asked.delay_ms };
+    match call.apply(vec![Op::Event(release)], None).await?.0 {
         Reply::Count(released) => json(StatusCode::OK, &wire::DeliveriesReleased { released }),
         _ => Err(error::internal("the store answered a release with something else")),
     }

@@ -153,7 +153,8 @@ fn deliveries() -> Vec<Operation> {
             .answer(200, "A result for each item.", one::<SettledDeliveries>)
             .codes(&[Code::NotFound]),
         Operation::post("/v1/events/release", "releaseEvents", "Give deliveries back")
-            .detail("As if they had not been fetched: no attempt is spent. Leases that are not live are passed over.")
+            .detail("As if they had not been fetched: no attempt is spent. With `delay_ms` they are handed out again after that. \
+                     Leases that are not live are passed over.")
             .needs(Scope::EventsSubscribe)
             .keyed()
             .body(one::<ReleaseDeliveries>)
