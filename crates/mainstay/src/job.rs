@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use mainstay_core::{
     after::{After, AfterFailure},
     id::JobId,
-    job::{Backoff, JobBody, JobKeys, JobPolicy, NewJob, Unique, When},
+    job::{Backoff, JobBody, JobFailure, JobKeys, JobPolicy, NewJob, Unique, When},
     name::QueueName,
     time::Timestamp,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    client::{Client, StoreError},
+    client::{Client, Full, StoreError},
     context::Context,
     event::Hopeless,
     policy::{Later, PolicyError},
@@ -221,7 +221,8 @@ impl IntoNewJob for JobBuilder {
 /// How a handler says no. Any error becomes a retry by the job's policy, so `?` just works.
 ///
 /// A [`PolicyError`] that knows when to come back puts the job off for that time; if the
-/// call was only refused, without spending an attempt.
+/// call was only refused, without spending an attempt. A [`StoreError`] of a full queue puts an event of a group off in
+/// the same way; for a job it is a failure like any other, as the job itself may be what the queue is full of.
 ///
 /// It does not implement [`std::error::Error`], because it is made from every one that does.
 #[derive(Debug)]
@@ -229,8 +230,16 @@ pub struct JobError(pub(crate) Ending);
 
 #[derive(Debug)]
 pub(crate) enum Ending {
-    Retry { kind: Option<String>, message: String, after: Option<Duration> },
-    Permanent { message: String },
+    Retry {
+        kind: Option<String>,
+        message: String,
+        after: Option<Duration>,
+        /// A queue was full, and may have room after this long: for an event of a group that is no failure.
+        full: Option<Duration>,
+    },
+    Permanent {
+        message: String,
+    },
     Snooze(Duration),
     Cancel,
 }
@@ -238,12 +247,12 @@ pub(crate) enum Ending {
 impl JobError {
     /// The attempt failed; try again by the job's policy.
     pub fn retry(message: impl Into<String>) -> JobError {
-        JobError(Ending::Retry { kind: None, message: message.into(), after: None })
+        JobError(Ending::Retry { kind: None, message: message.into(), after: None, full: None })
     }
 
     /// The attempt failed; try again after this time, whatever the job's back-off says, while it has attempts left.
     pub fn retry_after(after: Duration, message: impl Into<String>) -> JobError {
-        JobError(Ending::Retry { kind: None, message: message.into(), after: Some(after) })
+        JobError(Ending::Retry { kind: None, message: message.into(), after: Some(after), full: None })
     }
 
     /// The attempt failed and trying again is useless: the job becomes a dead letter.
@@ -263,7 +272,12 @@ impl JobError {
 
     /// A failure of a kind that the chassis knows.
     pub(crate) fn failed(kind: &str, message: impl Into<String>) -> JobError {
-        JobError(Ending::Retry { kind: Some(kind.to_owned()), message: message.into(), after: None })
+        JobError(Ending::Retry {
+            kind: Some(kind.to_owned()),
+            message: message.into(),
+            after: None,
+            full: None,
+        })
     }
 
     /// What it says.
@@ -290,10 +304,11 @@ impl JobError {
 impl<E: std::error::Error> From<E> for JobError {
     fn from(error: E) -> JobError {
         let mut message = error.to_string();
-        let (mut later, mut hopeless) = (None, false);
+        let (mut later, mut full, mut hopeless) = (None, None, false);
         let mut cause = error.source();
         while let Some(error) = cause {
             later = later.or(error.downcast_ref::<Later>());
+            full = full.or(error.downcast_ref::<Full>().map(|full| full.0));
             hopeless |= error.is::<Hopeless>();
             message.push_str(": ");
             message.push_str(&error.to_string());
@@ -311,10 +326,31 @@ impl<E: std::error::Error> From<E> for JobError {
             kind: Some(kind.to_owned()),
             message,
             after: later.map(|later| later.after),
+            full,
         })
     }
 }
 
+/// Nothing is put off for longer: a century, which every server takes.
+pub(crate) const FAR: Duration = crate::secs(100 * 365 * 86_400);
+
 pub(crate) fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a server takes as the text of an error, in bytes; what is longer loses its end.
+const MAX_MESSAGE: usize = 16 << 10;
+/// The same of its type.
+const MAX_KIND: usize = 256;
+
+/// A failure as every store takes it.
+pub(crate) fn failure(kind: Option<&str>, message: &str) -> JobFailure {
+    let kind = kind.map(|kind| start(kind, MAX_KIND)).filter(|kind| !kind.is_empty());
+    JobFailure { kind: kind.map(Into::into), message: start(message, MAX_MESSAGE).into(), backtrace: None }
+}
+
+/// At most so many bytes of a text, in whole characters.
+fn start(text: &str, bytes: usize) -> &str {
+    let whole = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..whole.unwrap_or(0)]
 }

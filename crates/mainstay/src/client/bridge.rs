@@ -1,20 +1,24 @@
 //! From events to jobs, exactly once.
 
-use std::{future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, time::Duration};
 
 use mainstay_core::{
-    GroupName,
+    GroupName, LeaseId,
     event::{Delivery, EventOp, Fetch, Nack, SettleDeliveries},
-    job::{JobFailure, Retry},
+    job::Retry,
     op::{Commit, Failure, Op, Reason},
     store::Batch,
 };
 
-use super::{Client, Result};
+use super::{Client, Result, StoreError};
 use crate::{
     event::Envelope,
-    job::{IntoNewJob, JobError},
+    job::{Ending, FAR, IntoNewJob, JobError, failure, ms},
+    secs,
 };
+
+/// How long an event waits with which the store has not dealt.
+const PAUSE: Duration = secs(1);
 
 /// What a step of [`Client::bridge`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct Bridged {
     pub moved: u32,
     /// Events that could not be made a job; they come again, or are dead letters of the group.
     pub refused: u32,
+    /// Events whose queue is full, or for which the store had no time; they come again later, and no delivery is spent.
+    pub put_off: u32,
     /// Events that somebody else has, because this took too long.
     pub lost: u32,
 }
@@ -33,7 +39,9 @@ impl Client {
     /// loop, in as many places as you like. What `stop` resolves cuts the waiting short.
     ///
     /// An event that `make` refuses is delivered again by the group's rules, and is a dead letter in the end. So is one
-    /// whose job the store refuses, because its queue is full, say.
+    /// whose job the store refuses. One whose queue is full goes back without spending a delivery, and comes again when
+    /// the queue may have room ([`StoreError::retry_after`](super::StoreError::retry_after)); in a group that is ordered
+    /// by key, those behind it wait with it. Where 10,000 events of the group wait, it takes nothing new.
     ///
     /// ```
     /// # use std::{future::pending, time::Duration};
@@ -68,7 +76,16 @@ impl Client {
         let fetch = Fetch { group: group.clone(), max: 100, max_bytes: 16 << 20, consumer: None };
         let deliveries = self.fetch(fetch, None, wait, stop).await?;
         let mut bridged = Bridged::default();
-        let (mut commits, mut moving, mut nacks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut commits, mut moving) = (Vec::new(), Vec::new());
+        let (mut nacks, mut put_off) = (Vec::new(), BTreeMap::<u64, Vec<LeaseId>>::new());
+        let mut refuse = |delivery: &Delivery, why| match why {
+            No::Later(delay_ms) => put_off.entry(delay_ms).or_default().push(delivery.lease),
+            No::Never(why) => nacks.push(Nack {
+                lease: delivery.lease,
+                retry: Retry::Auto,
+                error: Some(failure(Some("bridge"), &why)),
+            }),
+        };
         for delivery in deliveries {
             match self.job_of(&delivery, &make) {
                 Ok(job) => {
@@ -77,7 +94,7 @@ impl Client {
                     commits.push(Commit { ops: vec![ack, job], entropy, ..Commit::default() });
                     moving.push(delivery);
                 }
-                Err(why) => nacks.push(nack(&delivery, why)),
+                Err(why) => refuse(&delivery, why),
             }
         }
         let answers = if commits.is_empty() {
@@ -93,10 +110,14 @@ impl Client {
                 {
                     bridged.lost += 1;
                 }
-                Err(why) => nacks.push(nack(delivery, why.to_string())),
+                Err(why) => refuse(delivery, no(why.into())),
             }
         }
         bridged.refused = nacks.len() as u32;
+        for (delay_ms, leases) in put_off {
+            bridged.put_off += leases.len() as u32;
+            self.apply(Op::Event(EventOp::Release { leases, delay_ms })).await?;
+        }
         if !nacks.is_empty() {
             let settle = SettleDeliveries { group: group.clone(), ack: vec![], nack: nacks, extend: vec![] };
             self.settle(settle).await?;
@@ -108,17 +129,33 @@ impl Client {
         &self,
         delivery: &Delivery,
         make: impl Fn(&Envelope) -> std::result::Result<J, JobError>,
-    ) -> std::result::Result<Op, String> {
-        let Some(event) = &delivery.event else { return Err("the store has not shown the event".to_owned()) };
+    ) -> std::result::Result<Op, No> {
+        let Some(event) = &delivery.event else {
+            return Err(No::Never("the store has not shown the event".to_owned()));
+        };
         let (topic, at) = (delivery.topic.clone(), delivery.published_at);
         let envelope = Envelope::stored(topic, delivery.seq, at, event);
-        let job = make(&envelope).map_err(|error| error.to_message())?;
-        let job = job.into_new_job(self).map_err(|error| error.to_string())?;
+        let job = make(&envelope).map_err(|error| match error {
+            JobError(Ending::Snooze(after)) => No::Later(ms(after.min(FAR))),
+            error => No::Never(error.to_message()),
+        })?;
+        let job = job.into_new_job(self).map_err(|error| No::Never(error.to_string()))?;
         Ok(Op::Enqueue(Box::new(job)))
     }
 }
 
-fn nack(delivery: &Delivery, why: String) -> Nack {
-    let error = JobFailure { kind: Some("bridge".into()), message: why.into(), backtrace: None };
-    Nack { lease: delivery.lease, retry: Retry::Auto, error: Some(error) }
+/// Why an event is not a job.
+enum No {
+    /// Not yet: in so many milliseconds it may be. No delivery is spent.
+    Later(u64),
+    Never(String),
+}
+
+/// There is nothing wrong with an event whose queue is full, or that the store has not looked at.
+fn no(error: StoreError) -> No {
+    let unjudged = error.failure().is_some_and(|_| error.is_retryable() || error.may_have_happened());
+    match error.retry_after().or(unjudged.then_some(PAUSE)) {
+        Some(after) => No::Later(ms(after)),
+        None => No::Never(error.to_string()),
+    }
 }

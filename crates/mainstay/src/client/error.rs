@@ -8,13 +8,26 @@ use mainstay_core::{
     op::{Failure, Place, Reason, Rejection},
 };
 
+/// Behind a [`StoreError`]: a queue is full, and when to come back. So a [`JobError`](crate::JobError) made of it knows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Full(pub Duration);
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "try again in {}", crate::time::human(self.0))
+    }
+}
+
+impl std::error::Error for Full {}
+
 /// A store's no: either a [`Rejection`] (an answer: definitely nothing changed), or trouble.
 #[derive(Clone, Debug)]
 pub struct StoreError(Inner);
 
 #[derive(Clone, Debug)]
 enum Inner {
-    Rejected(Rejection),
+    /// With when to come back, if a queue is full.
+    Rejected(Rejection, Option<Full>),
     Failed(mainstay_core::Error),
 }
 
@@ -22,7 +35,7 @@ impl StoreError {
     /// The answer, if the store could judge the call.
     pub fn rejection(&self) -> Option<&Rejection> {
         match &self.0 {
-            Inner::Rejected(rejection) => Some(rejection),
+            Inner::Rejected(rejection, _) => Some(rejection),
             Inner::Failed(_) => None,
         }
     }
@@ -35,7 +48,7 @@ impl StoreError {
     /// The trouble, if the store could not judge the call.
     pub fn failure(&self) -> Option<&mainstay_core::Error> {
         match &self.0 {
-            Inner::Rejected(_) => None,
+            Inner::Rejected(..) => None,
             Inner::Failed(error) => Some(error),
         }
     }
@@ -48,7 +61,7 @@ impl StoreError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
         match &self.0 {
-            Inner::Rejected(rejection) => {
+            Inner::Rejected(rejection, _) => {
                 self.is_full() || matches!(rejection.reason, Reason::LockHeld(_) | Reason::LocksFull { .. })
             }
             Inner::Failed(error) => error.is_retryable(),
@@ -57,16 +70,14 @@ impl StoreError {
 
     /// Whether a queue takes no more jobs now.
     pub fn is_full(&self) -> bool {
-        matches!(self.reason(), Some(Reason::QueueFull { .. } | Reason::QueueBehind { .. }))
+        self.retry_after().is_some()
     }
 
     /// When to come back to a queue that takes no more jobs now: an estimate by how fast its jobs have ended lately,
     /// from a second to a minute. `None`: that is not why.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self.reason()? {
-            Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. } => {
-                Some(Duration::from_millis(*retry_ms))
-            }
+        match &self.0 {
+            Inner::Rejected(_, Some(Full(after))) => Some(*after),
             _ => None,
         }
     }
@@ -88,7 +99,13 @@ impl From<Failure> for StoreError {
 }
 impl From<Rejection> for StoreError {
     fn from(rejection: Rejection) -> Self {
-        StoreError(Inner::Rejected(rejection))
+        let full = match &rejection.reason {
+            Reason::QueueFull { retry_ms, .. } | Reason::QueueBehind { retry_ms, .. } => {
+                Some(Full(Duration::from_millis(*retry_ms)))
+            }
+            _ => None,
+        };
+        StoreError(Inner::Rejected(rejection, full))
     }
 }
 impl From<mainstay_core::Error> for StoreError {
@@ -100,7 +117,7 @@ impl From<mainstay_core::Error> for StoreError {
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Inner::Rejected(rejection) => fmt::Display::fmt(rejection, f),
+            Inner::Rejected(rejection, _) => fmt::Display::fmt(rejection, f),
             Inner::Failed(error) => fmt::Display::fmt(error, f),
         }
     }
@@ -109,7 +126,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0 {
-            Inner::Rejected(_) => None,
+            Inner::Rejected(_, full) => full.as_ref().map(|full| full as _),
             Inner::Failed(error) => error.source(),
         }
     }

@@ -14,6 +14,7 @@ use mainstay_core::{
     op::{Commit, IdempotencyKey, Op, Reply},
     store::{Interest, Key, Page, Query, Record, Slice, Wake},
 };
+use tokio::time::Instant;
 
 use super::{Client, Deadline, Result, unexpected};
 use crate::event::IntoPublish;
@@ -141,6 +142,17 @@ impl Client {
         wait: Duration,
         stop: impl Future<Output = ()>,
     ) -> Result<Vec<Delivery>> {
+        Ok(self.fetch_sent(fetch, key, wait, stop).await?.1)
+    }
+
+    /// The same, with when the fetch was sent that was answered: the leases live for their time from then on at least.
+    pub(crate) async fn fetch_sent(
+        &self,
+        fetch: Fetch,
+        key: Option<IdempotencyKey>,
+        wait: Duration,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(Instant, Vec<Delivery>)> {
         let interests = [Interest::Event(EventInterest::Group(fetch.group.clone()))];
         let deadline = self.deadline(wait);
         let mut stop = pin!(stop);
@@ -149,6 +161,7 @@ impl Client {
         loop {
             let op = Op::Event(EventOp::Fetch(fetch.clone()));
             let commit = Commit { key, ..Commit::of(op, self.entropy()) };
+            let sent = Instant::now();
             let committed = self.submit_one(commit).await?;
             let deliveries = match committed.replies.into_iter().next() {
                 Some(Reply::Event(EventReply::Fetched(deliveries))) => deliveries,
@@ -157,13 +170,13 @@ impl Client {
             let left = self.left(deadline);
             // A repeated fetch never hands out anew, so there is nothing to wait for.
             if !deliveries.is_empty() || committed.repeated || left.is_zero() {
-                return Ok(deliveries);
+                return Ok((sent, deliveries));
             }
             _woken = None;
             let waiting = pin!(self.store().wait(&interests, Deadline::current()?.limit_wait(left)));
             match select(waiting, stop.as_mut()).await {
                 Either::Left((wake, _)) => _woken = Some(wake?),
-                Either::Right(_) => return Ok(Vec::new()),
+                Either::Right(_) => return Ok((sent, Vec::new())),
             }
         }
     }

@@ -35,6 +35,7 @@ pub use batch::{BatchBuilder, BatchProgress, JobBatch};
 pub use bridge::Bridged;
 pub use commit::CommitBuilder;
 use deadline::Deadline;
+pub(crate) use error::Full;
 pub use error::StoreError;
 pub use events::Logged;
 pub use locks::Acquisition;

@@ -3,22 +3,35 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use mainstay_core::LeaseId;
-use tokio::{task::AbortHandle, time::Instant};
+use tokio::{sync::Notify, task::AbortHandle, time::Instant};
 
-use crate::{app::Overstayer, client::OwnEnd, event::Envelope};
+use crate::{app::Overstayer, client::OwnEnd, event::Envelope, secs};
+
+/// When to look again at one whose lease is over while a commit that ends it is on the way.
+const LOOK_AGAIN: Duration = secs(1);
 
 /// Shared by the fetcher, the attempts and the renewal.
 #[derive(Clone, Default)]
-pub(super) struct Hands(Arc<Mutex<Entries>>);
+pub(super) struct Hands(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    entries: Mutex<Entries>,
+    /// Told when late ones are to be looked for sooner.
+    sooner: Notify,
+}
 
 #[derive(Default)]
 struct Entries {
     live: HashMap<LeaseId, Entry>,
     /// Attempts that were cut: their events are to be given back.
     cut: Vec<LeaseId>,
+    /// When late ones are looked for next.
+    look_at: Option<Instant>,
 }
 
 struct Entry {
@@ -26,30 +39,61 @@ struct Entry {
     since: Instant,
     abort: Option<AbortHandle>,
     own_end: OwnEnd,
+    /// Its lease lives until then at least, as far as this process can know.
+    until: Instant,
+    /// The handler is done; its end is on the way.
+    ended: bool,
     /// Its lease is gone: there is nothing to give back.
     lost: bool,
 }
 
 impl Hands {
-    /// Enters a delivery; the slip leaves when it is dropped.
-    pub fn enter(&self, lease: LeaseId, envelope: &Envelope) -> Slip {
+    /// Enters a delivery whose lease lives `until` then; the slip leaves when it is dropped.
+    pub fn enter(&self, lease: LeaseId, envelope: &Envelope, until: Instant) -> Slip {
         let (own_end, since) = (OwnEnd::default(), Instant::now());
         let slip = Slip { hands: self.clone(), lease, own_end: own_end.clone(), settled: false };
-        let entry = Entry { envelope: envelope.clone(), since, abort: None, own_end, lost: false };
-        self.lock().live.insert(lease, entry);
+        let (envelope, abort) = (envelope.clone(), None);
+        let entry = Entry { envelope, since, abort, own_end, until, ended: false, lost: false };
+        let mut entries = self.lock();
+        entries.live.insert(lease, entry);
+        if entries.look_at.is_none_or(|at| until < at) {
+            self.0.sooner.notify_one();
+        }
+        drop(entries);
         slip
+    }
+
+    /// The lease was extended.
+    pub fn extended(&self, lease: LeaseId, until: Instant) {
+        if let Some(entry) = self.lock().live.get_mut(&lease) {
+            entry.until = until;
+        }
+    }
+
+    /// The handler is done: whether its end comes in time is for the store to say.
+    pub fn ended(&self, lease: LeaseId) {
+        if let Some(entry) = self.lock().live.get_mut(&lease) {
+            entry.ended = true;
+        }
     }
 
     /// Remembers how to cut an attempt.
     pub fn can_be_cut(&self, lease: LeaseId, abort: AbortHandle) {
-        if let Some(entry) = self.lock().live.get_mut(&lease) {
-            entry.abort = Some(abort);
+        let mut entries = self.lock();
+        let Some(entry) = entries.live.get_mut(&lease) else { return };
+        entry.abort = Some(abort.clone());
+        // Late before it has begun.
+        let late = entry.lost;
+        drop(entries);
+        if late {
+            abort.abort();
         }
     }
 
     /// Those that are to be renewed.
     pub fn leases(&self) -> Vec<LeaseId> {
-        let live = |(lease, entry): (&LeaseId, &Entry)| (!entry.own_end.is_done()).then_some(*lease);
+        let live =
+            |(lease, entry): (&LeaseId, &Entry)| (!entry.lost && !entry.own_end.is_done()).then_some(*lease);
         self.lock().live.iter().filter_map(live).collect()
     }
 
@@ -66,6 +110,45 @@ impl Hands {
         if let Some(abort) = abort {
             abort.abort();
         }
+    }
+
+    /// Cuts the attempts whose lease must have ended by the clock of this process, whatever the store would say if it
+    /// could be asked: their events may be with others. Answers when to look again.
+    pub fn cut_late(&self, now: Instant) -> Option<Instant> {
+        let mut entries = self.lock();
+        let (mut late, mut next) = (Vec::new(), None::<Instant>);
+        for (lease, entry) in &mut entries.live {
+            if entry.ended || entry.lost || entry.own_end.is_done() {
+                continue;
+            }
+            let due = match entry.until <= now {
+                true if !entry.own_end.may_be_done() => {
+                    entry.lost = true;
+                    late.extend(entry.abort.take().map(|abort| (*lease, abort)));
+                    continue;
+                }
+                // A commit that ends it is on the way.
+                true => now + LOOK_AGAIN,
+                false => entry.until,
+            };
+            next = next.into_iter().chain([due]).min();
+        }
+        entries.look_at = next;
+        drop(entries);
+        for (lease, abort) in late {
+            metrics::counter!("mainstay.group.leases_lost").increment(1);
+            tracing::warn!(
+                token = lease.token.0,
+                "the store has not renewed a lease in time; its handler is cut"
+            );
+            abort.abort();
+        }
+        next
+    }
+
+    /// Resolves when late ones are to be looked for sooner than was said. Cancel safe.
+    pub async fn sooner(&self) {
+        self.0.sooner.notified().await;
     }
 
     /// Cuts every attempt.
@@ -95,7 +178,7 @@ impl Hands {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -20,10 +20,12 @@
 //! # What holds
 //! - Every event that a commit has published is delivered at least once to every group whose filter matches it, or is
 //!   among the group's dead letters. Two processes with the same group share its events.
-//! - A delivery is a lease, renewed until it has ended. Whoever loses it is cut, and its settling changes nothing.
+//! - A delivery is a lease, renewed until it has ended. Whoever loses it is cut, and its settling changes nothing; so is
+//!   whoever must have lost it by the clock of the process, where the store does not answer.
 //! - A handler's error is a nack: the event comes again after the group's back-off, five times at most, then it is a
-//!   dead letter. So do crashes and time-outs. `JobError::snooze` is a nack with that delay, and a delivery all the same;
-//!   `JobError::cancel` is an ack. A stopping service gives back what it has without spending a delivery.
+//!   dead letter. So do crashes and time-outs. `JobError::snooze` gives it back for that time and spends no delivery, as
+//!   does a queue that is full; `JobError::cancel` is an ack. A stopping service gives back what it has, and what its
+//!   handlers give up once they are told, without spending a delivery.
 //! - Order: events are handed out in the order of the log, but several at once, and failed ones again later. With
 //!   [`Subscribe::ordered_by_key`], events of one key are handled one after the other, and a failing one holds up only
 //!   its key.

@@ -33,8 +33,8 @@ struct Loops {
     /// Attempts, owned here: the drain report names their events, not their tasks.
     attempts: TaskSet,
     fetch: Option<Task<()>>,
-    /// Renews, settles, tells handlers to stop.
-    helpers: [Task<()>; 3],
+    /// Renews, cuts what is late, settles, tells handlers to stop.
+    helpers: [Task<()>; 4],
 }
 
 impl GroupPart {
@@ -50,6 +50,7 @@ impl GroupPart {
         let told = pool.clone();
         let helpers = [
             tasks.spawn("renew deliveries", pool.clone().renew()),
+            tasks.spawn("cut late deliveries", pool.clone().cut_late()),
             tasks.spawn("settle deliveries", pool.settler.clone().run()),
             tasks.spawn("cancel event handlers", async move {
                 told.shutdown.cancelled().await;

@@ -8,7 +8,7 @@ use mainstay_core::{
     op::{Commit, Op, Reply},
     store::Batch,
 };
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::run::Pool;
 use crate::job::ms;
@@ -31,6 +31,23 @@ impl Pool {
         }
     }
 
+    /// Cuts what outlives its lease by the clock of this process. Ends when it is dropped.
+    pub async fn cut_late(self: Arc<Self>) {
+        loop {
+            let next = self.hands.cut_late(Instant::now());
+            let over = async {
+                match next {
+                    Some(next) => sleep_until(next).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = over => {}
+                () = self.hands.sooner() => {}
+            }
+        }
+    }
+
     async fn renew_some(&self, leases: &[LeaseId]) {
         let extend_ms = ms(self.lease);
         let extend = leases.iter().map(|lease| Prolong { lease: *lease, extend_ms }).collect();
@@ -39,6 +56,7 @@ impl Pool {
         // An answer that comes later than the next renewal is none.
         let batch =
             Batch { commits: vec![Commit::of(op, self.client.entropy())], within: Some(self.lease / 3) };
+        let until = Instant::now() + self.lease;
         let answer = match self.client.submit(batch).await {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.ok()),
             Err(error) => {
@@ -52,9 +70,11 @@ impl Pool {
             return;
         };
         for (lease, outcome) in leases.iter().zip(outcomes) {
-            // It may just have been settled; then there is nothing left to cut.
-            if outcome == Settled::LeaseLost {
-                self.hands.cut_lost(*lease);
+            match outcome {
+                Settled::Extended { .. } => self.hands.extended(*lease, until),
+                // It may just have been settled; then there is nothing left to cut.
+                Settled::LeaseLost => self.hands.cut_lost(*lease),
+                _ => {}
             }
         }
     }

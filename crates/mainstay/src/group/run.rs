@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use mainstay_core::{
     GroupName, WorkerName,
     event::{Delivery, Fetch, GroupConfig, Nack, Position, Settled},
-    job::{JobFailure, Retry},
+    job::Retry,
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use super::{
@@ -21,7 +21,7 @@ use crate::{
     client::Client,
     event::{Answer, Consumer, Envelope, Proof},
     health::Health,
-    job::{Ending, JobError, ms},
+    job::{Ending, FAR, JobError, failure, ms},
     millis, secs,
     shutdown::Shutdown,
     tasks::TaskSet,
@@ -83,10 +83,10 @@ impl Pool {
                 max_bytes: 16 << 20,
                 consumer: Some(self.me.clone()),
             };
-            match self.client.fetch(fetch, None, FETCH_WAIT, self.shutdown.draining()).await {
-                Ok(deliveries) => {
+            match self.client.fetch_sent(fetch, None, FETCH_WAIT, self.shutdown.draining()).await {
+                Ok((sent, deliveries)) => {
                     for (delivery, slot) in deliveries.into_iter().zip(free) {
-                        self.begin(delivery, slot, &tasks);
+                        self.begin(delivery, sent + self.lease, slot, &tasks);
                     }
                 }
                 Err(error) => {
@@ -98,7 +98,14 @@ impl Pool {
         }
     }
 
-    fn begin(self: &Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit, tasks: &TaskSet) {
+    /// Begins an attempt; the delivery's lease lives `until` then at least.
+    fn begin(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        until: Instant,
+        slot: OwnedSemaphorePermit,
+        tasks: &TaskSet,
+    ) {
         let (lease, attempt) = (delivery.lease, delivery.attempt);
         let Delivery { topic, seq, published_at, event, .. } = delivery;
         let Some(event) = event else {
@@ -107,7 +114,7 @@ impl Pool {
         };
         let envelope = Envelope::stored(topic, seq, published_at, &event);
         let _in = envelope.context().enter();
-        let slip = self.hands.enter(lease, &envelope);
+        let slip = self.hands.enter(lease, &envelope, until);
         let pool = self.clone();
         let name = format!("event {} {}", envelope.topic(), envelope.id());
         let task = tasks.spawn(name, async move {
@@ -122,8 +129,16 @@ impl Pool {
         let own_end = slip.own_end.clone();
         let proof = Proof { group: self.group.clone(), lease, own_end: own_end.clone() };
         let answer = self.consumer.attempt(&envelope, attempt, 0, Some(proof)).await;
+        self.hands.ended(lease);
         let acked = answer.is_ok();
-        let settled = self.settler.settle(end(lease, answer)).await;
+        let end = match end(lease, answer) {
+            // It gave up because it was told that the process is on its way out: that is no delivery.
+            End::Nack(nack) if nack.retry != Retry::Never && *self.stop.borrow() => {
+                End::Release { lease, delay_ms: 0 }
+            }
+            end => end,
+        };
+        let settled = self.settler.settle(end).await;
         match settled {
             Some(Settled::Dead) => {
                 tracing::error!(subscriber = %self.group, attempts = attempt, "an event is a dead letter");
@@ -141,20 +156,25 @@ impl Pool {
 }
 
 fn end(lease: mainstay_core::LeaseId, answer: Answer) -> End {
-    let nack = |retry, error| End::Nack(Nack { lease, retry, error });
-    let said = |kind: Option<String>, message: String| {
-        Some(JobFailure { kind: kind.map(Into::into), message: message.into(), backtrace: None })
-    };
+    let nack = |retry, error| End::Nack(Nack { lease, retry, error: Some(error) });
     match answer {
         Ok(_) => End::Ack(lease),
         Err(JobError(ending)) => match ending {
-            Ending::Retry { kind, message, after } => {
-                nack(after.map_or(Retry::Auto, |after| Retry::After(ms(after))), said(kind, message))
+            // There is nothing wrong with the event: it comes again when there is room.
+            Ending::Retry { full: Some(after), .. } => End::Release { lease, delay_ms: delay(after) },
+            Ending::Retry { kind, message, after, .. } => {
+                let retry = after.map_or(Retry::Auto, |after| Retry::After(delay(after)));
+                nack(retry, failure(kind.as_deref(), &message))
             }
-            Ending::Permanent { message } => nack(Retry::Never, said(None, message)),
-            Ending::Snooze(after) => nack(Retry::After(ms(after)), None),
+            Ending::Permanent { message } => nack(Retry::Never, failure(None, &message)),
+            Ending::Snooze(after) => End::Release { lease, delay_ms: delay(after) },
             // Not wanted any more: that is an end like any other.
             Ending::Cancel => End::Ack(lease),
         },
     }
+}
+
+/// In milliseconds, within what a server takes.
+fn delay(after: Duration) -> u64 {
+    ms(after.min(FAR))
 }

@@ -67,7 +67,8 @@ impl<S: Send + Sync + 'static> OnGroup<S> {
         }
     }
 
-    /// Turns each event into a job, exactly once: the job is enqueued in the commit that ends the delivery.
+    /// Turns each event into a job, exactly once: the job is enqueued in the commit that ends the delivery. An event whose
+    /// queue is full goes back without spending a delivery, and comes again when the queue may have room.
     pub fn enqueue<E, F, J>(&self, job: F) -> Subscribe
     where
         E: Event,

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::FutureExt;
 use mainstay_core::{
-    job::{Grant, JobFailure, Json, Outcome, Retry},
+    job::{Grant, Json, Outcome, Retry},
     name::{QueueName, WorkerName},
     op::Settle,
     store::Interest,
@@ -36,7 +36,7 @@ use crate::{
     client::Client,
     context::Context,
     health::Health,
-    job::{Ending, JobError, ms},
+    job::{Ending, JobError, failure, ms},
     millis, otlp,
     policy::{Policies, Target},
     scale::Rules,
@@ -49,11 +49,6 @@ use crate::{
 const WATCH_AFTER: Duration = millis(200);
 /// Between looks for cancellation when the store does not answer.
 const WATCH_PAUSE: Duration = millis(500);
-
-/// What a server takes as the text of an error, in bytes; what is longer loses its end.
-const MAX_MESSAGE: usize = 16 << 10;
-/// The same of its type.
-const MAX_KIND: usize = 256;
 
 /// Everything the workers of a service share.
 pub(super) struct Pool<S> {
@@ -231,7 +226,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         match ended {
             Ok(Ok(Ok(result))) => Outcome::Complete { result },
             Ok(Ok(Err(JobError(ending)))) => match ending {
-                Ending::Retry { kind, message, after } => failed(
+                Ending::Retry { kind, message, after, .. } => failed(
                     kind.as_deref(),
                     message,
                     after.map_or(Retry::Auto, |after| Retry::After(ms(after))),
@@ -298,17 +293,8 @@ pub(crate) async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
     ended.await.map_err(JobError::of_policy)
 }
 
-pub(super) fn failed(kind: Option<&str>, mut message: String, retry: Retry) -> Outcome {
-    message.truncate(start(&message, MAX_MESSAGE).len());
-    let kind = kind.map(|kind| start(kind, MAX_KIND)).filter(|kind| !kind.is_empty());
-    let error = JobFailure { kind: kind.map(Into::into), message: message.into(), backtrace: None };
-    Outcome::Fail { error, retry }
-}
-
-/// At most so many bytes of a text, in whole characters.
-fn start(text: &str, bytes: usize) -> &str {
-    let whole = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
-    &text[..whole.unwrap_or(0)]
+pub(super) fn failed(kind: Option<&str>, message: String, retry: Retry) -> Outcome {
+    Outcome::Fail { error: failure(kind, &message), retry }
 }
 
 /// Attempts that have ended, and how long they took, in microseconds.

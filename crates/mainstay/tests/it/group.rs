@@ -21,7 +21,7 @@ use crate::bus::{Paid, Placed, Seen};
 use crate::harness::{PATIENCE, app};
 
 /// Lives one life on a store; `during` runs while it is up.
-async fn lives(
+pub async fn lives(
     settings: &[(&str, &str)],
     boot: impl AsyncFnOnce(&mut Boot<()>) -> Result<()>,
     during: impl Future<Output = ()>,
@@ -31,17 +31,17 @@ async fn lives(
     timeout(PATIENCE, app(&all).run_until(boot, during)).await.expect("it ends in time")
 }
 
-fn at_once() -> Backoff {
+pub fn at_once() -> Backoff {
     Backoff { base_ms: 1, max_ms: 1, jitter: Jitter::None, ..Backoff::default() }
 }
 
-async fn publish(store: &Client, orders: std::ops::Range<u32>) {
+pub async fn publish(store: &Client, orders: std::ops::Range<u32>) {
     for order in orders {
         store.commit().publish(&Placed { order }).await.unwrap();
     }
 }
 
-async fn dead(store: &Client, group: &str) -> Vec<DeadEvent> {
+pub async fn dead(store: &Client, group: &str) -> Vec<DeadEvent> {
     let group = GroupName::new(group).unwrap();
     let filter = DeadEventFilter { group, kind: None, error_type: None };
     let query = Query::Event(EventQuery::Dead(filter));
@@ -55,18 +55,18 @@ async fn dead(store: &Client, group: &str) -> Vec<DeadEvent> {
 
 /// Counts down; resolves at zero.
 #[derive(Clone)]
-struct Left(Arc<(AtomicU32, Notify)>);
+pub struct Left(Arc<(AtomicU32, Notify)>);
 
 impl Left {
-    fn new(n: u32) -> Self {
+    pub fn new(n: u32) -> Self {
         Self(Arc::new((AtomicU32::new(n), Notify::new())))
     }
-    fn one(&self) {
+    pub fn one(&self) {
         if self.0.0.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.1.notify_one();
         }
     }
-    async fn none(&self) {
+    pub async fn none(&self) {
         timeout(PATIENCE, self.0.1.notified()).await.expect("all is done in time");
     }
 }
@@ -178,8 +178,8 @@ async fn a_group_goes_on_where_its_last_service_stopped() {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Ship {
-    order: u32,
+pub struct Ship {
+    pub order: u32,
 }
 impl Job for Ship {
     const KIND: &'static str = "ship";

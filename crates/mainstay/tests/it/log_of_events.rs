@@ -5,6 +5,8 @@ use std::{future::pending, time::Duration};
 use mainstay::core::{
     GroupName, TopicFilter, TopicName,
     event::{DeadEventFilter, EventItem, Fetch, GroupConfig, LogBudget, Position, SettleDeliveries, Settled},
+    job::Outcome,
+    op::{Claim, Op, Reply},
     queue::QueueConfig,
     store::{Page, Record},
 };
@@ -36,9 +38,28 @@ fn group() -> GroupName {
 
 async fn client() -> Client {
     let client = Client::memory();
-    let config = GroupConfig::new(vec![TopicFilter::new("orders.*").unwrap()]);
-    client.put_group(group(), config, Position::Earliest).await.unwrap();
+    client.put_group(group(), plain(), Position::Earliest).await.unwrap();
     client
+}
+
+fn plain() -> GroupConfig {
+    GroupConfig::new(vec![TopicFilter::new("orders.*").unwrap()])
+}
+
+/// Takes the one job there is, and ends it.
+async fn ship_one(client: &Client) -> u64 {
+    let claim = Claim {
+        queues: vec![Ship::QUEUE.parse().unwrap()],
+        max: 1,
+        max_bytes: 1 << 20,
+        lease_ms: 30_000,
+        worker: None,
+    };
+    let Ok(Reply::Claimed(grants)) = client.apply(Op::Claim(claim)).await else { panic!("no grants") };
+    let grant = &grants[0];
+    let ship: Ship = serde_json::from_str(&grant.body.as_ref().unwrap().payload).unwrap();
+    client.commit().settle(grant.id, grant.lease, Outcome::Complete { result: None }).await.unwrap();
+    ship.order
 }
 
 fn fetch(max: u32) -> Fetch {
@@ -130,5 +151,41 @@ fn a_bridge_makes_each_event_one_job_and_keeps_what_it_cannot() {
         assert_eq!((dead.seq, dead.attempts), (2, 5));
         assert_eq!(client.requeue_events(group(), vec![dead.number]).await.unwrap(), 1);
         assert_eq!(client.seek(group(), Position::Latest).await.unwrap(), 4);
+    });
+}
+
+#[test]
+fn a_bridge_puts_an_event_off_whose_queue_is_full() {
+    block_on_virtual(async {
+        let client = client().await;
+        let config = GroupConfig { max_deliver: 1, ordered_by_key: true, ..plain() };
+        client.put_group(group(), config, Position::Earliest).await.unwrap();
+        let bounded = QueueConfig { max_depth: Some(1), ..QueueConfig::default() };
+        client.put_queue(Ship::QUEUE.parse().unwrap(), bounded).await.unwrap();
+        for order in 1..=3 {
+            client.publish(OrderPlaced { order }.with().key("a customer")).await.unwrap();
+        }
+        let mut moved = Vec::new();
+        for _ in 0..3 {
+            let bridged = client.bridge(&group(), secs(60), pending(), ship).await.unwrap();
+            assert_eq!((bridged.moved, bridged.refused, bridged.put_off), (1, 0, 0));
+            // The next of its key finds the queue full, however often it comes, and whoever is behind it waits.
+            for _ in 0..5 {
+                let began = tokio::time::Instant::now();
+                let bridged = client.bridge(&group(), secs(600), pending(), ship).await.unwrap();
+                let left = 3 - moved.len() as u32 - 1;
+                assert_eq!((bridged.moved, bridged.refused, bridged.put_off), (0, 0, left.min(1)));
+                let waited = began.elapsed();
+                assert!(left == 0 || waited <= secs(60), "as the queue says: {waited:?}");
+            }
+            let record = client.group_record(&group()).await.unwrap().unwrap();
+            assert_eq!(
+                (record.floor, record.dead),
+                (moved.len() as u64 + 2, 0),
+                "the floor has not passed it"
+            );
+            moved.push(ship_one(&client).await);
+        }
+        assert_eq!(moved, [1, 2, 3]);
     });
 }

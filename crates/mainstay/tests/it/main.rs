@@ -13,6 +13,8 @@ mod failures;
 mod fuzz;
 mod gate;
 mod group;
+#[cfg(feature = "testing")]
+mod group_trouble;
 mod harness;
 mod health;
 mod http;

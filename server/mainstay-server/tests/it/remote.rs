@@ -3,11 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mainstay::config::Loader;
-use mainstay::core::event::{LogBudget, Position};
+use mainstay::core::event::{DeadEventFilter, EventItem, LogBudget, Position};
 use mainstay::core::job::{Backoff, Jitter, JobState};
-use mainstay::core::store::{Batch, Interest, JobFilter, Page, Store};
+use mainstay::core::store::{Batch, Interest, JobFilter, Page, Record, Store};
 use mainstay::core::{ErrorKind, JobId};
 use mainstay::event::EventContext;
 use mainstay::{App, Boot, Client, Context, Event, Job, JobContext, JobError, Result, Workers, millis, secs};
@@ -520,6 +521,54 @@ async fn subscribers_handle_the_events_of_a_server_elsewhere() {
     };
     let life = App::new("test").config(loader.flag("lame_duck_ms", 0, "test")).run_until(boot, during).await;
     assert_eq!(life.exit_code(), 0, "{life:?}");
+}
+
+async fn odd(event: Placed, cx: EventContext<Arc<tokio::sync::Barrier>>) -> Result<(), JobError> {
+    cx.wait().await;
+    match event.order {
+        0 => Err(JobError::permanent("é".repeat(20_000))),
+        1 => Err(JobError::retry_after(Duration::MAX, "x".repeat(40_000))),
+        2 => Err(JobError::snooze(Duration::MAX)),
+        _ => Ok(()),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_of_a_delivery_that_says_too_much_spoils_no_other() {
+    let server = TestServer::start().await;
+    let store = open(&server);
+    // All end at the same time, so that they are told in one call.
+    let all = Arc::new(tokio::sync::Barrier::new(16));
+    let theirs = store.clone();
+    let loader = Loader::new("test").variables::<String, String>([]).flag("admin_listen", "off", "test");
+    let boot = async move |b: &mut Boot<()>| -> Result<()> {
+        b.subscribe(theirs.group("orders").with(all).on(odd).start_at(Position::Earliest).max_deliver(2));
+        Ok(())
+    };
+    let group: mainstay::core::GroupName = "orders".parse().unwrap();
+    let during = async {
+        for order in 0..16 {
+            store.publish(&Placed { order }).await.unwrap();
+        }
+        loop {
+            let record = store.group_record(&group).await.unwrap().expect("it is there");
+            if record.cursor > 16 && record.in_flight == 0 {
+                assert_eq!(
+                    (record.dead, record.waiting, record.redelivered),
+                    (1, 2, 0),
+                    "the others are done"
+                );
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let life = App::new("test").config(loader.flag("lame_duck_ms", 0, "test")).run_until(boot, during).await;
+    assert_eq!(life.exit_code(), 0, "{life:?}");
+    let filter = DeadEventFilter { group, kind: None, error_type: None };
+    let dead = store.dead_events(filter, Page { limit: 10, cursor: None }).await.unwrap().items;
+    let [Record::Event(EventItem::Dead(dead))] = &dead[..] else { panic!("one dead letter: {dead:?}") };
+    assert_eq!((dead.seq, dead.error.as_ref().map(|error| error.message.len())), (1, Some(16 << 10)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
