@@ -57,6 +57,6 @@ fn a_lease_that_ran_out_settles_nothing_though_nobody_has_tidied_up() {
         let (mut engine, nothing, lease) = delivering(at);
         assert_eq!(engine.ack_in_commit(&nothing.group, lease).is_err(), is_late);
         let (mut engine, _, lease) = delivering(at);
-        assert_eq!(engine.release_deliveries(&[lease]), Reply::Count(u64::from(!is_late)));
+        assert_eq!(engine.release_deliveries(&[lease], 0), Reply::Count(u64::from(!is_late)));
     }
 }
