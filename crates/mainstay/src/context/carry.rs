@@ -135,7 +135,7 @@ impl Context {
     /// context of its own. It holds on to nothing, so that events that follow from events make no chain.
     pub(crate) fn carried_on(&self) -> Self {
         let Some(known) = self.known() else { return Self::default() };
-        let known = Known { deadline: None, attempt: 0, ..known.clone() };
+        let known = Known { deadline: None, attempt: 0, retries: 0, ..known.clone() };
         let mut fields = Fields::default();
         self.each_field(&mut |name, value| fields.put(name.to_owned().into(), value.clone()));
         Self(Some(Arc::new(Inner { known, fields: Mutex::new(fields), ..Inner::default() })))

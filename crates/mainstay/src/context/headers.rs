@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
 use tokio::time::Instant;
 
 use super::{Baggage, Context, Criticality, Inner, Known, RequestId, Trace, TraceState};
@@ -12,7 +12,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+pub(crate) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub(crate) const RETRIES: HeaderName = HeaderName::from_static("x-retry-attempt");
 const CRITICALITY: HeaderName = HeaderName::from_static("x-criticality");
 
 /// Beyond a day nobody waits; and the sum must not overflow.
@@ -41,6 +43,7 @@ impl Context {
         }
         known.criticality = found.criticality.text().and_then(Criticality::parse).unwrap_or_default();
         let retries = found.retries.text().and_then(|text| text.parse::<u16>().ok()).filter(|n| *n > 0);
+        known.retries = retries.map_or(0, u32::from);
         known.attempt = retries.map_or(0, |retries| u32::from(retries) + 1);
         let ms = found.timeout.text().and_then(|text| text.parse::<u64>().ok());
         let grpc = found.grpc_timeout.text().and_then(grpc_timeout_ms);
@@ -49,8 +52,10 @@ impl Context {
         Self(Some(Arc::new(Inner { known, ..Inner::default() })))
     }
 
-    /// Writes itself into the headers of an outgoing request. What is there already stays.
+    /// Writes itself into the headers of an outgoing request. What is there already stays. To gRPC (by the
+    /// `content-type`) the time left is told in `grpc-timeout` as well.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
+        let grpc = is_grpc(headers);
         let mut put = |name: HeaderName, value: Option<HeaderValue>| {
             if let Some(value) = value {
                 headers.entry(name).or_insert(value);
@@ -67,6 +72,8 @@ impl Context {
         }
         let left = self.remaining().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         put(TIMEOUT, left.map(HeaderValue::from));
+        put(GRPC_TIMEOUT, left.filter(|_| grpc).and_then(grpc_timeout));
+        put(RETRIES, Some(self.retries()).filter(|retries| *retries > 0).map(HeaderValue::from));
     }
 
     /// Tells the caller of a request by what it can be found.
@@ -78,6 +85,16 @@ impl Context {
             headers.insert(TRACEPARENT, trace);
         }
     }
+}
+
+/// Whether the request is one of gRPC.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// So many milliseconds in gRPC's words: at most eight digits (gRPC over HTTP2, "Timeout").
+pub(crate) fn grpc_timeout(ms: u64) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{}m", ms.min(99_999_999))).ok()
 }
 
 /// At most eight digits and a unit (gRPC over HTTP2, "Timeout"), in milliseconds.

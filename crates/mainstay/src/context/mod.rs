@@ -56,7 +56,7 @@ pub use field::FieldValue;
 use field::Fields;
 pub(crate) use field::ValueRef;
 #[cfg(feature = "http")]
-pub(crate) use headers::grpc_timeout_ms;
+pub(crate) use headers::{GRPC_TIMEOUT, RETRIES, TIMEOUT, grpc_timeout, grpc_timeout_ms, is_grpc};
 #[cfg(feature = "http")]
 pub use propagate::{Propagate, Propagated};
 pub use request_id::RequestId;
@@ -90,6 +90,8 @@ struct Known {
     criticality: Criticality,
     /// 0 is the same as 1: the first.
     attempt: u32,
+    /// How many retries whoever asked has made. The attempts of a job or a delivery are none.
+    retries: u32,
 }
 
 impl Context {
@@ -146,7 +148,7 @@ impl Context {
         self.known().map_or_else(Criticality::default, |known| known.criticality)
     }
 
-    /// Which try this is, from 1.
+    /// Which try this is, from 1: of the request, or of the job or delivery.
     pub fn attempt(&self) -> u32 {
         self.known().map_or(1, |known| known.attempt.max(1))
     }
@@ -217,10 +219,16 @@ impl Context {
         self.with(|known| known.criticality = criticality)
     }
 
-    /// As this try, from 1.
+    /// As this try, from 1. From the second on it is a retry to all that is called in it: nobody retries it once more.
     #[must_use]
     pub fn with_attempt(self, attempt: u32) -> Self {
-        self.with(|known| known.attempt = attempt)
+        self.with(|known| (known.attempt, known.retries) = (attempt, attempt.saturating_sub(1)))
+    }
+
+    /// As this attempt of a job or a delivery, from 1. They are far apart and few, no storm that the calls made in one
+    /// would multiply: to those it is a first try.
+    pub(crate) fn as_delivery(self, attempt: u32) -> Self {
+        self.with(|known| (known.attempt, known.retries) = (attempt, 0))
     }
 
     /// With a field of its own.
@@ -237,7 +245,7 @@ impl Context {
     pub fn detach(self, limit: Duration) -> Self {
         self.with(|known| {
             known.deadline = Instant::now().checked_add(limit);
-            known.attempt = 0;
+            (known.attempt, known.retries) = (0, 0);
         })
     }
 
@@ -259,9 +267,14 @@ impl Context {
         }
     }
 
-    /// Deadline and attempt of the current context, without cloning it.
+    /// Deadline of the current context, and the retries that whoever asked has made, without cloning it.
     pub(crate) fn current_limits() -> (Option<Instant>, u32) {
-        scope::peek(|context| (context.deadline(), context.attempt()))
+        scope::peek(|context| (context.deadline(), context.retries()))
+    }
+
+    /// How many retries whoever asked has made.
+    fn retries(&self) -> u32 {
+        self.known().map_or(0, |known| known.retries)
     }
 
     /// Everything that stands on a log line: request id, trace id, the attempt from the second on, then free fields.

@@ -7,8 +7,9 @@ use tower::{Layer, Service};
 use super::Context;
 
 /// Writes the current context into every request that goes out: `x-request-id`, `traceparent`, `tracestate`,
-/// `baggage`, `x-criticality`, and what is left of the deadline as `x-request-timeout-ms`. A header that the request
-/// has already stays as it is.
+/// `baggage`, `x-criticality`, what is left of the deadline as `x-request-timeout-ms` (and `grpc-timeout`, if its
+/// `content-type` is gRPC's), and in `x-retry-attempt` how many retries whoever asked has made, so that nobody below
+/// retries them. A header that the request has already stays as it is.
 ///
 /// Only for calls to services one trusts with baggage.
 ///

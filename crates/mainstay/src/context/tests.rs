@@ -456,6 +456,7 @@ mod http_headers {
             ("baggage", "k=1"),
             ("x-request-timeout-ms", "1500"),
             ("x-criticality", "sheddable"),
+            ("x-retry-attempt", "2"),
         ]));
         let mut call = async |request: ::http::Request<()>| {
             let sent = client.call(request);
@@ -479,6 +480,13 @@ mod http_headers {
         assert_eq!(theirs.trace_state(), context.trace_state());
         assert_eq!(theirs.baggage(), context.baggage());
         assert_eq!(theirs.criticality(), Criticality::Sheddable);
+        assert_eq!(sent["x-retry-attempt"], "2", "so that nobody below retries a retry");
+        assert!(!sent.contains_key("grpc-timeout"), "it is no call of gRPC");
+
+        let _in = context.enter();
+        let grpc = ::http::Request::builder().header("content-type", "application/grpc+proto");
+        let sent = client.call(grpc.body(()).unwrap()).await.unwrap();
+        assert_eq!(sent["grpc-timeout"], "1000m");
     }
 }
 

@@ -136,8 +136,14 @@ impl<S> EventContext<S> {
 
     /// Something that the handler calls, under the service's policy for it: the setting `policies.NAME`, or the
     /// default.
+    ///
+    /// In the log, a wait that is longer than the policy's `reschedule_above_ms` is no wait of the handler's: it ends
+    /// the attempt with an error that puts the delivery off for that time. A bus keeps its events in line and would
+    /// wait all the same, so there it is waited for here.
     pub fn policy(&self, name: &str) -> Target {
-        self.delivery.around.policies.target(name)
+        let mut target = self.delivery.around.policies.target(name);
+        target.in_job = self.delivery.proof.is_some();
+        target
     }
 
     /// Whether the handler should stop: the process is on its way out, and its time is up.

@@ -56,19 +56,15 @@ enum Ended<T, E> {
 }
 
 impl<T, E> Ended<T, E> {
-    fn is_good(&self) -> bool {
-        matches!(self, Ended::With(_, Verdict::Ok))
+    /// Whether it is the outcome, whatever comes of an attempt beside it: it worked, or nothing can change it.
+    fn is_final(&self) -> bool {
+        matches!(self, Ended::With(_, Verdict::Ok | Verdict::Permanent | Verdict::Ignored))
     }
 }
 
 impl<'t> Call<'t, ByError> {
     pub(super) fn new(target: &'t Target) -> Self {
-        let (deadline, upstream) = if target.in_job {
-            // A job's attempts are far apart and few: they are no storm that this call would multiply.
-            (super::ambient::deadline(), 0)
-        } else {
-            super::ambient::deadline_and_retries()
-        };
+        let (deadline, upstream) = super::ambient::deadline_and_retries();
         Self { target, judge: ByError, deadline, idempotent: None, upstream }
     }
 }
@@ -390,18 +386,20 @@ impl<C> Trial<'_, C> {
         let (attempt, limit) = self.attempt(&terms, now);
         self.shared.tell(Event::Hedge { number: attempt.number });
         let second = pin!(self.single(&terms, ticket, attempt, limit, now, op(attempt)));
-        // The first good outcome counts; a failure waits for the other.
+        // The first outcome that nothing can change counts; a failure that may pass waits for the other.
         match select(first, second).await {
-            Either::Left((ended, second)) if !ended.is_good() => better(ended, second.await),
-            Either::Right((ended, first)) if !ended.is_good() => better(ended, first.await),
+            Either::Left((ended, second)) if !ended.is_final() => better(ended, second.await),
+            Either::Right((ended, first)) if !ended.is_final() => better(ended, first.await),
             Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
         }
     }
 }
 
-/// The good one; else the later, unless that was only refused.
+/// Of an outcome that may pass and the one after it: the final one; else the one that forbids another attempt; else
+/// the later, unless that was only refused.
 fn better<T, E>(earlier: Ended<T, E>, later: Ended<T, E>) -> Ended<T, E> {
-    if matches!(later, Ended::Refused(_)) { earlier } else { later }
+    let sheds = matches!(earlier, Ended::With(_, Verdict::Overloaded));
+    if matches!(later, Ended::Refused(_)) || (sheds && !later.is_final()) { earlier } else { later }
 }
 
 /// A breaker's pass; dropped with the attempt, it tells nothing and gives its place back.

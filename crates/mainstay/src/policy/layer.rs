@@ -10,14 +10,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use tower::{Layer, Service};
 
 use super::{Attempt, Classified, Classify, PolicyError, Target, Verdict};
-use crate::context::grpc_timeout_ms;
+use crate::context::{GRPC_TIMEOUT, RETRIES, TIMEOUT, grpc_timeout, grpc_timeout_ms, is_grpc};
 use crate::{millis, secs};
 
 /// Nobody is told to stay away for longer, whatever a response says.
 const LONGEST_WAIT: Duration = secs(86_400);
-const RETRIES: HeaderName = HeaderName::from_static("x-retry-attempt");
-const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -159,15 +156,12 @@ fn stamp(headers: &mut HeaderMap, attempt: Attempt, upstream: u32) {
     let earlier = |own: Option<&HeaderValue>| own.and_then(|own| own.to_str().ok()?.parse::<u64>().ok());
     let ms = earlier(headers.get(TIMEOUT)).map_or(ms, |own| own.min(ms));
     headers.insert(TIMEOUT, HeaderValue::from(ms));
-    let grpc = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let own = text(headers, GRPC_TIMEOUT).and_then(grpc_timeout_ms);
-    if (grpc || headers.contains_key(GRPC_TIMEOUT)) && own.is_none_or(|own| own > ms) {
-        // At most eight digits (gRPC over HTTP2, "Timeout").
-        if let Ok(value) = HeaderValue::from_str(&format!("{}m", ms.min(99_999_999))) {
-            headers.insert(GRPC_TIMEOUT, value);
-        }
+    if (is_grpc(headers) || headers.contains_key(GRPC_TIMEOUT))
+        && own.is_none_or(|own| own > ms)
+        && let Some(value) = grpc_timeout(ms)
+    {
+        headers.insert(GRPC_TIMEOUT, value);
     }
 }
 

@@ -24,6 +24,7 @@ pub(super) type Watcher = Box<dyn Fn(&str, Event) + Send + Sync>;
 #[derive(Clone)]
 pub struct Target {
     pub(super) shared: Arc<Shared>,
+    /// Called by a job or a delivery of the log: a long wait is theirs, not the handler's.
     pub(crate) in_job: bool,
 }
 

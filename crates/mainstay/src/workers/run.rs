@@ -271,7 +271,7 @@ fn attempt_context(grant: &Grant, kind: &str) -> Context {
     let context = grant.body.as_deref().map_or_else(Context::new, Context::of_job);
     context.set("job.id", grant.id.to_string());
     context.set("job.kind", kind);
-    context.with_attempt(grant.attempt)
+    context.as_delivery(grant.attempt)
 }
 
 /// One attempt under a policy. Trying again is the job's own business, so the policy never does.
@@ -280,7 +280,7 @@ pub(crate) async fn guard<T, Fut: Future<Output = Result<T, JobError>>>(
     attempt: impl FnOnce() -> Fut,
 ) -> Result<T, JobError> {
     let mut attempt = Some(attempt);
-    let call = target.call().idempotent(false).upstream_retries(0);
+    let call = target.call().idempotent(false);
     let ended = call.run(|_| {
         let attempt = attempt.take();
         async move {

@@ -12,10 +12,12 @@ use mainstay::core::op::Op;
 use mainstay::core::store::{Page, Query, Record};
 use mainstay::core::{GroupName, event::DeadEvent};
 use mainstay::event::{Envelope, EventContext};
+#[cfg(feature = "testing")]
+use mainstay::policy::Verdict;
 use mainstay::{Boot, Client, Ended, Event, Job, JobContext, JobError, Result, Workers, secs};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::bus::{Paid, Placed, Seen};
 use crate::harness::{PATIENCE, app};
@@ -100,6 +102,54 @@ async fn the_same_handler_runs_on_the_log_and_on_a_bus() {
     all.sort();
     assert_eq!(all, ["record 2 None 1", "records 1 Some(1) 1"]);
     assert_eq!(ended.exit_code(), 0);
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn what_a_delivery_calls_is_tried_again_on_its_second_attempt_and_a_long_wait_is_its_own_delay() {
+    use std::future::ready;
+    use std::io;
+    async fn handle(_: Placed, cx: EventContext<(Seen, Left, Instant)>) -> Result<(), JobError> {
+        cx.0.add(format!("{} at {} s", cx.attempt(), cx.2.elapsed().as_secs()));
+        if cx.attempt() == 1 {
+            return Err(JobError::retry("once more"));
+        }
+        if cx.attempt() == 3 {
+            cx.1.one();
+            return Ok(());
+        }
+        let lorries = cx.policy("lorries");
+        let fails = |_| {
+            cx.0.add("call");
+            ready(Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset)))
+        };
+        let _ = lorries.run(fails).await;
+        let busy = lorries.call().errors(|_: &io::Error| Verdict::RetryAfter(secs(9)));
+        busy.run(|_| {
+            cx.0.add("busy");
+            ready(Err::<(), _>(io::Error::other("full")))
+        })
+        .await?;
+        Ok(())
+    }
+    mainstay::testing::block_on_virtual(async {
+        let (store, seen, left) = (Client::memory(), Seen::default(), Left::new(1));
+        let (theirs, state) = (store.clone(), (seen.clone(), left.clone(), Instant::now()));
+        lives(
+            &[("policies.lorries.retry.base_ms", "1")],
+            async move |b| {
+                b.subscribe(theirs.group("records").with(state).on(handle).backoff(at_once()));
+                Ok(())
+            },
+            async {
+                publish(&store, 0..1).await;
+                left.none().await;
+            },
+        )
+        .await;
+        // No slot waits for nine seconds: the delivery does.
+        assert_eq!(seen.all(), ["1 at 0 s", "2 at 0 s", "call", "call", "call", "busy", "3 at 9 s"]);
+    });
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use mainstay::bus::{Bus, Requeued};
 use mainstay::core::job::DeadReason;
 use mainstay::event::{Delivery, EventContext};
 use mainstay::pipeline::{Next, Pipeline};
-use mainstay::policy::Retry;
+use mainstay::policy::{Retry, retry};
 use mainstay::{JobError, millis, secs};
 use tokio::time::Instant;
 
@@ -57,6 +57,29 @@ async fn a_failed_event_is_tried_again_in_its_place() {
     bus.idle().await;
     assert_eq!(seen.all(), ["0.1", "1.1", "1.2", "1.3", "2.1"]);
     assert_eq!(bus.dead().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_calls_on_its_second_attempt_is_tried_again_as_on_its_first() {
+    async fn calls(_: Placed, cx: EventContext<Seen>) -> Result<(), JobError> {
+        let attempt = cx.attempt();
+        let fails = |how: &str| {
+            cx.add(format!("{how} {attempt}"));
+            std::future::ready(Err::<(), _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset)))
+        };
+        let _ = retry(Retry::default(), || fails("alone")).await;
+        cx.policy("lorries").run(|_| fails("policy")).await?;
+        Ok(())
+    }
+    let (bus, seen) = (Bus::new(), Seen::default());
+    let retry = Retry { max_attempts: 2, ..Retry::default() };
+    let _sub = bus.with(seen.clone()).on(calls).retry(retry).start().unwrap();
+    bus.publish(&Placed { order: 1 }).await.unwrap();
+    bus.idle().await;
+    let all = seen.all();
+    for call in ["alone 1", "policy 1", "alone 2", "policy 2"] {
+        assert_eq!(all.iter().filter(|made| *made == call).count(), 3, "{call}: {all:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

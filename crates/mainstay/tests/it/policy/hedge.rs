@@ -5,11 +5,13 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
-use mainstay::policy::{BreakerRules, BreakerState, BudgetRules, Event, GaveUp, Hedge, Policy, PolicyError};
+use mainstay::policy::{
+    BreakerRules, BreakerState, BudgetRules, Event, GaveUp, Hedge, Policy, PolicyError, Verdict,
+};
 use mainstay::{millis, secs};
 use tokio::time::{Instant, sleep};
 
-use super::{fails_after, plain, watched};
+use super::{fails_after, permanent, plain, watched};
 
 fn hedging() -> Policy {
     Policy { hedge: Some(Hedge { after_ms: 50 }), ..plain() }
@@ -59,6 +61,48 @@ async fn a_failure_waits_for_the_attempt_beside_it() {
         Ok::<_, io::Error>(cx.number())
     });
     assert_eq!(done.await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_error_of_either_attempt_surfaces_at_once() {
+    for refused in [1, 2] {
+        let (target, _) = watched(hedging());
+        let began = Instant::now();
+        let failed = target.run(|cx| async move {
+            if cx.number() == refused {
+                sleep(millis(60)).await;
+                return Err(permanent());
+            }
+            fails_after(5_000).await
+        });
+        let failed = failed.await.unwrap_err();
+        let why = matches!(failed, PolicyError::Failed { attempts: 2, why: GaveUp::Permanent, .. });
+        assert!(why, "of attempt {refused}: {failed:?}");
+        assert!(began.elapsed() < millis(200), "of attempt {refused}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_that_sheds_load_is_not_asked_again_because_the_attempt_beside_failed() {
+    let (target, _) = watched(hedging());
+    let made = Cell::new(0);
+    let call = target.call().errors(|error: &io::Error| match error.kind() {
+        io::ErrorKind::ResourceBusy => Verdict::Overloaded,
+        _ => Verdict::Retry,
+    });
+    let failed = call.run(|cx| {
+        made.set(made.get() + 1);
+        async move {
+            if cx.number() == 1 {
+                sleep(millis(60)).await;
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            fails_after(100).await
+        }
+    });
+    let failed = failed.await.unwrap_err();
+    assert!(matches!(failed, PolicyError::Failed { why: GaveUp::Overloaded, .. }), "{failed:?}");
+    assert_eq!(made.get(), 2);
 }
 
 #[tokio::test(start_paused = true)]

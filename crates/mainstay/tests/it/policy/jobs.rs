@@ -2,14 +2,16 @@
 
 use std::future::{pending, ready};
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use mainstay::config::Loader;
 use mainstay::core::job::{JobRecord, JobState};
-use mainstay::policy::{Policies, Verdict};
+use mainstay::policy::{self, Policies, Policy, PolicyLayer, Retry, Verdict};
 use mainstay::{App, Boot, Client, Job, JobContext, JobError, Result, Workers, millis, secs};
 use serde::{Deserialize, Serialize};
+use tower::{Layer, ServiceExt, service_fn};
 
-use super::transient;
+use super::{plain, target, transient};
 
 #[derive(Serialize, Deserialize)]
 struct Send(String);
@@ -28,9 +30,9 @@ impl Mailer {
 }
 
 /// Runs these workers with these settings while `during` runs.
-async fn with_workers(
+async fn with_workers<S: Clone + std::marker::Send + Sync + 'static>(
     settings: &[(&str, &str)],
-    workers: Workers<Mailer>,
+    workers: Workers<S>,
     during: impl AsyncFnOnce(Client, Policies),
 ) {
     let client = Client::memory();
@@ -111,6 +113,51 @@ async fn a_long_wait_becomes_the_jobs_own_delay() {
         assert!((8_000..=10_000).contains(&wait), "what the target asked for, and no slot waits: {wait}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_a_job_calls_on_its_second_attempt_is_tried_again_as_on_its_first() {
+    /// How often each call was made on the second attempt, and what the request said of itself.
+    type Counts = Arc<Mutex<(u32, u32, Vec<Option<http::HeaderValue>>)>>;
+    async fn send(_: Send, cx: JobContext<Counts>) -> Result<(), JobError> {
+        if cx.attempt() == 1 {
+            return Err(JobError::retry_after(millis(1), "once more"));
+        }
+        let rules = Retry { base_ms: 1, ..plain().retry };
+        let _ = policy::retry(rules, || {
+            cx.lock().unwrap().0 += 1;
+            ready(Err::<(), _>(transient()))
+        })
+        .await;
+        // Not of the job's own context: one of the program's.
+        let elsewhere = target(Policy { retry: rules, ..plain() });
+        let _ = elsewhere
+            .run(|_| {
+                cx.lock().unwrap().1 += 1;
+                ready(Err::<(), _>(transient()))
+            })
+            .await;
+        let service = service_fn(move |request: http::Request<()>| {
+            cx.lock().unwrap().2.push(request.headers().get("x-retry-attempt").cloned());
+            ready(Ok::<_, io::Error>(http::Response::builder().status(503).body(()).unwrap()))
+        });
+        let client = PolicyLayer::new(elsewhere).layer(service);
+        let _ = client.oneshot(http::Request::new(())).await;
+        Ok(())
+    }
+    let counts = Counts::default();
+    with_workers(&[], Workers::new("mail", counts.clone()).on(send), async |client, _| {
+        let job = settled(&client, "ada").await;
+        assert_eq!((job.state, job.attempt), (JobState::Completed, 2));
+    })
+    .await;
+    let counts = counts.lock().unwrap();
+    let said = [None, Some("1".parse().unwrap()), Some("2".parse().unwrap())];
+    assert_eq!(
+        (counts.0, counts.1, &*counts.2),
+        (3, 3, &said[..]),
+        "a job's attempt is no retry of its calls"
+    );
 }
 
 #[tokio::test]
