@@ -13,11 +13,13 @@ use super::{Client, Deadline, Result};
 
 /// How a producer gives way. A client has none at first: then a full queue is an error at once.
 ///
-/// Whatever it says, no wait goes past the deadline of the [`Context`](crate::Context): where the wait would end later,
-/// the call answers without it.
+/// Whatever it says, no wait goes past the deadline of the [`Context`](crate::Context): a wait for room ends before it,
+/// when a tenth of the time is left for a last try, and an answer that would be held back beyond it is given at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
-    /// How long a commit waits for room in a full queue before it fails with what the store says. Defaults to 10 s.
+    /// How long a commit waits for room in a full queue before it fails with what the store says. Defaults to 10 s. It
+    /// comes back when the store says ([`StoreError::retry_after`](super::StoreError::retry_after)), and once more when
+    /// this is over.
     pub wait: Duration,
     /// From this pressure on (0 to 1, [`mainstay_core::op::Enqueued::pressure`] in thousandths), answers are held back.
     /// Defaults to 0.8.
@@ -32,10 +34,21 @@ impl Default for Pace {
     }
 }
 
-/// The pauses between two attempts at a full queue.
+/// The pauses between two attempts at a full queue, or what the store says if that is longer.
 const PAUSES: Backoff = Backoff { base_ms: 50, factor_milli: 2_000, max_ms: 1_000, jitter: Jitter::Equal };
 
 impl Pace {
+    /// How much longer a commit that `began` then may wait for room. A last try before the caller's deadline leaves a
+    /// tenth of the time to its answer: without one, nobody would know whether it happened.
+    fn left(&self, began: Instant) -> Duration {
+        let own = self.wait.saturating_sub(began.elapsed());
+        match Deadline::current().map(Deadline::left) {
+            Ok(Some(left)) => own.min(left - left / 10),
+            Ok(None) => own,
+            Err(_) => Duration::ZERO,
+        }
+    }
+
     fn hold_back(&self, committed: &Committed) -> Duration {
         let pressures = committed.replies.iter().filter_map(|reply| match reply {
             Reply::Enqueued(job) => job.pressure,
@@ -63,7 +76,7 @@ impl Client {
     pub(super) async fn submit_paced(&self, commit: Commit) -> Result<Committed> {
         let Some(pace) = self.pace else { return self.submit_one(commit).await };
         let began = Instant::now();
-        let mut tried = 0;
+        let (mut tried, mut last) = (0, false);
         loop {
             // A refused commit has changed nothing; chance is drawn anew for each.
             let again = Commit { entropy: self.entropy(), ..commit.clone() };
@@ -71,13 +84,15 @@ impl Client {
                 Err(error) if error.is_full() => {
                     tried += 1;
                     let pause = Duration::from_millis(rules::backoff_delay(&PAUSES, tried, self.entropy()));
-                    let left = Some(pace.wait.saturating_sub(began.elapsed()));
-                    let left = Deadline::current().map_or(Some(Duration::ZERO), |d| d.limit(left));
-                    if left.is_some_and(|left| left < pause) {
+                    let pause = pause.max(error.retry_after().unwrap_or_default());
+                    let left = pace.left(began);
+                    if last || left.is_zero() {
                         return Err(error);
                     }
+                    last = pause >= left;
                     metrics::counter!("mainstay.store.full").increment(1);
-                    sleep(pause).await;
+                    // When the store says is a guess: the end of our patience is worth a last look.
+                    sleep(pause.min(left)).await;
                 }
                 Ok(committed) => {
                     let pause = pace.hold_back(&committed);

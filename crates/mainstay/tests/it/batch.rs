@@ -1,13 +1,16 @@
 //! Graphs and batches of jobs, and producers that give way. In virtual time.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mainstay::client::{Pace, StoreError};
 use mainstay::core::after::AfterFailure;
 use mainstay::core::job::{JobFailure, JobState, Outcome, Retry};
 use mainstay::core::name::QueueName;
-use mainstay::core::op::{Claim, Op, Reply};
+use mainstay::core::op::{Claim, Committed, Failure, Op, Place, Reason, Rejection, Reply};
 use mainstay::core::queue::QueueConfig;
+use mainstay::core::store::{Batch, Over, Store};
 use mainstay::testing::block_on_virtual;
 use mainstay::{Client, Context, Job, secs};
 use serde::{Deserialize, Serialize};
@@ -141,6 +144,55 @@ fn a_paced_producer_waits_for_room() {
         // The last pause is a second at most, and the answer of a full queue is held back for a tenth.
         assert!((secs(3)..secs(5)).contains(&began.elapsed()), "{:?}", began.elapsed());
     });
+}
+
+/// A store with a queue that is always full, and says when to come back.
+struct Full {
+    below: Arc<dyn Store>,
+    after_ms: u64,
+    asked: Mutex<Vec<Instant>>,
+}
+
+#[async_trait]
+impl Over for Full {
+    fn below(&self) -> &dyn Store {
+        &*self.below
+    }
+
+    async fn submit(
+        &self,
+        batch: Batch,
+    ) -> std::result::Result<Vec<std::result::Result<Committed, Failure>>, mainstay::core::Error> {
+        self.asked.lock().unwrap().push(Instant::now());
+        let reason = Reason::QueueFull { queue: pages(), max_depth: 1, retry_ms: self.after_ms };
+        let full = || Err(Rejection { at: Place::Op(0), reason: reason.clone() }.into());
+        Ok(batch.commits.iter().map(|_| full()).collect())
+    }
+}
+
+#[test]
+fn a_paced_producer_comes_back_when_the_store_says_and_once_more_at_its_limit() {
+    let asked = |after_ms, wait, deadline: Option<Duration>| {
+        block_on_virtual(async {
+            let below = Client::memory().store().clone();
+            let full = Arc::new(Full { below, after_ms, asked: Mutex::default() });
+            let paced = Client::new(full.clone()).paced(Pace { wait, ..Pace::default() });
+            let began = Instant::now();
+            let call = async { paced.enqueue(Page(1)).await.unwrap_err() };
+            let error = match deadline {
+                Some(limit) => Context::new().with_time_limit(limit).scope(call).await,
+                None => call.await,
+            };
+            assert!(error.is_full(), "it says what it waited for: {error}");
+            let asked = full.asked.lock().unwrap();
+            asked.iter().map(|at| (*at - began).as_millis()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(asked(4_000, secs(10), None), [0, 4_000, 8_000, 10_000]);
+    assert_eq!(asked(60_000, secs(10), None), [0, 10_000], "when the store says is a guess");
+    assert_eq!(asked(60_000, Duration::ZERO, None), [0]);
+    // In time for the answer.
+    assert_eq!(asked(60_000, secs(10), Some(secs(2))), [0, 1_800]);
 }
 
 #[test]
