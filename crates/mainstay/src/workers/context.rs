@@ -9,9 +9,12 @@ use mainstay_core::{
     op::{Op, Reply, Settle},
 };
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use super::running::{RunningJobs, Told};
+use super::{
+    limit::end_of_lease,
+    running::{RunningJobs, Told},
+};
 use crate::client::{Client, CommitBuilder, OwnEnd, StoreError};
 use crate::job::ms;
 use crate::policy::{Policies, Target};
@@ -110,7 +113,9 @@ impl<S> JobContext<S> {
         let Grant { id, lease, .. } = self.inner.grant;
         self.inner.running.extends((id, lease));
         let op = Op::Extend { id, lease, extend_ms: ms(self.inner.lease), progress: Some(progress.into()) };
+        let sent = Instant::now();
         let Reply::Extended { .. } = self.inner.client.apply(op).await? else { return Ok(()) };
+        self.inner.running.renewed((id, lease), end_of_lease(sent, self.inner.lease));
         Ok(())
     }
 

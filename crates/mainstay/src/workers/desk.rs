@@ -85,6 +85,10 @@ impl<S: Clone + Send + Sync + 'static> Desk<S> {
             heartbeat.beat();
             let draining = pool.shutdown.is_draining();
             let look_at = self.look();
+            // The store knows best whether their leases are gone: if not, others can have the jobs now.
+            for key in pool.running.take_overdue() {
+                pool.outbox.put(Ended { settle: release(key, Duration::ZERO), slip: None, tries: 0 });
+            }
             match draining {
                 true => self.ahead.give_back(),
                 false => self.begin_some(),

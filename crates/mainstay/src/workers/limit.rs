@@ -9,6 +9,11 @@ use crate::secs;
 /// Beyond what any attempt takes, and within what every clock reaches.
 const FAR: Duration = secs(10 * 365 * 86_400);
 
+/// When a lease ends that was asked for then, at the earliest: it runs from the store's answer.
+pub(super) fn end_of_lease(asked: Instant, lease: Duration) -> Instant {
+    asked + lease.min(FAR)
+}
+
 /// The time limit of an attempt as instants.
 ///
 /// A job's own limit ends its lease as well, as soon as that is renewed: no extend goes beyond it. Then the attempt is
@@ -42,7 +47,7 @@ impl Limit {
         let led = (sent + limit - lead, sent + limit - lead / 2);
         let given_up = over + grace;
         let limit = Limit { said, over, given_up, led: Some(led), renewed: false };
-        match given_up.max(over + lead) < sent + lease.min(FAR) {
+        match given_up.max(over + lead) < end_of_lease(sent, lease) {
             true => limit,
             false => limit.with_end_of_lease(),
         }

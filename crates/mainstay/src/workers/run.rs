@@ -28,7 +28,7 @@ use super::{
     Attempt, JobContext,
     attempt::Layers,
     handler::Handler,
-    limit::Limit,
+    limit::{Limit, end_of_lease},
     outbox::{Ended, Outbox},
     running::{Entered, Key, RunningJobs, Told},
 };
@@ -94,7 +94,7 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
         let of_job = |ms| Limit::of_job(Duration::from_millis(ms), self.grace, self.lease, sent, now);
         let of_workers = || self.limit.map(|limit| Limit::of_workers(limit, self.grace, now));
         let limit = grant.policy.timeout_ms.map(of_job).or_else(of_workers);
-        let entered = self.running.enter(&grant, kind.clone(), limit);
+        let entered = self.running.enter(&grant, kind.clone(), limit, end_of_lease(sent, self.lease));
         let key = entered.slip.key;
         let pool = self.clone();
         let name = format!("job {} {kind}", grant.id);

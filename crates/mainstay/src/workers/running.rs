@@ -39,6 +39,8 @@ struct Shared {
     entries: Mutex<Entries>,
     /// Told when an attempt is gone that was not settled, or is to be.
     gone: Notify,
+    /// Told when a lease ends before anybody looks.
+    sooner: Notify,
 }
 
 #[derive(Default)]
@@ -50,6 +52,11 @@ struct Entries {
     stuck: HashMap<Key, Entry>,
     /// Attempts that were cut: their jobs are to be given back.
     cut: Vec<Key>,
+    /// Attempts that were cut because their leases must have ended: if one lives on all the same, as those of a server
+    /// do that was down, its job goes back at once.
+    overdue: Vec<Key>,
+    /// When leases are looked at next; `None`: nobody looks.
+    look_at: Option<Instant>,
 }
 
 struct Entry {
@@ -65,8 +72,12 @@ struct Entry {
     own_end: OwnEnd,
     /// The attempt is over; its settle is on its way.
     ended: bool,
+    /// When its lease ends as far as is known here: counted from before the store was asked, so never later than there.
+    lease_ends: Instant,
     /// Since when its lease is gone: there is nothing to give back.
     lost: Option<Instant>,
+    /// It is gone by the clock here; no store has said so.
+    overdue: bool,
 }
 
 /// An attempt that should have ended long ago, and holds its thread.
@@ -94,7 +105,13 @@ pub(super) struct Entered {
 
 impl RunningJobs {
     /// Enters a job in the context of its attempt; the slip leaves when it is dropped.
-    pub(super) fn enter(&self, grant: &Grant, kind: Arc<str>, limit: Option<Limit>) -> Entered {
+    pub(super) fn enter(
+        &self,
+        grant: &Grant,
+        kind: Arc<str>,
+        limit: Option<Limit>,
+        lease_ends: Instant,
+    ) -> Entered {
         let (stop, told) = watch::channel(Told::GoOn);
         let (limit, limited) = watch::channel(limit);
         let own_end = OwnEnd::default();
@@ -109,13 +126,19 @@ impl RunningJobs {
             abort: None,
             own_end: own_end.clone(),
             ended: false,
+            lease_ends,
             lost: None,
+            overdue: false,
         };
         let key = (grant.id, grant.lease);
         let mut entries = self.lock();
         entries.live.insert(key, entry);
         entries.working += 1;
+        let sooner = entries.look_at.is_some_and(|at| lease_ends < at);
         drop(entries);
+        if sooner {
+            self.0.sooner.notify_one();
+        }
         let slip = Slip { jobs: self.clone(), key, own_end, settled: false };
         Entered { slip, told, limit: limited }
     }
@@ -164,6 +187,13 @@ impl RunningJobs {
         self.lock().live.iter().filter(|(_, entry)| needed(entry)).map(|(key, _)| *key).collect()
     }
 
+    /// The lease was extended: it lives until then at least.
+    pub(super) fn renewed(&self, key: Key, lease_ends: Instant) {
+        if let Some(entry) = self.lock().live.get_mut(&key) {
+            entry.lease_ends = entry.lease_ends.max(lease_ends);
+        }
+    }
+
     /// The lease is about to be extended by its attempt: from now on it ends with the job's time limit.
     pub(super) fn extends(&self, key: Key) {
         if let Some(entry) = self.lock().live.get(&key) {
@@ -204,6 +234,41 @@ impl RunningJobs {
             abort.abort();
             self.0.gone.notify_one();
         }
+    }
+
+    /// Cuts every attempt whose lease must have ended by now, because nobody has answered its renewals: another may have
+    /// the job. Answers when the next lease ends, `pause` from now at the latest. One whose commit is on the way is looked
+    /// at again then.
+    pub(super) fn cut_overdue(&self, now: Instant, pause: Duration) -> (Vec<JobId>, Instant) {
+        let mut entries = self.lock();
+        let (mut cut, mut aborts, mut next) = (Vec::new(), Vec::new(), now + pause);
+        for (key, entry) in entries.live.iter_mut().filter(|(_, entry)| !entry.ended && entry.lost.is_none())
+        {
+            if entry.lease_ends > now {
+                next = next.min(entry.lease_ends);
+            } else if !entry.own_end.may_be_done() {
+                (entry.lost, entry.overdue) = (Some(now), true);
+                aborts.extend(entry.abort.take());
+                cut.push(key.0);
+            }
+        }
+        entries.look_at = Some(next);
+        drop(entries);
+        aborts.iter().for_each(AbortHandle::abort);
+        if !cut.is_empty() {
+            self.0.gone.notify_one();
+        }
+        (cut, next)
+    }
+
+    /// Resolves when a lease ends before the next look was to be. Cancel safe.
+    pub(super) async fn sooner(&self) {
+        self.0.sooner.notified().await;
+    }
+
+    /// Attempts that are gone because their leases must have ended. Each is named once.
+    pub(super) fn take_overdue(&self) -> Vec<Key> {
+        std::mem::take(&mut self.lock().overdue)
     }
 
     /// Cuts every attempt.
@@ -247,6 +312,7 @@ impl RunningJobs {
     pub(super) fn unfinished(&self) -> Vec<Key> {
         let mut entries = self.lock();
         let mut all = std::mem::take(&mut entries.cut);
+        all.append(&mut entries.overdue);
         let now = Instant::now();
         for (key, entry) in entries.live.iter_mut().filter(|(_, entry)| !entry.ended && entry.lost.is_none())
         {
@@ -303,8 +369,10 @@ impl Drop for Slip {
         let gone = entries.stuck.remove(&self.key);
         let entry = entries.live.remove(&self.key);
         entries.working -= usize::from(entry.as_ref().is_some_and(|entry| !entry.ended));
-        if !self.settled && entry.as_ref().is_some_and(|entry| entry.lost.is_none()) {
-            entries.cut.push(self.key);
+        match &entry {
+            Some(entry) if !self.settled && entry.overdue => entries.overdue.push(self.key),
+            Some(entry) if !self.settled && entry.lost.is_none() => entries.cut.push(self.key),
+            _ => {}
         }
         drop(entries);
         drop((entry, gone));

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 
 mod ahead;
+#[cfg(feature = "testing")]
+mod cut_off;
 
 #[derive(Serialize, Deserialize)]
 struct Note(String);
@@ -85,6 +87,10 @@ struct Watched {
     hangs: AtomicUsize,
     /// Every lease is lost.
     lose: AtomicBool,
+    /// Nothing reaches the store.
+    cut_off: AtomicBool,
+    /// Renewals do not.
+    no_renewals: AtomicBool,
     /// A claim waits for a permit, if there are to be any.
     gate: Option<Arc<Semaphore>>,
     asked: Semaphore,
@@ -100,6 +106,8 @@ impl Watched {
             failures: AtomicUsize::new(failures),
             hangs: AtomicUsize::new(0),
             lose: AtomicBool::new(false),
+            cut_off: AtomicBool::new(false),
+            no_renewals: AtomicBool::new(false),
             gate,
             asked: Semaphore::new(0),
         });
@@ -129,6 +137,11 @@ impl Over for Watched {
         };
         let words: Vec<_> = batch.commits.iter().flat_map(|commit| commit.ops.iter().map(word)).collect();
         self.batches.lock().unwrap().push(words.clone());
+        let progress = |op: &Op| matches!(op, Op::Extend { progress: Some(_), .. });
+        let renews = words.contains(&"extend") && !batch.commits.iter().any(|it| it.ops.iter().any(progress));
+        if self.cut_off.load(Ordering::SeqCst) || (renews && self.no_renewals.load(Ordering::SeqCst)) {
+            return Err(StoreError::new(ErrorKind::Unavailable, "no way to the store"));
+        }
         if words.contains(&"settle") {
             let fails = |left: usize| left.checked_sub(1);
             if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
