@@ -101,6 +101,14 @@ impl Call {
         Call::Submit { commits: batch.commits, within_ms: mainstay_writer::desk::millis(within) }
     }
 
+    /// How long it may wait for its turn at the process that leads, if it says so.
+    pub(crate) fn within(&self) -> Option<Duration> {
+        match self {
+            Call::Submit { within_ms, .. } => Some(Duration::from_millis(*within_ms)),
+            _ => None,
+        }
+    }
+
     /// It may have happened though no answer came.
     pub(crate) fn changes(&self) -> bool {
         matches!(self, Call::Submit { .. } | Call::Maintain(_))

@@ -1,7 +1,7 @@
 //! How calls travel through the database: rows of `calls` and `replies`, each with all that waited to be sent.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,7 +13,10 @@ use mainstay_core::{
     Error, ErrorKind,
     store::{Interest, Wake},
 };
-use mainstay_writer::{desk::Desk, stopwatch::Stopwatch};
+use mainstay_writer::{
+    desk::{Desk, millis},
+    stopwatch::Stopwatch,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
@@ -39,17 +42,30 @@ const ONE_ROW: usize = 1_000;
 const LOOK: [Duration; 3] = [Duration::from_millis(500), Duration::from_millis(3), Duration::from_millis(30)];
 /// How long a wake-up is another process's, if it does not say that it is over.
 const KEPT: Duration = Duration::from_secs(5);
-/// After a new process has begun to lead, what the last one may have taken is given up after this long.
+/// What may have been lost is given up after this long: what the last process that led may have taken, once another does,
+/// and what was sent over a connection that broke. A wait is over so much later than was asked at the latest.
 const GIVE_UP: Duration = Duration::from_secs(2);
+/// A wait without an answer is asked again this often, in case the first or its answer was lost.
+const ANEW: Duration = Duration::from_secs(10);
+/// How often to see whom nobody will answer any more.
+const SWEEP: Duration = Duration::from_millis(250);
 
 /// The side of a process that follows.
 pub(crate) struct Post {
     caller: String,
     next: AtomicU64,
     open: Mutex<HashMap<u64, Open>>,
-    out: mpsc::Sender<(u64, Call)>,
+    out: mpsc::Sender<Letter>,
     within: Duration,
     closed: AtomicBool,
+}
+
+/// A call on its way.
+pub(crate) struct Letter {
+    number: u64,
+    call: Call,
+    /// Somebody waits for an answer. Without, it may be sent twice: it ends what ends once.
+    answered: bool,
 }
 
 /// Passes a wake-up of the process that leads on when it is dropped.
@@ -61,11 +77,13 @@ struct PassOn {
 impl Drop for PassOn {
     fn drop(&mut self) {
         // If there is no room, it is passed on a little later.
-        let _ = self
-            .post
-            .out
-            .try_send((self.post.next.fetch_add(1, Ordering::Relaxed), Call::PassOn(self.number)));
+        self.post.send(Call::PassOn(self.number));
     }
+}
+
+/// Whether who waits for this may be woken though nothing has happened. A cancellation is taken at its word.
+pub(crate) fn may_look(on: &[Interest]) -> bool {
+    !on.iter().any(|one| matches!(one, Interest::CancelRequested(_)))
 }
 
 /// An answer to another question: another build leads.
@@ -79,11 +97,32 @@ struct Open {
     tell: oneshot::Sender<Told>,
     sent: Stopwatch,
     at_most: Duration,
+    /// It is in the database, or may be.
+    out: bool,
+    wait: Option<Wait>,
+}
+
+/// A call that waits for something to happen. It may be sent again, under its number.
+struct Wait {
+    on: Vec<Interest>,
+    at_most: Duration,
+    asked: Stopwatch,
+}
+
+impl Open {
+    fn is_over(&self) -> bool {
+        self.sent.elapsed() >= self.at_most
+    }
+
+    /// Its answer may have been lost.
+    fn hurry(&mut self) {
+        self.at_most = self.at_most.min(self.sent.elapsed() + GIVE_UP);
+    }
 }
 
 impl Post {
     /// With what is to be sent.
-    pub(crate) fn new(target: &Target, entropy: u64) -> (Arc<Post>, mpsc::Receiver<(u64, Call)>) {
+    pub(crate) fn new(target: &Target, entropy: u64) -> (Arc<Post>, mpsc::Receiver<Letter>) {
         let (out, sending) = mpsc::channel(WAITING_CALLS);
         // Other than every other of this process, and of others.
         static MADE: AtomicU64 = AtomicU64::new(0);
@@ -106,24 +145,35 @@ impl Post {
     /// Asks the process that leads. Dropped, it is answered all the same, and what was granted goes back.
     pub(crate) async fn call(&self, call: Call) -> Result<Told, Error> {
         let changes = call.changes();
-        let (_, told) = self.ask(call, Duration::ZERO)?;
+        // The leader gives up first.
+        let at_most = call.within().unwrap_or(self.within) + GIVE_UP;
+        let (_, told) = self.ask(call, at_most, None)?;
         self.told(told, changes).await
     }
 
-    /// Sends a call; it may take so much longer than others do.
-    fn ask(&self, call: Call, longer: Duration) -> Result<(u64, oneshot::Receiver<Told>), Error> {
+    /// Sends a call.
+    fn ask(
+        &self,
+        call: Call,
+        at_most: Duration,
+        wait: Option<Wait>,
+    ) -> Result<(u64, oneshot::Receiver<Told>), Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
-        // The leader gives up first.
-        let at_most = self.within + longer + GIVE_UP;
-        self.open().insert(number, Open { tell, sent: Stopwatch::start(), at_most });
-        if self.out.try_send((number, call)).is_err() {
+        self.open().insert(number, Open { tell, sent: Stopwatch::start(), at_most, out: false, wait });
+        if self.out.try_send(Letter { number, call, answered: true }).is_err() {
             self.open().remove(&number);
             let message =
                 format!("{WAITING_CALLS} calls wait to be sent to the process that leads; try again later");
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
         Ok((number, told))
+    }
+
+    /// Sends what is not answered, if there is room.
+    fn send(&self, call: Call) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let _ = self.out.try_send(Letter { number, call, answered: false });
     }
 
     async fn told(&self, told: oneshot::Receiver<Told>, changes: bool) -> Result<Told, Error> {
@@ -143,25 +193,70 @@ impl Post {
         }
     }
 
-    /// Waits at the process that leads. The wake-up is passed on there when it is dropped here.
+    /// Waits at the process that leads. The wake-up is passed on there when it is dropped here. When another leads, it is
+    /// woken: who waits looks again.
     pub(crate) async fn wait(self: &Arc<Self>, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
-        let call = Call::Wait(on.to_vec(), mainstay_writer::desk::millis(at_most));
-        let (number, told) = self.ask(call, at_most)?;
-        match self.told(told, false).await? {
-            Told::Woken(true) => Ok(Wake::woken(Some(Box::new(PassOn { post: self.clone(), number })))),
-            Told::Woken(false) => Ok(Wake::timed_out()),
-            told => Err(other(&told)),
+        let wait = Wait { on: on.to_vec(), at_most, asked: Stopwatch::start() };
+        let call = Call::Wait(on.to_vec(), millis(at_most));
+        let (number, told) = self.ask(call, at_most.saturating_add(GIVE_UP), Some(wait))?;
+        match told.await {
+            Ok(Told::Woken(true)) => Ok(Wake::woken(Some(Box::new(PassOn { post: self.clone(), number })))),
+            Ok(Told::Woken(false)) => Ok(Wake::timed_out()),
+            Ok(Told::Failed(trouble)) => match Error::from(trouble) {
+                // It leads no more, or closes. Whether another does shows when who waits looks.
+                error if error.kind() == ErrorKind::Unavailable && may_look(on) => Ok(Wake::woken(None)),
+                error => Err(error),
+            },
+            Ok(told) => Err(other(&told)),
+            Err(_) if self.closed.load(Ordering::Acquire) => {
+                Err(Error::new(ErrorKind::Closed, "the store is closed"))
+            }
+            Err(_) => Ok(Wake::woken(None)),
         }
     }
 
-    /// Another leads: what its predecessor took is not answered any more.
-    fn give_up(&self, since: Stopwatch) {
-        self.open().retain(|_, open| open.sent.elapsed() < since.elapsed());
+    /// Another leads: what its predecessor took is not answered any more. Who waits looks again.
+    fn change_hands(&self) {
+        let mut open = self.open();
+        open.retain(|_, open| open.wait.as_ref().is_none_or(|wait| !may_look(&wait.on)));
+        for (number, open) in open.iter_mut() {
+            if !self.ask_again(*number, open) {
+                open.hurry();
+            }
+        }
     }
 
-    /// Nobody waits any longer than was said.
+    /// Sends a wait once more, for what is left of its time. `false`: it is none.
+    fn ask_again(&self, number: u64, open: &mut Open) -> bool {
+        let Some(wait) = &mut open.wait else { return false };
+        wait.asked = Stopwatch::start();
+        let left = wait.at_most.saturating_sub(open.sent.elapsed());
+        let call = Call::Wait(wait.on.clone(), millis(left));
+        // If there is no room, it is asked a little later.
+        let _ = self.out.try_send(Letter { number, call, answered: true });
+        true
+    }
+
+    /// Nobody waits any longer than was said; waits are asked again.
     fn sweep(&self) {
-        self.open().retain(|_, open| open.sent.elapsed() < open.at_most);
+        let mut open = self.open();
+        for (_, over) in open.extract_if(|_, open| open.is_over()) {
+            let told = match over {
+                Open { wait: Some(_), .. } => Told::Woken(false),
+                Open { out: false, .. } => {
+                    let message = "the call could not be sent to the process that leads the store; try again";
+                    Told::Failed(Error::new(ErrorKind::Unavailable, message).into())
+                }
+                // Nobody knows.
+                Open { out: true, .. } => continue,
+            };
+            let _ = over.tell.send(told);
+        }
+        for (number, open) in open.iter_mut() {
+            if open.out && open.wait.as_ref().is_some_and(|wait| wait.asked.elapsed() >= ANEW) {
+                self.ask_again(*number, open);
+            }
+        }
     }
 
     /// Whoever waits hears that the store is closed.
@@ -182,13 +277,11 @@ impl Post {
             None => Some(told),
         };
         if matches!(missed, Some(Told::Woken(true))) {
-            let passed = (self.next.fetch_add(1, Ordering::Relaxed), Call::PassOn(number));
-            let _ = self.out.try_send(passed);
+            self.send(Call::PassOn(number));
         }
         if let Some(call) = missed.and_then(|told| give_back(&told, entropy)) {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
             // If there is no room, the leases run out.
-            let _ = self.out.try_send((number, call));
+            self.send(call);
         }
     }
 
@@ -196,39 +289,59 @@ impl Post {
     pub(crate) async fn live(
         self: Arc<Post>,
         target: Arc<Target>,
-        mut sending: mpsc::Receiver<(u64, Call)>,
-        mut role: watch::Receiver<Role>,
+        sending: mpsc::Receiver<Letter>,
+        role: watch::Receiver<Role>,
+        entropy: impl Fn() -> u64,
+    ) {
+        tokio::select! {
+            () = self.carry(target, sending, entropy) => {}
+            // Beside it: whatever the database does, nobody waits for longer than was said.
+            () = self.mind(role) => {}
+        }
+        self.close();
+    }
+
+    /// Sees whose calls are not answered any more, until the store closes.
+    async fn mind(&self, mut role: watch::Receiver<Role>) {
+        let mut leader = None::<String>;
+        loop {
+            tokio::select! {
+                () = sleep(SWEEP) => self.sweep(),
+                changed = role.changed() => {
+                    let now = match &*role.borrow_and_update() {
+                        Role::Closed => return,
+                        Role::Follows(owner, epoch) => Some(format!("{owner}/{epoch}")),
+                        Role::Leads(_) => Some("this process".to_owned()),
+                        Role::Looking | Role::Away(_) => None,
+                    };
+                    if changed.is_err() {
+                        return;
+                    }
+                    if now.is_some() && leader.is_some() && now != leader {
+                        self.change_hands();
+                    }
+                    leader = now.or(leader);
+                }
+            }
+        }
+    }
+
+    async fn carry(
+        &self,
+        target: Arc<Target>,
+        mut sending: mpsc::Receiver<Letter>,
         entropy: impl Fn() -> u64,
     ) {
         let told = Arc::new(Notify::new());
         let (mut link, mut ears) =
             (Again::new(target.clone()), Ears::new(target.clone(), told.clone(), "replies"));
-        let (mut waiting, mut leader) = (Vec::new(), None::<String>);
+        let mut waiting = Vec::new();
         loop {
-            self.sweep();
-            let busy = !self.open().is_empty();
+            let busy = !self.open().is_empty() || !waiting.is_empty();
             tokio::select! {
                 many = sending.recv_many(&mut waiting, ONE_ROW), if waiting.is_empty() => if many == 0 { return },
                 () = told.notified(), if busy => {}
                 () = sleep(ears.patience(busy)), if busy => {}
-                changed = role.changed() => {
-                    if changed.is_err() {
-                        return self.close();
-                    }
-                    let now = match &*role.borrow_and_update() {
-                        Role::Closed => return self.close(),
-                        Role::Follows(owner, epoch) => Some(format!("{owner}/{epoch}")),
-                        _ => None,
-                    };
-                    if now.is_some() && leader.is_some() && now != leader {
-                        let (post, since) = (self.clone(), Stopwatch::start());
-                        drop(target.runtime.spawn(async move {
-                            sleep(GIVE_UP).await;
-                            post.give_up(since);
-                        }));
-                    }
-                    leader = now.or(leader);
-                }
             }
             let _ = ears.listen().await;
             let exchanged = self.exchange(&mut link, &mut waiting, &entropy).await;
@@ -243,14 +356,11 @@ impl Post {
     async fn exchange(
         &self,
         link: &mut Again,
-        waiting: &mut Vec<(u64, Call)>,
+        waiting: &mut Vec<Letter>,
         entropy: &impl Fn() -> u64,
     ) -> Result<(), Trouble> {
         let link = link.get().await?;
-        if !waiting.is_empty() {
-            send(&link, "calls", &self.caller, waiting).await?;
-            waiting.clear();
-        }
+        self.hand_in(&link, waiting).await?;
         let sql = "delete from {s}.replies where caller = $1 returning body";
         for row in link.query(sql, vec![Param::new(self.caller.clone(), Type::TEXT)]).await? {
             for (number, told) in parse::<Vec<(u64, Told)>>(row.get(0)).unwrap_or_default() {
@@ -258,6 +368,39 @@ impl Post {
             }
         }
         Ok(())
+    }
+
+    /// Has what waits on its way. What changes something is sent once: if nobody knows whether it has arrived, its caller
+    /// hears its answer soon, or that nobody knows.
+    async fn hand_in(&self, link: &Link, waiting: &mut Vec<Letter>) -> Result<(), Trouble> {
+        // Who has been told that it could not be sent is not to find that it was.
+        waiting.retain(|letter| !letter.answered || self.mark(letter, true));
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let calls: Vec<_> = waiting.iter().map(|letter| (letter.number, &letter.call)).collect();
+        match put(link, "calls", &self.caller, &calls).await {
+            Ok(()) => waiting.clear(),
+            Err(trouble) => {
+                let lost = matches!(trouble, Trouble::Lost(_));
+                waiting.retain(|letter| {
+                    let stays = !(lost && letter.answered && letter.call.changes());
+                    if stays {
+                        self.mark(letter, false);
+                    } else if let Some(open) = self.open().get_mut(&letter.number) {
+                        open.hurry();
+                    }
+                    stays
+                });
+                return Err(trouble);
+            }
+        }
+        tell(link, "calls").await
+    }
+
+    /// Whether somebody still waits for an answer; notes whether the call is out.
+    fn mark(&self, letter: &Letter, out: bool) -> bool {
+        self.open().get_mut(&letter.number).map(|open| open.out = out).is_some()
     }
 }
 
@@ -267,13 +410,26 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
         .ok()
 }
 
-/// Writes a row, and then tells of it: never in one transaction, for commits with a notification wait for each other.
-async fn send(link: &Link, table: &str, caller: &str, what: &impl Serialize) -> Result<(), Trouble> {
+/// Writes a row.
+async fn put(link: &Link, table: &str, caller: &str, what: &impl Serialize) -> Result<(), Trouble> {
     let body = serde_json::to_vec(what).expect("calls have a JSON form");
     let sql = format!("insert into {{s}}.{table} (caller, body) values ($1, $2)");
     let params = vec![Param::new(caller.to_owned(), Type::TEXT), Param::bytes(body)];
-    link.query(&sql, params).await?;
-    link.query("select pg_notify($1, '')", vec![Param::new(link.channel(table), Type::TEXT)]).await.map(drop)
+    link.query(&sql, params).await.map(drop)
+}
+
+/// Tells of it afterwards: never in one transaction, for commits with a notification wait for each other. If it cannot be
+/// told, whoever is to hear of it looks by itself.
+async fn tell(link: &Link, table: &str) -> Result<(), Trouble> {
+    let channel = Param::new(link.channel(table), Type::TEXT);
+    match link.query("select pg_notify($1, '')", vec![channel]).await {
+        Err(trouble @ Trouble::Lost(_)) => Err(trouble),
+        Err(trouble) => {
+            tracing::debug!(error = %trouble.error(), "a word of new rows could not be sent");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 /// A session that hears of new rows.
@@ -317,10 +473,16 @@ pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>)
     let (answers, answered) = mpsc::channel::<(String, u64, Told)>(WAITING_CALLS);
     // Wake-ups that other processes have.
     let wakes: Arc<Wakes> = Arc::default();
+    // What is waited for here; who asks again keeps its place.
+    let waits: Arc<Mutex<HashSet<(String, u64)>>> = Arc::default();
     let mut at_work = JoinSet::new();
     at_work.spawn(send_replies(target.clone(), answered));
     loop {
         let _ = ears.listen().await;
+        if desk.inbox.is_closed() {
+            // What is left is for the next.
+            std::future::pending::<()>().await;
+        }
         match take(&mut link).await {
             Ok(calls) if calls.is_empty() => {
                 let _ =
@@ -328,9 +490,13 @@ pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>)
             }
             Ok(calls) => {
                 for (caller, number, call) in calls {
+                    let waits_here = matches!(call, Call::Wait(..));
+                    if waits_here && !lock(&waits).insert((caller.clone(), number)) {
+                        continue;
+                    }
                     let Ok(permit) = taken.clone().acquire_owned().await else { return };
                     let (desk, pool, answers) = (desk.clone(), pool.clone(), answers.clone());
-                    let wakes = wakes.clone();
+                    let (wakes, waits) = (wakes.clone(), waits.clone());
                     at_work.spawn(async move {
                         let told = match call {
                             Call::PassOn(number) => {
@@ -349,6 +515,9 @@ pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>)
                             },
                             call => local::answer(&desk, &pool, call).await,
                         };
+                        if waits_here {
+                            lock(&waits).remove(&(caller.clone(), number));
+                        }
                         let woken = matches!(told, Told::Woken(true));
                         let _ = answers.send((caller.clone(), number, told)).await;
                         drop(permit);
@@ -372,8 +541,8 @@ pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>)
 
 type Wakes = Mutex<HashMap<(String, u64), Wake>>;
 
-fn lock(wakes: &Wakes) -> MutexGuard<'_, HashMap<(String, u64), Wake>> {
-    wakes.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of_all: &Mutex<T>) -> MutexGuard<'_, T> {
+    of_all.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn take(link: &mut Again) -> Result<Vec<(String, u64, Call)>, Trouble> {
@@ -401,8 +570,11 @@ async fn send_replies(target: Arc<Target>, mut answered: mpsc::Receiver<(String,
         for (caller, replies) in by_caller {
             // What cannot be sent now is not: the database is away, and whoever waits hears that nobody knows.
             for _ in 0..3 {
-                let sent = async { send(&*link.get().await?, "replies", &caller, &replies).await };
+                let sent = async { put(&*link.get().await?, "replies", &caller, &replies).await };
                 if sent.await.is_ok() {
+                    if let Ok(link) = link.get().await {
+                        let _ = tell(&link, "replies").await;
+                    }
                     break;
                 }
                 link.drop_link();

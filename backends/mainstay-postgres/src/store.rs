@@ -34,7 +34,7 @@ use crate::{
     link::{Link, Target},
     local,
     options::Options,
-    post::{Post, other},
+    post::{Post, may_look, other},
     schema,
 };
 
@@ -309,7 +309,11 @@ impl Store for PostgresStore {
 
     async fn wait(&self, on: &[Interest], at_most: Duration) -> Result<Wake, Error> {
         match self.whom().await? {
-            Whom::Own(desk) => desk.wait(on, at_most).await,
+            Whom::Own(desk) => match desk.wait(on, at_most).await {
+                // Another leads: who waits looks again, there.
+                Err(_) if desk.moved.get().is_some() && may_look(on) => Ok(Wake::woken(None)),
+                ended => ended,
+            },
             Whom::Other => self.post.wait(on, at_most).await,
         }
     }

@@ -152,6 +152,11 @@ impl<T> Inbox<T> {
         items
     }
 
+    /// Nothing more is taken in.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// How much is inside.
     pub fn weight(&self) -> usize {
         self.lock().weight

@@ -2,6 +2,7 @@
 
 mod crowd;
 mod faults;
+mod follow;
 mod hands;
 mod harness;
 mod judges;
