@@ -25,6 +25,8 @@ pub(crate) enum Call {
     Wait(Vec<Interest>, u64),
     /// The wake-up that this call was answered with is over: an unused one goes to the next. Not answered.
     PassOn(u64),
+    /// Nobody waits for this call any more. Not answered.
+    Withdraw(u64),
     Maintain(Budget),
     Now,
     Ping,
@@ -107,6 +109,18 @@ impl Call {
             Call::Submit { within_ms, .. } => Some(Duration::from_millis(*within_ms)),
             _ => None,
         }
+    }
+
+    /// The same once more, if it changes nothing.
+    pub(crate) fn again(&self) -> Option<Call> {
+        Some(match self {
+            Call::Get(key) => Call::Get(key.clone()),
+            Call::List(query, page) => Call::List(query.clone(), page.clone()),
+            Call::ReadLog(filters, from, budget) => Call::ReadLog(filters.clone(), *from, *budget),
+            Call::Now => Call::Now,
+            Call::Ping => Call::Ping,
+            _ => return None,
+        })
     }
 
     /// It may have happened though no answer came.

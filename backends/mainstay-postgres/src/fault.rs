@@ -34,6 +34,11 @@ impl Trouble {
         matches!(self, Trouble::Refused(e) if e.code().is_some_and(|code| code.code() == DEPOSED))
     }
 
+    /// Somebody else has what it waits for.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self, Trouble::Refused(e) if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
     /// Of a read, or of a transaction that is known not to have happened.
     pub(crate) fn error(self) -> Error {
         match self {

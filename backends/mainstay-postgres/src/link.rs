@@ -21,6 +21,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::{
     fault::{Trouble, words},
     options::Options,
+    outbox,
     pipeline::Requests,
     step::{Param, Step, can_be_sent},
 };
@@ -32,6 +33,7 @@ pub(crate) struct Target {
     tls: Option<MakeRustlsConnect>,
     /// The highest token that this process has given. A database that lagged when it was promoted may not know of it.
     pub(crate) given: AtomicU64,
+    pub(crate) outbox: outbox::Figures,
 }
 
 impl Target {
@@ -40,7 +42,7 @@ impl Target {
             SslMode::Disable => None,
             _ => Some(MakeRustlsConnect::new(tls_config(&options)?)),
         };
-        Ok(Target { options, runtime, tls, given: AtomicU64::new(0) })
+        Ok(Target { options, runtime, tls, given: AtomicU64::new(0), outbox: outbox::Figures::default() })
     }
 
     pub(crate) fn schema(&self) -> &str {
@@ -96,7 +98,8 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Opens a session. `told` is notified of each notification that it hears.
+    /// Opens a session; its connection lives on the runtime that runs this. `told` is notified of each notification that it
+    /// hears.
     pub(crate) async fn open(target: &Target, told: Option<Arc<Notify>>) -> Result<Link, Trouble> {
         let timeout = target.options.timeout;
         let late = || lost("the database does not answer");
@@ -110,12 +113,12 @@ impl Link {
             None => {
                 let opened = tokio::time::timeout(timeout, config.connect(tokio_postgres::NoTls));
                 let (client, connection) = opened.await.map_err(|_| late())??;
-                (client, target.runtime.spawn(drive(connection, told)).abort_handle())
+                (client, Handle::current().spawn(drive(connection, told)).abort_handle())
             }
             Some(tls) => {
                 let opened = tokio::time::timeout(timeout, config.connect(tls.clone()));
                 let (client, connection) = opened.await.map_err(|_| late())??;
-                (client, target.runtime.spawn(drive(connection, told)).abort_handle())
+                (client, Handle::current().spawn(drive(connection, told)).abort_handle())
             }
         };
         Ok(Link {
@@ -140,8 +143,13 @@ impl Link {
 
     /// Runs statements without values, as they are. Answers how many rows came back.
     pub(crate) async fn run(&self, sql: &str) -> Result<usize, Trouble> {
+        self.run_long(sql, self.timeout).await
+    }
+
+    /// The same, for what may take longer than others do. Who calls sees to it that the server gives up first.
+    pub(crate) async fn run_long(&self, sql: &str, at_most: Duration) -> Result<usize, Trouble> {
         let sql = sql.replace("{s}", &self.schema);
-        let messages = self.in_time(self.client.simple_query(&sql)).await?;
+        let messages = self.within(at_most, self.client.simple_query(&sql)).await?;
         Ok(messages.iter().filter(|message| matches!(message, SimpleQueryMessage::Row(_))).count())
     }
 
@@ -266,11 +274,19 @@ impl Link {
         &self,
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T, Trouble> {
-        match tokio::time::timeout(self.timeout, call).await {
+        self.within(self.timeout, call).await
+    }
+
+    async fn within<T>(
+        &self,
+        at_most: Duration,
+        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, Trouble> {
+        match tokio::time::timeout(at_most, call).await {
             Ok(done) => Ok(done?),
             Err(_) => {
                 self.driver.abort();
-                Err(lost(&format!("the database has not answered within {} ms", self.timeout.as_millis())))
+                Err(lost(&format!("the database has not answered within {} ms", at_most.as_millis())))
             }
         }
     }

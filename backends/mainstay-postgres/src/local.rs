@@ -86,7 +86,7 @@ pub(crate) async fn answer(desk: &Arc<Desk>, pool: &Pool, call: Call) -> Told {
         Call::ReadLog(filters, from, budget) => {
             read_log(desk, pool, &filters, from, budget).await.map(Told::Log)
         }
-        Call::Wait(..) | Call::PassOn(_) => {
+        Call::Wait(..) | Call::PassOn(_) | Call::Withdraw(_) => {
             Err(Error::new(ErrorKind::Invalid, "who carries calls sees to waits by itself"))
         }
         Call::Maintain(budget) => desk.maintain(budget).await.map(Told::Maintained),

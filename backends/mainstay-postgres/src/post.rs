@@ -1,7 +1,10 @@
 //! How calls travel through the database: rows of `calls` and `replies`, each with all that waited to be sent.
 
+mod clerk;
+mod rows;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,35 +16,28 @@ use mainstay_core::{
     Error, ErrorKind,
     store::{Interest, Wake},
 };
-use mainstay_writer::{
-    desk::{Desk, millis},
-    stopwatch::Stopwatch,
-};
-use serde::{Serialize, de::DeserializeOwned};
+use mainstay_writer::{desk::millis, stopwatch::Stopwatch};
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
-    task::JoinSet,
-    time::{sleep, timeout},
+    sync::{Notify, mpsc, oneshot, watch},
+    time::sleep,
 };
 use tokio_postgres::types::Type;
 
 use crate::{
     calls::{Call, Told, give_back},
     fault::Trouble,
-    home::{Pool, Role},
+    home::Role,
     link::{Again, Link, Target},
-    local,
     step::Param,
 };
+
+pub(crate) use clerk::clerk;
+use rows::{Ears, LOOK, pack, parse, put, tell};
 
 /// Calls of a process that may wait to be sent; more are refused.
 const WAITING_CALLS: usize = 4_096;
 /// So many go into one row.
 const ONE_ROW: usize = 1_000;
-/// How soon to look for rows nobody told of: with notifications, without while something is under way, and without.
-const LOOK: [Duration; 3] = [Duration::from_millis(500), Duration::from_millis(3), Duration::from_millis(30)];
-/// How long a wake-up is another process's, if it does not say that it is over.
-const KEPT: Duration = Duration::from_secs(5);
 /// What may have been lost is given up after this long: what the last process that led may have taken, once another does,
 /// and what was sent over a connection that broke. A wait is over so much later than was asked at the latest.
 const GIVE_UP: Duration = Duration::from_secs(2);
@@ -92,6 +88,22 @@ pub(crate) fn other(told: &Told) -> Error {
     Error::unknown(ErrorKind::Unavailable, message)
 }
 
+/// A wait that is under way. Dropped meanwhile, it ends at the process that leads, too.
+struct Asked<'p> {
+    post: &'p Post,
+    number: Option<u64>,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.post.open().remove(&number);
+            // If there is no room, it ends there when nobody asks again.
+            self.post.send(Call::Withdraw(number));
+        }
+    }
+}
+
 /// A call without an answer yet.
 struct Open {
     tell: oneshot::Sender<Told>,
@@ -100,6 +112,8 @@ struct Open {
     /// It is in the database, or may be.
     out: bool,
     wait: Option<Wait>,
+    /// What only reads is asked again when another leads.
+    again: Option<Call>,
 }
 
 /// A call that waits for something to happen. It may be sent again, under its number.
@@ -160,7 +174,8 @@ impl Post {
     ) -> Result<(u64, oneshot::Receiver<Told>), Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
-        self.open().insert(number, Open { tell, sent: Stopwatch::start(), at_most, out: false, wait });
+        let (sent, again) = (Stopwatch::start(), call.again());
+        self.open().insert(number, Open { tell, sent, at_most, out: false, wait, again });
         if self.out.try_send(Letter { number, call, answered: true }).is_err() {
             self.open().remove(&number);
             let message =
@@ -199,7 +214,11 @@ impl Post {
         let wait = Wait { on: on.to_vec(), at_most, asked: Stopwatch::start() };
         let call = Call::Wait(on.to_vec(), millis(at_most));
         let (number, told) = self.ask(call, at_most.saturating_add(GIVE_UP), Some(wait))?;
-        match told.await {
+        // Who goes before it is answered leaves the line.
+        let mut asked = Asked { post: self, number: Some(number) };
+        let told = told.await;
+        asked.number = None;
+        match told {
             Ok(Told::Woken(true)) => Ok(Wake::woken(Some(Box::new(PassOn { post: self.clone(), number })))),
             Ok(Told::Woken(false)) => Ok(Wake::timed_out()),
             Ok(Told::Failed(trouble)) => match Error::from(trouble) {
@@ -226,15 +245,22 @@ impl Post {
         }
     }
 
-    /// Sends a wait once more, for what is left of its time. `false`: it is none.
+    /// Sends a wait once more, for what is left of its time, or what only reads. `false`: it is neither.
     fn ask_again(&self, number: u64, open: &mut Open) -> bool {
-        let Some(wait) = &mut open.wait else { return false };
-        wait.asked = Stopwatch::start();
-        let left = wait.at_most.saturating_sub(open.sent.elapsed());
-        let call = Call::Wait(wait.on.clone(), millis(left));
-        // If there is no room, it is asked a little later.
-        let _ = self.out.try_send(Letter { number, call, answered: true });
-        true
+        let call = match (&mut open.wait, &open.again) {
+            (Some(wait), _) => {
+                wait.asked = Stopwatch::start();
+                let left = wait.at_most.saturating_sub(open.sent.elapsed());
+                Call::Wait(wait.on.clone(), millis(left))
+            }
+            (None, again) => match again.as_ref().and_then(Call::again) {
+                Some(call) => call,
+                None => return false,
+            },
+        };
+        // If there is no room, a wait is asked a little later.
+        let sent = self.out.try_send(Letter { number, call, answered: true }).is_ok();
+        sent || open.wait.is_some()
     }
 
     /// Nobody waits any longer than was said; waits are asked again.
@@ -378,208 +404,45 @@ impl Post {
         if waiting.is_empty() {
             return Ok(());
         }
-        let calls: Vec<_> = waiting.iter().map(|letter| (letter.number, &letter.call)).collect();
-        match put(link, "calls", &self.caller, &calls).await {
-            Ok(()) => waiting.clear(),
-            Err(trouble) => {
-                let lost = matches!(trouble, Trouble::Lost(_));
-                waiting.retain(|letter| {
-                    let stays = !(lost && letter.answered && letter.call.changes());
-                    if stays {
-                        self.mark(letter, false);
-                    } else if let Some(open) = self.open().get_mut(&letter.number) {
-                        open.hurry();
-                    }
-                    stays
-                });
-                return Err(trouble);
+        while !waiting.is_empty() {
+            let (row, many) = pack(waiting.iter().map(|letter| (letter.number, &letter.call)));
+            let Err(trouble) = put(link, "calls", &self.caller, row).await else {
+                waiting.drain(..many);
+                continue;
+            };
+            let mut those: Vec<_> = waiting.drain(..many).collect();
+            those.retain(|letter| self.goes_again(letter, &trouble));
+            those.append(waiting);
+            *waiting = those;
+            for letter in waiting.iter() {
+                self.mark(letter, false);
             }
+            return Err(trouble);
         }
         tell(link, "calls").await
+    }
+
+    /// Whether what could not be sent is sent again.
+    fn goes_again(&self, letter: &Letter, trouble: &Trouble) -> bool {
+        match trouble {
+            Trouble::Lost(_) if letter.answered && letter.call.changes() => {
+                if let Some(open) = self.open().get_mut(&letter.number) {
+                    open.hurry();
+                }
+                false
+            }
+            Trouble::NotSent(error) => {
+                if let Some(open) = self.open().remove(&letter.number) {
+                    let _ = open.tell.send(Told::Failed(Error::new(error.kind(), error.to_string()).into()));
+                }
+                false
+            }
+            _ => true,
+        }
     }
 
     /// Whether somebody still waits for an answer; notes whether the call is out.
     fn mark(&self, letter: &Letter, out: bool) -> bool {
         self.open().get_mut(&letter.number).map(|open| open.out = out).is_some()
-    }
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
-    serde_json::from_slice(bytes)
-        .inspect_err(|error| tracing::error!(%error, "a call or an answer of another process makes no sense"))
-        .ok()
-}
-
-/// Writes a row.
-async fn put(link: &Link, table: &str, caller: &str, what: &impl Serialize) -> Result<(), Trouble> {
-    let body = serde_json::to_vec(what).expect("calls have a JSON form");
-    let sql = format!("insert into {{s}}.{table} (caller, body) values ($1, $2)");
-    let params = vec![Param::new(caller.to_owned(), Type::TEXT), Param::bytes(body)];
-    link.query(&sql, params).await.map(drop)
-}
-
-/// Tells of it afterwards: never in one transaction, for commits with a notification wait for each other. If it cannot be
-/// told, whoever is to hear of it looks by itself.
-async fn tell(link: &Link, table: &str) -> Result<(), Trouble> {
-    let channel = Param::new(link.channel(table), Type::TEXT);
-    match link.query("select pg_notify($1, '')", vec![channel]).await {
-        Err(trouble @ Trouble::Lost(_)) => Err(trouble),
-        Err(trouble) => {
-            tracing::debug!(error = %trouble.error(), "a word of new rows could not be sent");
-            Ok(())
-        }
-        Ok(_) => Ok(()),
-    }
-}
-
-/// A session that hears of new rows.
-struct Ears {
-    target: Arc<Target>,
-    told: Arc<Notify>,
-    table: &'static str,
-    link: Option<Link>,
-}
-
-impl Ears {
-    fn new(target: Arc<Target>, told: Arc<Notify>, table: &'static str) -> Ears {
-        Ears { target, told, table, link: None }
-    }
-
-    /// Listens, if it may and does not yet.
-    async fn listen(&mut self) -> Result<(), Trouble> {
-        if !self.target.options.listen || self.link.as_ref().is_some_and(|link| !link.is_closed()) {
-            return Ok(());
-        }
-        let link = Link::open(&self.target, Some(self.told.clone())).await?;
-        link.run(&format!("listen \"{}\"", link.channel(self.table))).await?;
-        self.link = Some(link);
-        Ok(())
-    }
-
-    fn patience(&self, busy: bool) -> Duration {
-        match &self.link {
-            Some(_) => LOOK[0],
-            None if busy => LOOK[1],
-            None => LOOK[2],
-        }
-    }
-}
-
-/// The side of the process that leads: takes calls, has them answered, sends the answers. Until it is dropped.
-pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>) {
-    let (told, taken) = (Arc::new(Notify::new()), Arc::new(Semaphore::new(WAITING_CALLS)));
-    let mut ears = Ears::new(target.clone(), told.clone(), "calls");
-    let mut link = Again::new(target.clone());
-    let (answers, answered) = mpsc::channel::<(String, u64, Told)>(WAITING_CALLS);
-    // Wake-ups that other processes have.
-    let wakes: Arc<Wakes> = Arc::default();
-    // What is waited for here; who asks again keeps its place.
-    let waits: Arc<Mutex<HashSet<(String, u64)>>> = Arc::default();
-    let mut at_work = JoinSet::new();
-    at_work.spawn(send_replies(target.clone(), answered));
-    loop {
-        let _ = ears.listen().await;
-        if desk.inbox.is_closed() {
-            // What is left is for the next.
-            std::future::pending::<()>().await;
-        }
-        match take(&mut link).await {
-            Ok(calls) if calls.is_empty() => {
-                let _ =
-                    timeout(ears.patience(taken.available_permits() < WAITING_CALLS), told.notified()).await;
-            }
-            Ok(calls) => {
-                for (caller, number, call) in calls {
-                    let waits_here = matches!(call, Call::Wait(..));
-                    if waits_here && !lock(&waits).insert((caller.clone(), number)) {
-                        continue;
-                    }
-                    let Ok(permit) = taken.clone().acquire_owned().await else { return };
-                    let (desk, pool, answers) = (desk.clone(), pool.clone(), answers.clone());
-                    let (wakes, waits) = (wakes.clone(), waits.clone());
-                    at_work.spawn(async move {
-                        let told = match call {
-                            Call::PassOn(number) => {
-                                let wake = lock(&wakes).remove(&(caller, number));
-                                return drop(wake);
-                            }
-                            Call::Wait(on, ms) => match desk.wait(&on, Duration::from_millis(ms)).await {
-                                Ok(wake) => {
-                                    let woken = wake.is_woken();
-                                    if woken {
-                                        lock(&wakes).insert((caller.clone(), number), wake);
-                                    }
-                                    Told::Woken(woken)
-                                }
-                                Err(error) => Told::Failed(error.into()),
-                            },
-                            call => local::answer(&desk, &pool, call).await,
-                        };
-                        if waits_here {
-                            lock(&waits).remove(&(caller.clone(), number));
-                        }
-                        let woken = matches!(told, Told::Woken(true));
-                        let _ = answers.send((caller.clone(), number, told)).await;
-                        drop(permit);
-                        if woken {
-                            // One that dies says no more.
-                            sleep(KEPT).await;
-                            let wake = lock(&wakes).remove(&(caller, number));
-                            drop(wake);
-                        }
-                    });
-                }
-                while at_work.try_join_next().is_some() {}
-            }
-            Err(_) => {
-                link.drop_link();
-                sleep(LOOK[2]).await;
-            }
-        }
-    }
-}
-
-type Wakes = Mutex<HashMap<(String, u64), Wake>>;
-
-fn lock<T>(of_all: &Mutex<T>) -> MutexGuard<'_, T> {
-    of_all.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-async fn take(link: &mut Again) -> Result<Vec<(String, u64, Call)>, Trouble> {
-    let link = link.get().await?;
-    let mut rows = link.query("delete from {s}.calls returning id, caller, body", vec![]).await?;
-    rows.sort_by_key(|row| row.get::<_, i64>(0));
-    let mut calls = Vec::new();
-    for row in &rows {
-        let caller: String = row.get(1);
-        for (number, call) in parse::<Vec<(u64, Call)>>(row.get(2)).unwrap_or_default() {
-            calls.push((caller.clone(), number, call));
-        }
-    }
-    Ok(calls)
-}
-
-async fn send_replies(target: Arc<Target>, mut answered: mpsc::Receiver<(String, u64, Told)>) {
-    let mut link = Again::new(target);
-    let mut waiting = Vec::new();
-    while answered.recv_many(&mut waiting, ONE_ROW).await > 0 {
-        let mut by_caller: HashMap<String, Vec<(u64, Told)>> = HashMap::new();
-        for (caller, number, told) in waiting.drain(..) {
-            by_caller.entry(caller).or_default().push((number, told));
-        }
-        for (caller, replies) in by_caller {
-            // What cannot be sent now is not: the database is away, and whoever waits hears that nobody knows.
-            for _ in 0..3 {
-                let sent = async { put(&*link.get().await?, "replies", &caller, &replies).await };
-                if sent.await.is_ok() {
-                    if let Ok(link) = link.get().await {
-                        let _ = tell(&link, "replies").await;
-                    }
-                    break;
-                }
-                link.drop_link();
-                sleep(LOOK[2]).await;
-            }
-        }
     }
 }

@@ -1,6 +1,10 @@
 //! The tables, and how a schema of an older format is brought forward.
 
+use std::time::Duration;
+
 use mainstay_core::{Error, ErrorKind};
+use mainstay_writer::stopwatch::Stopwatch;
+use tokio::time::sleep;
 use tokio_postgres::types::Type;
 
 use crate::{fault::Trouble, link::Link, step::Param};
@@ -13,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0003.sql"),
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
+    include_str!("schema/0006.sql"),
 ];
 
 /// The format that this build reads and writes.
@@ -23,6 +28,14 @@ pub(crate) const FORMAT: i32 = STEPS.len() as i32;
 /// got the locks of the step to wait for.
 const DEPOSE: &str =
     "update {s}.leader set epoch = epoch + 1, expires = '-infinity', owner = null, backend_pid = null;";
+
+/// How long a step waits for a table; whoever comes for it meanwhile waits as long.
+const LOCK: Duration = Duration::from_millis(500);
+/// Between tries, and for how long to try.
+const PAUSE: Duration = Duration::from_secs(1);
+const TRIES: Duration = Duration::from_secs(10);
+/// How long a step may take once it has its tables.
+const STEP: Duration = Duration::from_secs(600);
 
 /// What a schema says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +78,14 @@ pub(crate) async fn migrate(link: &Link, schema: &str) -> Result<usize, Error> {
         let text = [first, step].concat().replace("{s}", schema);
         let sql = format!(
             "begin;
+             set local statement_timeout = {statement};
              do $schema$ begin
                perform pg_advisory_xact_lock(hashtextextended('mainstay.migrate.{schema}', 0));
                if not exists (select 1 from pg_namespace where nspname = '{schema}') then
                  create schema {schema};
                end if;
              end $schema$;
+             set local lock_timeout = {lock};
              create table if not exists {schema}.format (one boolean primary key default true check (one), version int not null);
              do $migration$ begin
                if coalesce((select max(version) from {schema}.format), 0) = {number} then
@@ -82,21 +97,41 @@ pub(crate) async fn migrate(link: &Link, schema: &str) -> Result<usize, Error> {
              end $migration$;
              select 1 where current_setting('mainstay.migrated', true) = '{version}';
              commit;",
-            body = text
+            body = text,
+            lock = LOCK.as_millis(),
+            statement = STEP.as_millis(),
         );
-        match link.run(&sql).await {
-            // Another may have taken the step meanwhile.
-            Ok(rows) => taken += rows,
-            Err(trouble) => {
-                let _ = link.run("rollback").await;
-                let cause = trouble.error();
-                let message =
-                    format!("the schema `{schema}` could not be brought to format {version}: {cause}");
-                return Err(Error::new(ErrorKind::Unavailable, message).because(cause));
-            }
-        }
+        // Another may have taken the step meanwhile.
+        taken += take_step(link, &sql).await.map_err(|cause| {
+            let message = format!("the schema `{schema}` could not be brought to format {version}: {cause}");
+            Error::new(ErrorKind::Unavailable, message).because(cause)
+        })?;
     }
     Ok(taken)
+}
+
+/// Tries again while somebody uses a table that the step changes. Whenever this answers, nothing is under way any more.
+async fn take_step(link: &Link, sql: &str) -> Result<usize, Error> {
+    let began = Stopwatch::start();
+    loop {
+        // The server gives up first.
+        match link.run_long(sql, STEP * 2).await {
+            Ok(rows) => return Ok(rows),
+            Err(trouble) => {
+                let _ = link.run("rollback").await;
+                if !trouble.is_locked() {
+                    return Err(trouble.error());
+                }
+                if began.elapsed() >= TRIES {
+                    let message = "somebody uses a table for long, and nothing was changed: end that transaction (see \
+                        pg_stat_activity), and try again";
+                    return Err(Error::new(ErrorKind::Unavailable, message).because(trouble.error()));
+                }
+            }
+        }
+        // Who leads, and who reads, goes on meanwhile.
+        sleep(PAUSE).await;
+    }
 }
 
 /// Whether the schema can be used as it is.

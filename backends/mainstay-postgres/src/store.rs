@@ -48,7 +48,33 @@ pub struct PostgresStore {
     capabilities: Capabilities,
     /// Its life is over.
     over: Mutex<Receiver<()>>,
-    runtime: Mutex<Option<Runtime>>,
+    runtimes: Mutex<Option<Runtimes>>,
+}
+
+/// Where the store's tasks live.
+struct Runtimes {
+    work: Runtime,
+    /// Whatever the others have to do, the lease is renewed.
+    lease: Runtime,
+}
+
+impl Runtimes {
+    fn start() -> Result<Runtimes, Error> {
+        let start = |name: &str| {
+            Builder::new_multi_thread().worker_threads(1).thread_name(name).enable_all().build().map_err(
+                |e| {
+                    Error::new(ErrorKind::Unavailable, format!("cannot start the store's threads: {e}"))
+                        .because(e)
+                },
+            )
+        };
+        Ok(Runtimes { work: start("mainstay-postgres")?, lease: start("mainstay-lease")? })
+    }
+
+    fn end(self) {
+        self.work.shutdown_background();
+        self.lease.shutdown_background();
+    }
 }
 
 /// Whom to ask.
@@ -68,16 +94,8 @@ impl PostgresStore {
     /// `Invalid`: the tables are of another format. `Unavailable`: the database cannot be reached, or has refused; the
     /// message says why. `Untrusted`: the tables contradict themselves.
     pub fn open(options: Options) -> Result<PostgresStore, Error> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("mainstay-postgres")
-            .enable_all()
-            .build()
-            .map_err(|e| {
-                Error::new(ErrorKind::Unavailable, format!("cannot start the store's threads: {e}"))
-                    .because(e)
-            })?;
-        let opened = PostgresStore::open_on(&runtime, options);
+        let runtimes = Runtimes::start()?;
+        let opened = PostgresStore::open_on(&runtimes, options);
         match opened {
             Ok(Opened { home, post, durable, over }) => Ok(PostgresStore {
                 post,
@@ -93,16 +111,17 @@ impl PostgresStore {
                     max_commit_ops: mainstay_core::engine::MAX_COMMIT_OPS,
                 },
                 over: Mutex::new(over),
-                runtime: Mutex::new(Some(runtime)),
+                runtimes: Mutex::new(Some(runtimes)),
             }),
             Err(error) => {
-                runtime.shutdown_background();
+                runtimes.end();
                 Err(error)
             }
         }
     }
 
-    fn open_on(runtime: &Runtime, options: Options) -> Result<Opened, Error> {
+    fn open_on(runtimes: &Runtimes, options: Options) -> Result<Opened, Error> {
+        let runtime = &runtimes.work;
         let clock = Arc::new(DatabaseClock::new(options.clock.clone()));
         let target = Arc::new(Target::new(options, runtime.handle().clone())?);
         let first = target.clone();
@@ -123,7 +142,7 @@ impl PostgresStore {
         let to = home.target.clone();
         runtime.spawn(async move { sender.live(to, sending, role, move || clock.own_entropy()).await });
         let life = home.clone();
-        runtime.spawn(async move {
+        runtimes.lease.spawn(async move {
             life.live().await;
             let _ = tell.try_send(());
         });
@@ -371,7 +390,7 @@ impl Store for PostgresStore {
 
     fn stats(&self) -> Vec<(&'static str, f64)> {
         match self.leading() {
-            Some(desk) => [desk.stats(), vec![("leads", 1.0)]].concat(),
+            Some(desk) => [desk.stats(), self.home.target.outbox.stats(), vec![("leads", 1.0)]].concat(),
             None => vec![("leads", 0.0)],
         }
     }
@@ -388,8 +407,8 @@ impl Drop for PostgresStore {
         if let Err(RecvTimeoutError::Timeout) = over.recv_timeout(LAST_WORD) {
             tracing::warn!("a store that was dropped could not say so to its database; its lease runs out");
         }
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            runtime.shutdown_background();
+        if let Some(runtimes) = self.runtimes.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            runtimes.end();
         }
     }
 }

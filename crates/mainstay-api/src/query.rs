@@ -331,6 +331,7 @@ impl QueryWriter {
     }
 
     /// The query, with its `?` unless it is empty.
+    #[cfg(any(feature = "client", test))]
     pub fn text(&self) -> &str {
         &self.0
     }

@@ -181,3 +181,27 @@ async fn a_call_that_was_lost_on_its_way_is_unknown_soon_and_not_done_later() {
     submit(&follower, note("after")).await.unwrap();
     assert_eq!(noted(&place), "2");
 }
+
+/// They would take the next wake-ups, each in its turn.
+#[tokio::test]
+async fn who_waits_no_more_has_no_place_at_the_leader() {
+    let place = Place::new();
+    let (leader, follower) = (place.open_store(), Arc::new(place.open_store()));
+    let mut waits = JoinSet::new();
+    for _ in 0..50 {
+        wait(&mut waits, &follower, Interest::Queue(queue()));
+    }
+    until("they wait", async || figure(&leader, "waiting_callers") >= 50.0).await;
+    waits.shutdown().await;
+    until("nobody waits", async || figure(&leader, "waiting_callers") == 0.0).await;
+}
+
+#[tokio::test]
+async fn answers_that_nobody_fetches_are_let_go_of() {
+    let place = Place::new();
+    let leader = PostgresStore::open(place.options_at(&Cluster::url(), "&lease_ms=300")).unwrap();
+    // Of a process that has died.
+    on_schema(&place, "insert into {s}.replies (caller, body) values ('dead', '')");
+    until("it is gone", async || on_schema(&place, "select count(*) from {s}.replies") == "0").await;
+    leader.close(Duration::from_secs(5)).await.unwrap();
+}

@@ -43,6 +43,10 @@ async fn steps_that_another_process_takes_are_not_counted() {
     assert_eq!(mainstay_postgres::migrate(options()).unwrap(), 0);
 }
 
+/// Brings a schema back to what it was before the last step.
+const BEFORE_THE_LAST_STEP: &str =
+    "begin; drop index {s}.outbox_refused; update {s}.format set version = version - 1; commit";
+
 #[tokio::test]
 async fn a_migration_takes_the_lead_away_first() {
     let (place, mut ids) = (Place::new(), JobIds::default());
@@ -51,9 +55,7 @@ async fn a_migration_takes_the_lead_away_first() {
     let epoch = || on_schema(&place, "select epoch from {s}.leader").parse::<u64>().unwrap();
     let before = epoch();
     // As it was before the last step.
-    let sql = "begin; drop table {s}.recent; alter table {s}.job drop column lsn; \
-        update {s}.format set version = version - 1; commit";
-    on_schema(&place, sql);
+    on_schema(&place, BEFORE_THE_LAST_STEP);
     let options = place.options();
     let migrated = tokio::task::spawn_blocking(move || mainstay_postgres::migrate(options).unwrap()).await;
     assert_eq!(migrated.unwrap(), 1);
@@ -97,4 +99,39 @@ async fn a_newer_build_that_has_changed_the_tables_ends_those_that_are_older() {
     // Whoever has tried has written nothing.
     let since = format!("select count(*) from {{s}}.journal where epoch >= {epoch}");
     assert_eq!(on_schema(&place, &since), "0");
+}
+
+/// Somebody uses a table that the step changes, and does not end. Whoever else comes is not kept waiting, and when the
+/// migration says that it failed, nothing of it comes later.
+#[tokio::test]
+async fn a_migration_that_gets_no_table_keeps_nobody_waiting_and_does_nothing() {
+    let (place, mut ids, mut tasks) = (Place::new(), JobIds::default(), tokio::task::JoinSet::new());
+    let store = place.open_store();
+    on_schema(&place, BEFORE_THE_LAST_STEP);
+    let url = Cluster::url();
+    let (client, connection) =
+        mainstay_postgres::tokio_postgres::connect(&url, mainstay_postgres::tokio_postgres::NoTls)
+            .await
+            .unwrap();
+    tasks.spawn(async move { drop(connection.await) });
+    let holds = format!("begin; lock table {}.outbox in row exclusive mode", place.schema);
+    client.batch_execute(&holds).await.unwrap();
+    let options = place.options();
+    let migration = tokio::task::spawn_blocking(move || mainstay_postgres::migrate(options));
+    let name = format!("mainstay.migrate.{}", place.schema);
+    let tries = format!(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%{name}%'"
+    );
+    until("it tries", async || on_schema(&place, &tries) != "0").await;
+    enqueue(&store, &mut ids).await;
+    let refused = migration.await.unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert!(refused.to_string().contains("nothing was changed"), "{refused}");
+    let format = || on_schema(&place, "select version from {s}.format").parse::<i32>().unwrap();
+    let before = format();
+    client.batch_execute("commit").await.unwrap();
+    assert_eq!((on_schema(&place, &tries), format()), ("0".to_owned(), before));
+    let options = place.options();
+    let migrated = tokio::task::spawn_blocking(move || mainstay_postgres::migrate(options).unwrap()).await;
+    assert_eq!((migrated.unwrap(), format()), (1, before + 1));
 }

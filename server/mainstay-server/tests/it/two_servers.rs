@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use mainstay_testkit::cluster::{Cluster, PATIENCE};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::client::{Reply, Request, read};
@@ -144,5 +145,70 @@ async fn a_server_that_was_stopped_beyond_its_lease_does_not_answer_from_memory(
             }
         }
         until("it serves again", async || leads(stopped).await.status == 200).await;
+    }
+}
+
+/// An answer in time: nobody is left waiting for what the one that led took with it.
+async fn answer(what: &str, mut stream: TcpStream) -> Reply {
+    let answer = tokio::time::timeout(PATIENCE, read(&mut stream, "POST")).await;
+    answer.unwrap_or_else(|_| panic!("no answer: {what}"))
+}
+
+#[tokio::test]
+async fn who_waits_at_a_server_is_served_when_the_other_one_led_and_ends() {
+    for (name, signal) in [("led_killed", Signal::KILL), ("led_stopped", Signal::TERM)] {
+        let (dir, store) = (tempfile::tempdir().unwrap(), store(name));
+        let mut first = Server::start(dir.path(), "first", &store).await;
+        let second = Server::start(dir.path(), "second", &store).await;
+        let third = Server::start(dir.path(), "third", &store).await;
+        let every_second = json!({ "cron": "* * * * * *", "queue": "ticks", "job": { "kind": "tick" } });
+        first.request("PUT", "/v1/schedules/s").json(every_second).send().await.is(200);
+        let lock = json!({ "owner": "a", "ttl_ms": 10_000 });
+        first.request("POST", "/v1/locks/l/acquire").json(lock).send().await.is(200);
+        let pending = first.enqueue().await;
+        let long = json!({ "queues": ["q"], "lease_ms": 60_000 });
+        let held = first.request("POST", "/v1/jobs/claim").json(long).send().await.is(200);
+        let mut waiting = Vec::new();
+        for server in [&second, &third] {
+            let claim = json!({ "queues": ["later"], "wait_ms": 60_000, "lease_ms": 60_000 });
+            let result = server.request("GET", &format!("/v1/jobs/{pending}/result?wait_ms=60000"));
+            let acquire = json!({ "owner": "b", "ttl_ms": 1_000, "wait_ms": 60_000 });
+            waiting.push((
+                server.request("POST", "/v1/jobs/claim").json(claim).open().await,
+                result.open().await,
+                server.request("POST", "/v1/locks/l/acquire").json(acquire).open().await,
+            ));
+        }
+        // By then they wait.
+        until("both wait for the lock", async || {
+            let lock = first.request("GET", "/v1/locks/l").send().await;
+            lock.status == 200 && lock.json()["waiting"] == 2
+        })
+        .await;
+        first.signal(signal);
+        first.child.wait().await.unwrap();
+        for _ in 0..2 {
+            until("a job for one of them", async || {
+                let job = json!({ "kind": "k" });
+                second.request("POST", "/v1/queues/later/jobs").json(job).send().await.status == 201
+            })
+            .await;
+        }
+        let path = format!("/v1/jobs/{pending}/complete");
+        let complete = json!({ "lease": held["jobs"][0]["lease"] });
+        second.request("POST", &path).json(complete).send().await.is(200);
+        for (claim, result, acquire) in waiting {
+            let claimed = answer("a claim", claim).await.is(200);
+            assert_eq!(claimed["jobs"].as_array().unwrap().len(), 1, "{claimed}");
+            answer("a result", result).await.is(200);
+            answer("an acquire", acquire).await.is(200);
+        }
+        let ticks = async || {
+            let claim = json!({ "queues": ["ticks"], "max": 1_000, "lease_ms": 60_000 });
+            let ticks = third.request("POST", "/v1/jobs/claim").json(claim).send().await.is(200);
+            ticks["jobs"].as_array().unwrap().len()
+        };
+        ticks().await;
+        until("the schedule goes on", async || ticks().await > 0).await;
     }
 }
