@@ -96,7 +96,7 @@ impl Fronts {
 
 #[cfg(test)]
 mod tests {
-    use mainstay_core::{JobId, Timestamp};
+    use mainstay_core::{JobId, Timestamp, engine::change::PolicyId};
 
     use super::*;
 
@@ -104,7 +104,7 @@ mod tests {
 
     fn place(f: u64) -> FinishedRef {
         let key = FinishedKey { queue: QUEUE, lane: Lane::Done, f };
-        FinishedRef { key, id: JobId::MIN, n: f, finished_at: Timestamp(0) }
+        FinishedRef { key, id: JobId::MIN, n: f, policy: PolicyId(0), finished_at: Timestamp(0) }
     }
 
     fn oldest(fronts: &Fronts, limit: usize) -> Option<Vec<u64>> {

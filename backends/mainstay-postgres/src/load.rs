@@ -52,6 +52,14 @@ pub(crate) async fn load(link: &Link) -> Result<Loaded, Error> {
         known.policies.insert(id);
         engine.load_policy(id, policy);
     }
+    if engine.has_many_policies() {
+        let rows = query(link, "select policy, count(*) from {s}.finished group by policy", vec![]).await?;
+        let user = |row| {
+            let cells = Cells { table: "finished", row };
+            Ok((PolicyId(cells.u32(0)?), cells.u64(1)?))
+        };
+        engine.load_policy_users(rows.iter().map(user).collect::<Result<Vec<_>, Error>>()?);
+    }
     for row in things(link, "queue").await? {
         let Change::Queue { id, name, config, paused, dropped } = row.change()? else {
             return Err(row.other());

@@ -26,7 +26,7 @@ pub(crate) const FINISHED: &str = "queue, lane, f, id, n, policy, priority, flag
      size, state, reason, finished_at, \
      settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, extras";
 /// The columns that [`Cells::finished_ref`] reads.
-pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
+pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at, policy";
 
 pub(crate) const RETRYING: i16 = 1;
 pub(crate) const CANCEL_REQUESTED: i16 = 2;
@@ -227,6 +227,7 @@ impl<'r> Cells<'r> {
     /// A row of [`FINISHED_REF`].
     pub(crate) fn finished_ref(&self) -> Result<FinishedRef, Error> {
         let key = self.finished_key()?;
-        Ok(FinishedRef { key, id: self.job_id(3)?, n: self.u64(4)?, finished_at: self.time(5)? })
+        let (id, n, finished_at) = (self.job_id(3)?, self.u64(4)?, self.time(5)?);
+        Ok(FinishedRef { key, id, n, policy: PolicyId(self.u32(6)?), finished_at })
     }
 }

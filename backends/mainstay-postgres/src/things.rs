@@ -169,7 +169,12 @@ fn of_queues(batch: &Batch, things: &mut Things) {
         }
     }
     for (id, policy) in &batch.policies {
-        things.put("policy", key().u32(id.0), &Change::Policy { id: *id, policy: *policy });
+        match policy {
+            Some(policy) => {
+                things.put("policy", key().u32(id.0), &Change::Policy { id: *id, policy: *policy });
+            }
+            None => things.gone("policy", key().u32(id.0)),
+        }
     }
     for ((queue, limit), value) in &batch.limits {
         let row = key().u32(queue.0);

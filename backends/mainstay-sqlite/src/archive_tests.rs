@@ -128,7 +128,7 @@ impl World<'_> {
         let oldest = self.archive.oldest(queue, lane, many + 1).unwrap();
         let gone: Vec<_> = oldest.into_iter().take(many).collect();
         gone.iter().for_each(|gone| drop(self.model.finished.remove(&gone.key)));
-        gone.into_iter().map(Change::FinishedRemoved).collect()
+        gone.into_iter().map(|gone| Change::FinishedRemoved(gone.into())).collect()
     }
 
     fn any_finished(&mut self) -> Option<FinishedJob> {
@@ -146,7 +146,7 @@ impl World<'_> {
     }
 
     fn delete(&mut self) -> Option<Change> {
-        self.any_finished().map(|finished| Change::FinishedRemoved(finished.as_ref()))
+        self.any_finished().map(|finished| Change::FinishedRemoved(finished.as_ref().into()))
     }
 
     /// The tables follow some groups, all in one batch.

@@ -98,6 +98,14 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         engine.load_policy(id, policy);
         Ok(())
     })?;
+    if engine.has_many_policies() {
+        let mut users = Vec::new();
+        each("finished", "SELECT policy, count(*) FROM finished GROUP BY policy", &mut |row| {
+            users.push((PolicyId(row.u32(0)?), row.u64(1)?));
+            Ok(())
+        })?;
+        engine.load_policy_users(users);
+    }
     each("queue", "SELECT id, name, config, paused, dropped FROM queue", &mut |row| {
         let (id, name) = (QueueId(row.u32(0)?), row.parse::<QueueName>(1)?);
         queues.insert(id);

@@ -36,7 +36,7 @@ pub(crate) const FINISHED: &str = "queue, lane, f, id, n, policy, priority, flag
      size, state, reason, finished_at, expires_at, unique_key, \
      settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, concurrency_key, fairness_key";
 /// The columns that [`Cells::finished_ref`] reads.
-pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at";
+pub(crate) const FINISHED_REF: &str = "queue, lane, f, id, n, finished_at, policy";
 /// The columns that [`Cells::policy`] reads.
 pub(crate) const POLICY: &str =
     "id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, timeout_ms, retain_ms";
@@ -250,7 +250,8 @@ impl Cells<'_> {
     /// A row of [`FINISHED_REF`].
     pub(crate) fn finished_ref(&self) -> Result<FinishedRef, Error> {
         let key = FinishedKey { queue: QueueId(self.u32(0)?), lane: self.lane(1)?, f: self.u64(2)? };
-        Ok(FinishedRef { key, id: self.job_id(3)?, n: self.u64(4)?, finished_at: self.time(5)? })
+        let (id, n, finished_at) = (self.job_id(3)?, self.u64(4)?, self.time(5)?);
+        Ok(FinishedRef { key, id, n, policy: PolicyId(self.u32(6)?), finished_at })
     }
 
     /// A row of [`POLICY`] from column `i` on.

@@ -19,6 +19,7 @@ pub(super) struct Statements<'c> {
     pub(super) queue: Statement<'c>,
     pub(super) queue_removed: Statement<'c>,
     pub(super) policy: Statement<'c>,
+    pub(super) policy_removed: Statement<'c>,
     pub(super) job_put: Statement<'c>,
     pub(super) job_put_plain: Statement<'c>,
     pub(super) job_replaced: Statement<'c>,
@@ -77,6 +78,7 @@ impl<'c> Statements<'c> {
                 "INSERT OR REPLACE INTO queue (id, name, paused, dropped, config) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?,
             queue_removed: p("DELETE FROM queue WHERE id = ?1")?,
+            policy_removed: p("DELETE FROM policy WHERE id = ?1")?,
             policy: p(
                 "INSERT OR REPLACE INTO policy (id, max_attempts, max_crashes, base_ms, factor_milli, max_ms, jitter, \
                  timeout_ms, retain_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

@@ -304,6 +304,10 @@ impl Statements<'_> {
             };
         }
         for (id, policy) in &batch.policies {
+            let Some(policy) = policy else {
+                self.policy_removed.execute([id.0])?;
+                continue;
+            };
             let JobPolicy { max_attempts, max_crashes, backoff, timeout_ms, retain_ms } = policy;
             self.policy.execute(params![
                 id.0,

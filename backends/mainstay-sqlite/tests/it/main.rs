@@ -9,4 +9,5 @@ mod harness;
 mod journal;
 mod judges;
 mod locks;
+mod policies;
 mod trouble;

@@ -204,8 +204,29 @@ pub struct FinishedRef {
     pub id: JobId,
     /// The number of its body.
     pub n: u64,
+    /// Its rules, which one job less has then.
+    pub policy: PolicyId,
     /// When it ended.
     pub finished_at: Timestamp,
+}
+
+/// A finished job that is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Where it was.
+    pub key: FinishedKey,
+    /// Its id.
+    pub id: JobId,
+    /// The number of its body.
+    pub n: u64,
+    /// When it ended.
+    pub finished_at: Timestamp,
+}
+
+impl From<FinishedRef> for Forgotten {
+    fn from(FinishedRef { key, id, n, finished_at, .. }: FinishedRef) -> Forgotten {
+        Forgotten { key, id, n, finished_at }
+    }
 }
 
 /// How a job ended, as far as those that wait for it are concerned.
@@ -312,6 +333,8 @@ pub enum Change {
         /// Its content.
         policy: JobPolicy,
     },
+    /// No job has this policy any more. A later one may get its number.
+    PolicyRemoved(PolicyId),
     /// Upsert of a whole `job` row.
     JobPut {
         /// The row.
@@ -350,7 +373,7 @@ pub enum Change {
         n: u64,
     },
     /// The `finished` row goes, with body, result, progress and failures.
-    FinishedRemoved(FinishedRef),
+    FinishedRemoved(Forgotten),
     /// Upsert.
     Result {
         /// Of the job with this number.

@@ -7,7 +7,6 @@ use super::{
     after::Found,
     change::{Archive, Change, Extras, LiveJob, Phase, QueueId},
     queues::Hold,
-    undo::Undo,
 };
 use crate::{
     after::WaitsFor,
@@ -71,7 +70,7 @@ impl Engine {
             run_at,
             created_at: wall,
             queue,
-            policy: self.intern_policy(new),
+            policy: self.use_policy(&new.policy),
             attempt: 0,
             size: u32::try_from(body.size()).unwrap_or(u32::MAX),
             crashes: 0,
@@ -219,16 +218,6 @@ impl Engine {
             dropped = true;
         }
         Ok(dropped)
-    }
-
-    fn intern_policy(&mut self, new: &NewJob) -> super::PolicyId {
-        if let Some(id) = self.policies.find(&new.policy) {
-            return id;
-        }
-        let id = self.policies.add(new.policy);
-        self.undo.push(Undo::PolicyAdded(new.policy));
-        self.changes.push(Change::Policy { id, policy: new.policy });
-        id
     }
 
     fn duplicate(&self, new: &NewJob, first: LiveJob, state: JobState) -> Reply {

@@ -195,7 +195,8 @@ impl Engine {
     pub(super) fn forget(&mut self, finished: FinishedRef) {
         self.count_lane(finished.key.queue, finished.key.lane, -1);
         self.finished_changed = true;
-        self.changes.push(Change::FinishedRemoved(finished));
+        self.changes.push(Change::FinishedRemoved(finished.into()));
+        self.leave_policy(finished.policy);
         self.has_ended(finished.id, Ending::Gone);
     }
 
@@ -204,6 +205,7 @@ impl Engine {
         self.remove_unfinished(job);
         self.finished_changed = true;
         self.changes.push(Change::JobRemoved { id: job.id, n: job.n });
+        self.leave_policy(job.policy);
         self.has_ended(job.id, Ending::Gone);
     }
 
@@ -237,6 +239,7 @@ pub(super) fn own_forget_at(f: u64) -> Timestamp {
 impl FinishedJob {
     /// What is needed to forget it.
     pub fn as_ref(&self) -> FinishedRef {
-        FinishedRef { key: self.key, id: self.job.id, n: self.job.n, finished_at: self.finished_at }
+        let LiveJob { id, n, policy, .. } = self.job;
+        FinishedRef { key: self.key, id, n, policy, finished_at: self.finished_at }
     }
 }

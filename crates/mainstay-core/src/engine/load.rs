@@ -1,4 +1,4 @@
-//! Rebuilding the engine from its tables. Call in this order: counters, policies, queues, finished counts, limits,
+//! Rebuilding the engine from its tables. Call in this order: counters, policies (with their users), queues, finished counts, limits,
 //! jobs, edges and ends, unique keys, kept answers, access tokens, locks, schedules, events (see [`Engine::load_last_seq`]), and
 //! [`Engine::finish_load`] at the end.
 
@@ -31,6 +31,16 @@ impl Engine {
     /// A policy.
     pub fn load_policy(&mut self, id: PolicyId, policy: JobPolicy) {
         self.policies.load(id, policy);
+    }
+
+    /// Whether there are so many policies that those which no job has should go. Then the store counts whose they are.
+    pub fn has_many_policies(&self) -> bool {
+        self.policies.has_many()
+    }
+
+    /// How many finished jobs have each policy, once all policies are loaded. Without it none of these is ever forgotten.
+    pub fn load_policy_users(&mut self, finished: impl IntoIterator<Item = (PolicyId, u64)>) {
+        self.policies.load_users(finished);
     }
 
     /// A queue, dropped ones too.
@@ -91,6 +101,7 @@ impl Engine {
         if lease.is_some() || settled.is_some() {
             self.swap_leases(job.id, Some(Leases { live: lease, settled }));
         }
+        self.policies.load_user(job.policy);
         self.swap_job(job.id, Some(job));
     }
 
@@ -130,6 +141,7 @@ impl Engine {
                 self.changes.push(Change::JobUpdated { job, lease: Some(live), settled });
             }
         }
+        self.policies.finish_load();
         self.finish_load_of_locks();
         self.finish_load_events();
         self.over_retention += 1;

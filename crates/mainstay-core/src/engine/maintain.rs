@@ -53,7 +53,7 @@ impl Engine {
         // Also after an error: what was done stands.
         self.lay_by_fresh();
         let mut done = done?;
-        done.more |= self.maintenance_is_due(now) || self.keyed_is_due();
+        done.more |= self.maintenance_is_due(now) || self.keyed_is_due() || self.policies_are_due();
         Ok(done)
     }
 
@@ -93,6 +93,7 @@ impl Engine {
         }
         left -= self.lapse_locks(left);
         left -= self.forget_keyed(left);
+        left -= self.forget_policies(left);
         for at in 0..self.queues.len() {
             if left > 0 && self.queues[at].is_some() {
                 left -= self.forget_turns(QueueId(at as u32), left as usize) as u32;

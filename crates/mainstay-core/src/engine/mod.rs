@@ -48,9 +48,7 @@ use std::{
 use hashbrown::{HashMap, HashSet};
 
 use after::Edges;
-use change::{
-    Archive, Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, PolicyId, QueueId, SettledLease,
-};
+use change::{Archive, Change, Counters, Extras, FinishedKey, LiveJob, LiveLease, QueueId, SettledLease};
 use events::Events;
 use jobs::Jobs;
 use keyed::Keyed;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use super::{
     Engine, Leases,
-    change::{Ending, Extras, Lane, LimitKey, LiveJob, QueueId},
+    change::{Ending, Extras, Lane, LimitKey, LiveJob, PolicyId, QueueId},
     events::EventUndo,
     keyed::Answer,
     locks::LockUndo,
+    policies::{Kept, Users},
     queues::Hold,
 };
 use crate::{
-    access::AccessToken, after::AfterFailure, id::JobId, job::JobPolicy, name::Name, queue::QueueConfig,
+    access::AccessToken, after::AfterFailure, id::JobId, name::Name, queue::QueueConfig,
     schedule::ScheduleRecord,
 };
 
@@ -25,7 +26,9 @@ pub(super) enum Undo {
     QueueCreated(QueueId),
     Queue(QueueId, QueueConfig, bool, bool),
     QueueRemoved(Box<super::queues::Queue>),
-    PolicyAdded(JobPolicy),
+    PolicyAdded(PolicyId),
+    PolicyUsers(PolicyId, Users),
+    PolicyRemoved(PolicyId, Box<Kept>),
     KeyedAdded,
     KeyedForgotten(Answer),
     Access(Name, Option<AccessToken>),
@@ -78,7 +81,9 @@ impl Engine {
                     self.dropped.push(queue.id);
                     self.queues[at] = Some(*queue);
                 }
-                Undo::PolicyAdded(policy) => self.policies.take_back(&policy),
+                Undo::PolicyAdded(id) => self.policies.take_back(id),
+                Undo::PolicyUsers(id, before) => self.policies.put_users_back(id, before),
+                Undo::PolicyRemoved(id, kept) => self.policies.put_back(id, *kept),
                 Undo::KeyedAdded => self.keyed.take_back(),
                 Undo::KeyedForgotten(answer) => self.keyed.put_back(answer),
                 Undo::Edge(waiter, on, before) => drop(self.edges.swap(waiter, on, before)),

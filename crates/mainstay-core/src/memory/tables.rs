@@ -70,6 +70,7 @@ impl Tables {
             Change::Queue { .. }
             | Change::QueueRemoved(_)
             | Change::Policy { .. }
+            | Change::PolicyRemoved(_)
             | Change::JobUpdated { .. }
             | Change::Unique { .. }
             | Change::UniqueRemoved { .. }

@@ -235,6 +235,7 @@ macro_rules! __seam_cases {
                 a_new_retention_holds_for_old_jobs
                 a_job_may_have_a_retention_of_its_own
                 jobs_to_be_forgotten_at_one_instant_stay_two
+                a_job_keeps_its_rules_whatever_becomes_of_others
                 unfinished_jobs_are_never_forgotten
                 a_retried_job_is_not_forgotten_for_its_past
                 housekeeping_keeps_to_its_budget

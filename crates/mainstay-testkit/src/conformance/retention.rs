@@ -7,7 +7,7 @@ use mainstay_core::{
     queue::{QueueConfig, Retention},
 };
 
-use crate::world::World;
+use crate::world::{World, claim_of};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -123,6 +123,57 @@ pub(super) async fn jobs_to_be_forgotten_at_one_instant_stay_two(w: &mut World) 
     w.advance(502);
     w.maintain().await;
     assert_eq!(known(w, &ids).await, [false, false]);
+}
+
+/// Jobs of many rules come, end in every way and go, and others come: each has its own as long as it is there.
+pub(super) async fn a_job_keeps_its_rules_whatever_becomes_of_others(w: &mut World) {
+    let timeout = |n: usize| 1_000 + n as u64;
+    let many = async |w: &World, from: usize, count: usize| {
+        let jobs =
+            (from..from + count).map(|n| (n, w.job_with("q", |policy| policy.timeout_ms = Some(timeout(n)))));
+        let jobs: Vec<_> = jobs.collect();
+        let ops = jobs.iter().map(|(_, job)| Op::Enqueue(Box::new(job.clone())));
+        w.commit(w.ops(ops)).await.expect("they come");
+        jobs.into_iter().map(|(n, job)| (n, job.id)).collect::<Vec<_>>()
+    };
+    let have_their_own = async |w: &World, jobs: &[(usize, JobId)]| {
+        for (n, id) in jobs {
+            assert_eq!(w.get(*id).await.policy.timeout_ms, Some(timeout(*n)), "job {n}");
+        }
+    };
+    let delete = async |w: &World, jobs: &[(usize, JobId)]| {
+        w.commit(w.ops(jobs.iter().map(|(_, id)| Op::Delete { id: *id }))).await.expect("they go");
+        w.maintain().await;
+    };
+    keep(w, Retention { completed_count: 40, ..Retention::default() }).await;
+    // More than a store may be tempted to keep for good.
+    let mut jobs = many(w, 0, 1_300).await;
+    for grant in w.claims(claim_of(&["q"], 100)).await {
+        w.complete(&grant).await;
+    }
+    w.maintain().await;
+    jobs.drain(..60);
+    have_their_own(w, &jobs[..60]).await;
+    let waiting = jobs.split_off(40);
+    delete(w, &waiting[50..]).await;
+    jobs.extend(&waiting[..50]);
+    have_their_own(w, &jobs).await;
+    jobs.extend(many(w, 2_000, 50).await);
+    have_their_own(w, &jobs).await;
+    for round in 0..2 {
+        if w.harness().durable() {
+            w.reopen().await;
+        }
+        have_their_own(w, &jobs).await;
+        let gone = jobs.split_off(jobs.len() - 40);
+        delete(w, &gone).await;
+        jobs.extend(many(w, 3_000 + 100 * round, 40).await);
+        have_their_own(w, &jobs).await;
+    }
+    // One that has finished comes back with its own.
+    let (n, id) = jobs[0];
+    w.op(Op::Retry { id }).await;
+    assert_eq!(w.claim("q").await.policy.timeout_ms, Some(timeout(n)), "the first of all");
 }
 
 pub(super) async fn unfinished_jobs_are_never_forgotten(w: &mut World) {

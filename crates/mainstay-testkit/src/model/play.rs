@@ -1,14 +1,17 @@
 //! Plays a sequence on the store under test and on the reference, and compares.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use mainstay_core::{
-    LeaseId, Store, Timestamp, Token,
+    JobId, LeaseId, Store, Timestamp, Token,
     clock::Clock,
-    job::{JobRecord, Outcome},
+    job::{JobPolicy, JobRecord, Outcome},
     lock::LockOp,
     memory::MemoryStore,
-    op::{Committed, Op, Rejection, Reply, Settle},
+    op::{Commit, Committed, Enqueued, Op, Rejection, Reply, Settle},
     schedule::ScheduleOrder,
     store::{DeadFilter, JobFilter, Key, Query, Record, TokenOrder},
 };
@@ -39,7 +42,8 @@ pub(super) async fn play(world: &mut World, steps: &[Step]) -> Outcomes {
     let clock = world.harness().clock().clone();
     let reference = World::open(Box::new(Reference(clock))).await;
     let ledger = Ledger::default();
-    let mut play = Play { reference, cast: Cast::new(), ledger, last_token: Token(0), restarted: false };
+    let (last_token, rules) = (Token(0), HashMap::new());
+    let mut play = Play { reference, cast: Cast::new(), ledger, last_token, restarted: false, rules };
     for (n, step) in steps.iter().enumerate() {
         let at = |what: String| format!("step {n}, {step:?}: {what}");
         play.step(world, step).await.map_err(at)?;
@@ -70,6 +74,8 @@ struct Play {
     last_token: Token,
     /// Token numbers and body numbers are the store's own business since.
     restarted: bool,
+    /// The rules each job came with.
+    rules: HashMap<JobId, JobPolicy>,
 }
 
 impl Play {
@@ -99,6 +105,10 @@ impl Play {
         let configures = |asked: &Asked| asked.ops.iter().any(|op| matches!(op, Do::Configure { .. }));
         let same_limits = !matches!(step, Step::Submit(commits) if commits.iter().any(configures));
         self.ledger.never_exceeded(&view, same_limits)?;
+        let strange = |job: &&JobRecord| self.rules.get(&job.id).is_some_and(|rules| *rules != job.policy);
+        if let Some(job) = view.jobs.iter().find(strange) {
+            return Err(format!("a job came with {:?}: {job:?}", self.rules[&job.id]));
+        }
         check::invariants(&view)
     }
 
@@ -139,6 +149,7 @@ impl Play {
         let expected = self.reference.submit(reference).await;
         self.compare_answers(&answers, &expected)?;
         check::answers(&asked, &answers, world.now())?;
+        self.note_rules(&asked, &answers);
         if let (Some(view), Some(claim), [Ok(done)]) = (runnable, claim, &answers[..]) {
             limits::claim_was_right(&view, &mut self.ledger, &claim, &done.replies[0], now)?;
         }
@@ -150,6 +161,18 @@ impl Play {
         }
         self.ledger.note(&asked, &answers, now)?;
         self.note_grants(world, &answers, &expected)
+    }
+
+    fn note_rules(&mut self, asked: &[Commit], answers: &Answers) {
+        for (commit, answer) in asked.iter().zip(answers) {
+            let Ok(Committed { replies, repeated: false }) = answer else { continue };
+            for (op, reply) in commit.ops.iter().zip(replies) {
+                if let (Op::Enqueue(job), Reply::Enqueued(Enqueued { deduplicated: false, .. })) = (op, reply)
+                {
+                    self.rules.insert(job.id, job.policy);
+                }
+            }
+        }
     }
 
     /// What each schedule waits for, so that firing is not always in vain.

@@ -65,7 +65,7 @@ pub struct Batch {
     /// Jobs whose body and notes leave the tables.
     pub forgotten: Vec<u64>,
     pub queues: BTreeMap<QueueId, Option<Queue>>,
-    pub policies: BTreeMap<PolicyId, JobPolicy>,
+    pub policies: BTreeMap<PolicyId, Option<JobPolicy>>,
     pub uniques: HashMap<(QueueId, Arc<str>), Option<Hold>>,
     /// Who waits, for whom.
     pub edges: BTreeMap<(JobId, JobId), Row<AfterFailure>>,
@@ -200,7 +200,8 @@ impl Batch {
                 self.queues.insert(id, Some(Queue { name, config, paused, dropped }));
             }
             Change::QueueRemoved(id) => drop(self.queues.insert(id, None)),
-            Change::Policy { id, policy } => drop(self.policies.insert(id, policy)),
+            Change::Policy { id, policy } => drop(self.policies.insert(id, Some(policy))),
+            Change::PolicyRemoved(id) => drop(self.policies.insert(id, None)),
             Change::Result { n, result } => self.notes.entry(n).or_default().result = Some(result),
             Change::Progress { n, progress } => self.notes.entry(n).or_default().progress = Some(progress),
             Change::Failure { n, record } => self.notes.entry(n).or_default().failures.push(*record),
@@ -369,7 +370,7 @@ impl Batch {
     }
 
     pub fn policy(&self, id: PolicyId) -> Option<JobPolicy> {
-        self.policies.get(&id).copied()
+        self.policies.get(&id).copied().flatten()
     }
 
     pub fn access_token(&self, name: &str) -> Option<Option<&AccessToken>> {

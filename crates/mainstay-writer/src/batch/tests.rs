@@ -1,6 +1,6 @@
 use mainstay_core::{
     JobId, LeaseId, StoreTime, Timestamp, Token,
-    engine::change::{FinishedRef, Lane, Phase},
+    engine::change::{Forgotten, Lane, Phase},
     job::JobState,
 };
 
@@ -55,7 +55,7 @@ fn life(n: u64, forgotten: bool) -> Vec<Change> {
         Change::JobFinished(Arc::new(finished)),
     ];
     if forgotten {
-        let gone = FinishedRef { key, id: waits.id, n, finished_at: Timestamp(2) };
+        let gone = Forgotten { key, id: waits.id, n, finished_at: Timestamp(2) };
         all.push(Change::FinishedRemoved(gone));
     }
     all

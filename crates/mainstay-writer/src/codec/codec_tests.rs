@@ -165,7 +165,7 @@ impl Chance {
 
     fn change(&mut self) -> Change {
         let n = self.number();
-        match self.below(24 + events_tests::KINDS) {
+        match self.below(25 + events_tests::KINDS) {
             0 => {
                 let (job, extras) = self.job_with_extras();
                 Change::JobPut { job, extras, settled: self.opt(Self::settled), body: self.opt(Self::body) }
@@ -191,7 +191,7 @@ impl Chance {
             }
             3 => Change::FinishedRevived { key: self.key(), id: self.id() },
             4 => Change::JobRemoved { id: self.id(), n },
-            5 => Change::FinishedRemoved(FinishedRef {
+            5 => Change::FinishedRemoved(Forgotten {
                 key: self.key(),
                 id: self.id(),
                 n,
@@ -255,6 +255,7 @@ impl Chance {
             21 => Change::Lock(self.lock_change(n)),
             22 => Change::Limit(self.limit()),
             23 => Change::Schedule(self.schedule()),
+            24 => Change::PolicyRemoved(PolicyId(self.small())),
             _ => self.event_change(),
         }
     }
@@ -373,7 +374,7 @@ fn every_kind_of_change_is_tried() {
         (0..2_000).map(|seed| encoded(&Counters::default(), &[Chance(mix(seed, 3)).change()])[48]).collect();
     let of_events = 50..50 + events_tests::KINDS as u8;
     let kinds_there_are =
-        (1..=21).chain(40..=44).chain(of_events).chain(70..=72).chain(80..=84).chain(90..=92);
+        (1..=22).chain(40..=44).chain(of_events).chain(70..=72).chain(80..=84).chain(90..=92);
     assert_eq!(kinds, kinds_there_are.collect());
 }
 

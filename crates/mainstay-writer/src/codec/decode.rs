@@ -5,8 +5,8 @@ use std::{str::FromStr, sync::Arc};
 use mainstay_core::{
     JobId, LeaseId, StoreTime, Timestamp, Token,
     engine::change::{
-        Change, Counters, Extras, FinishedJob, FinishedKey, FinishedRef, Lane, LimitChange, LimitKey,
-        LiveJob, LiveLease, Phase, PolicyId, QueueId, SettledLease,
+        Change, Counters, Extras, FinishedJob, FinishedKey, Forgotten, Lane, LimitChange, LimitKey, LiveJob,
+        LiveLease, Phase, PolicyId, QueueId, SettledLease,
     },
     job::{Backoff, FailureRecord, JobBody, JobFailure, JobKeys, JobPolicy, Json},
     op::IdempotencyKey,
@@ -92,7 +92,7 @@ impl<'b> Bytes<'b> {
             tag::JOB_REMOVED => Change::JobRemoved { id: self.job_id()?, n: self.u64()? },
             tag::FINISHED_REMOVED => {
                 let (key, id, n) = (self.key()?, self.job_id()?, self.u64()?);
-                Change::FinishedRemoved(FinishedRef { key, id, n, finished_at: self.time()? })
+                Change::FinishedRemoved(Forgotten { key, id, n, finished_at: self.time()? })
             }
             other => self.rare(other)?,
         })
@@ -107,6 +107,7 @@ impl<'b> Bytes<'b> {
             }
             tag::QUEUE_REMOVED => Change::QueueRemoved(QueueId(self.u32()?)),
             tag::POLICY => Change::Policy { id: PolicyId(self.u32()?), policy: self.policy()? },
+            tag::POLICY_REMOVED => Change::PolicyRemoved(PolicyId(self.u32()?)),
             tag::RESULT => Change::Result { n: self.u64()?, result: self.shared()? },
             tag::PROGRESS => Change::Progress { n: self.u64()?, progress: self.shared()? },
             tag::FAILURE => {

@@ -42,6 +42,7 @@ pub(super) mod tag {
     pub(in super::super) const AUDIT_FORGOTTEN: u8 = 20;
     /// A job that was put with what few have behind it: a list of what it waits for, a time for its unique key.
     pub(in super::super) const JOB_PUT_MORE: u8 = 21;
+    pub(in super::super) const POLICY_REMOVED: u8 = 22;
     pub(in super::super) const LIMIT_HANDED: u8 = 90;
     pub(in super::super) const LIMIT_TURN: u8 = 91;
     pub(in super::super) const LIMIT_NOW: u8 = 92;
@@ -142,6 +143,10 @@ fn rare(out: &mut Vec<u8>, change: &Change) {
             out.push(tag::POLICY);
             u32(out, id.0);
             put_policy(out, policy);
+        }
+        Change::PolicyRemoved(id) => {
+            out.push(tag::POLICY_REMOVED);
+            u32(out, id.0);
         }
         Change::Result { n, result } => {
             out.push(tag::RESULT);
