@@ -32,7 +32,8 @@ pub(super) enum Verdict {
 }
 
 pub(super) fn verdict(settings: &Settings, stopped: Option<Why>, ended: &Ended) -> Verdict {
-    if stopped == Some(Why::Lost) {
+    // After the time limit, a lease that is not prolonged any more may still live.
+    if stopped == Some(Why::Lost) && !matches!(ended.exit, Exit::TimedOut) {
         return Verdict::Nothing;
     }
     if let Exit::NotStarted(error) = &ended.exit {
@@ -216,6 +217,9 @@ mod tests {
     fn why_a_run_was_stopped_decides_unless_it_succeeded() {
         let cut = || ended(15, "", "");
         assert_eq!(verdict(&settings(), Some(Why::Lost), &ended(0, "1", "")), Verdict::Nothing);
+        let late = Ended { exit: Exit::TimedOut, ..cut() };
+        assert_eq!(verdict(&settings(), Some(Why::Lost), &late), verdict(&settings(), None, &late));
+        assert_ne!(verdict(&settings(), None, &late), Verdict::Nothing);
         let release = Verdict::Settle(SettleOutcome::Release { delay_ms: 0 });
         assert_eq!(verdict(&settings(), Some(Why::Drain), &cut()), release);
         let cancel = Verdict::Settle(SettleOutcome::Cancel { error: None });
