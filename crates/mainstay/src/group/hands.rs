@@ -43,8 +43,16 @@ struct Entry {
     until: Instant,
     /// The handler is done; its end is on the way.
     ended: bool,
-    /// Its lease is gone: there is nothing to give back.
+    /// The store says that its lease is gone: there is nothing to give back.
     lost: bool,
+    /// Its lease is gone by the clock of this process; no store has said so.
+    overdue: bool,
+}
+
+impl Entry {
+    fn is_cut(&self) -> bool {
+        self.lost || self.overdue
+    }
 }
 
 impl Hands {
@@ -52,8 +60,8 @@ impl Hands {
     pub fn enter(&self, lease: LeaseId, envelope: &Envelope, until: Instant) -> Slip {
         let (own_end, since) = (OwnEnd::default(), Instant::now());
         let slip = Slip { hands: self.clone(), lease, own_end: own_end.clone(), settled: false };
-        let (envelope, abort) = (envelope.clone(), None);
-        let entry = Entry { envelope, since, abort, own_end, until, ended: false, lost: false };
+        let (envelope, abort, ended, lost, overdue) = (envelope.clone(), None, false, false, false);
+        let entry = Entry { envelope, since, abort, own_end, until, ended, lost, overdue };
         let mut entries = self.lock();
         entries.live.insert(lease, entry);
         if entries.look_at.is_none_or(|at| until < at) {
@@ -83,7 +91,7 @@ impl Hands {
         let Some(entry) = entries.live.get_mut(&lease) else { return };
         entry.abort = Some(abort.clone());
         // Late before it has begun.
-        let late = entry.lost;
+        let late = entry.is_cut();
         drop(entries);
         if late {
             abort.abort();
@@ -92,8 +100,9 @@ impl Hands {
 
     /// Those that are to be renewed.
     pub fn leases(&self) -> Vec<LeaseId> {
-        let live =
-            |(lease, entry): (&LeaseId, &Entry)| (!entry.lost && !entry.own_end.is_done()).then_some(*lease);
+        let live = |(lease, entry): (&LeaseId, &Entry)| {
+            (!entry.is_cut() && !entry.own_end.is_done()).then_some(*lease)
+        };
         self.lock().live.iter().filter_map(live).collect()
     }
 
@@ -118,12 +127,12 @@ impl Hands {
         let mut entries = self.lock();
         let (mut late, mut next) = (Vec::new(), None::<Instant>);
         for (lease, entry) in &mut entries.live {
-            if entry.ended || entry.lost || entry.own_end.is_done() {
+            if entry.ended || entry.is_cut() || entry.own_end.is_done() {
                 continue;
             }
             let due = match entry.until <= now {
                 true if !entry.own_end.may_be_done() => {
-                    entry.lost = true;
+                    entry.overdue = true;
                     late.extend(entry.abort.take().map(|abort| (*lease, abort)));
                     continue;
                 }
@@ -155,6 +164,17 @@ impl Hands {
     pub fn cut_all(&self) {
         let aborts: Vec<_> = self.lock().live.values_mut().filter_map(|entry| entry.abort.take()).collect();
         aborts.iter().for_each(AbortHandle::abort);
+    }
+
+    /// What was cut and is to be given back: if its lease lives on all the same, as those of a server do that was down,
+    /// others can have the event at once.
+    pub fn cut(&self) -> Vec<LeaseId> {
+        self.lock().cut.clone()
+    }
+
+    /// They are not to be given back any more.
+    pub fn given_back(&self, leases: &[LeaseId]) {
+        self.lock().cut.retain(|lease| !leases.contains(lease));
     }
 
     /// What is to be given back: cut, or still in hand.

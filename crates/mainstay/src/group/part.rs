@@ -6,11 +6,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use mainstay_core::{
-    event::EventOp,
-    op::{Commit, Op},
-    store::Batch,
-};
 
 use super::run::Pool;
 use crate::{
@@ -67,13 +62,9 @@ impl GroupPart {
         if leases.is_empty() {
             return Ok(());
         }
-        tracing::info!(group = %self.pool.group, events = leases.len(), "giving unfinished events back");
-        let op = Op::Event(EventOp::Release { leases, delay_ms: 0 });
-        let commit = Commit::of(op, self.pool.client.entropy());
-        let batch = Batch { commits: vec![commit], within: Some(GIVE_BACK_LIMIT) };
-        // A lease that is gone by now is nobody's loss; only a store that does not answer is worth a word.
-        match tokio::time::timeout(GIVE_BACK_LIMIT, self.pool.client.store().submit(batch)).await {
-            Ok(answers) => answers.map(drop).map_err(Into::into),
+        let given_back = self.pool.give_back(leases, GIVE_BACK_LIMIT);
+        match tokio::time::timeout(GIVE_BACK_LIMIT, given_back).await {
+            Ok(answer) => answer.map_err(Into::into),
             Err(_) => {
                 Err(Error::from("the store did not take unfinished events back; their leases will end"))
             }

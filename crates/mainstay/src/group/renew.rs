@@ -1,6 +1,6 @@
 //! One timer renews every lease of a subscription.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mainstay_core::{
     LeaseId,
@@ -11,7 +11,7 @@ use mainstay_core::{
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::run::Pool;
-use crate::job::ms;
+use crate::job::{FAR, ms};
 
 /// At most so many in one call.
 const BATCH: usize = 1_000;
@@ -27,6 +27,10 @@ impl Pool {
             let leases = self.hands.leases();
             for some in leases.chunks(BATCH) {
                 self.renew_some(some).await;
+            }
+            let cut = self.hands.cut();
+            if !cut.is_empty() && self.give_back(cut.clone(), self.lease / 3).await.is_ok() {
+                self.hands.given_back(&cut);
             }
         }
     }
@@ -48,6 +52,25 @@ impl Pool {
         }
     }
 
+    /// When a lease ends that was asked for then, at the earliest: it runs from the store's answer.
+    pub fn lives_until(&self, asked: Instant) -> Instant {
+        asked + self.lease.min(FAR)
+    }
+
+    /// Gives deliveries back. A lease that is gone by now is nobody's loss; only a store that does not answer is worth a
+    /// word.
+    pub async fn give_back(
+        &self,
+        leases: Vec<LeaseId>,
+        within: Duration,
+    ) -> Result<(), mainstay_core::Error> {
+        tracing::info!(group = %self.group, events = leases.len(), "giving unfinished events back");
+        let op = Op::Event(EventOp::Release { leases, delay_ms: 0 });
+        let commit = Commit::of(op, self.client.entropy());
+        let batch = Batch { commits: vec![commit], within: Some(within) };
+        self.client.store().submit(batch).await.map(drop)
+    }
+
     async fn renew_some(&self, leases: &[LeaseId]) {
         let extend_ms = ms(self.lease);
         let extend = leases.iter().map(|lease| Prolong { lease: *lease, extend_ms }).collect();
@@ -56,7 +79,7 @@ impl Pool {
         // An answer that comes later than the next renewal is none.
         let batch =
             Batch { commits: vec![Commit::of(op, self.client.entropy())], within: Some(self.lease / 3) };
-        let until = Instant::now() + self.lease;
+        let until = self.lives_until(Instant::now());
         let answer = match self.client.submit(batch).await {
             Ok(mut answers) => answers.pop().and_then(|answer| answer.ok()),
             Err(error) => {

@@ -86,7 +86,7 @@ impl Pool {
             match self.client.fetch_sent(fetch, None, FETCH_WAIT, self.shutdown.draining()).await {
                 Ok((sent, deliveries)) => {
                     for (delivery, slot) in deliveries.into_iter().zip(free) {
-                        self.begin(delivery, sent + self.lease, slot, &tasks);
+                        self.begin(delivery, self.lives_until(sent), slot, &tasks);
                     }
                 }
                 Err(error) => {

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use mainstay::core::event::EventOp;
+use mainstay::core::event::{EventOp, Position};
 use mainstay::core::op::{Committed, Failure, Op};
 use mainstay::core::queue::QueueConfig;
 use mainstay::core::store::{Batch, Over, Store};
@@ -228,6 +228,45 @@ fn an_attempt_that_outlives_its_lease_is_cut_though_the_store_does_not_answer() 
             },
         )
         .await;
+    });
+}
+
+#[test]
+fn an_event_whose_lease_lived_on_at_the_store_goes_back_when_it_answers_again() {
+    async fn stuck_once(_: Placed, cx: EventContext<(Seen, Left)>) -> Result<(), JobError> {
+        cx.0.add(cx.attempt().to_string());
+        cx.1.one();
+        if cx.0.all().len() == 1 { std::future::pending().await } else { Ok(()) }
+    }
+    with_wire(async |store, wire| {
+        let (seen, done) = (Seen::default(), Left::new(2));
+        let (theirs, state) = (store.clone(), (seen.clone(), done.clone()));
+        lives(
+            &[],
+            async move |b| {
+                let notes = theirs.group("notes").with(state).on(stuck_once).max_deliver(1);
+                b.subscribe(notes.lease(secs(3)).time_limit(secs(600)));
+                Ok(())
+            },
+            async {
+                // The store gives more time than the service knows of.
+                let name = group("notes");
+                let mut config = store.group_record(&name).await.unwrap().unwrap().config;
+                config.ack_wait_ms = 600_000;
+                store.put_group(name, config, Position::Latest).await.unwrap();
+                publish(&store, 0..1).await;
+                while seen.all().is_empty() {
+                    sleep(millis(10)).await;
+                }
+                wire.cut.store(true, Ordering::SeqCst);
+                sleep(secs(5)).await;
+                wire.cut.store(false, Ordering::SeqCst);
+                done.none().await;
+            },
+        )
+        .await;
+        assert_eq!(seen.all(), ["1", "1"], "soon, and no delivery is spent");
+        assert!(dead(&store, "notes").await.is_empty());
     });
 }
 
