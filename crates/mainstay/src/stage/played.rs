@@ -149,8 +149,9 @@ fn ends(commit: &Commit) -> Vec<(LeaseId, Result<(), String>)> {
                 }));
             }
             Op::Event(EventOp::Ack { lease, .. }) => ends.push((*lease, Ok(()))),
-            Op::Event(EventOp::Release { leases, .. }) => {
-                ends.extend(leases.iter().map(|lease| (*lease, Err("it was given back".to_owned()))));
+            Op::Event(EventOp::Release { leases, delay_ms }) => {
+                let said = if *delay_ms > 0 { "it was put off" } else { "it was given back" };
+                ends.extend(leases.iter().map(|lease| (*lease, Err(said.to_owned()))));
             }
             _ => {}
         }
