@@ -149,13 +149,14 @@ impl Scheduler {
             let slice = self.client.store().list(&query, &page).await?;
             let now = self.client.store().now().await?;
             self.deferred.retain(|_, until| *until > now.store);
-            let mut due = vec![];
+            let (mut due, mut all_due) = (vec![], true);
             for record in slice.items {
                 let Record::Schedule(record) = record else { continue };
                 match record.state.next {
                     Some(next) if next <= now.wall => {}
                     next => {
                         round.next = earliest(round.next, next);
+                        all_due = false;
                         break;
                     }
                 }
@@ -166,10 +167,10 @@ impl Scheduler {
                     due.push(Due { record, steps });
                 }
             }
-            let all_due = round.next.is_none();
             round.again |= !due.is_empty();
             self.fire(due, now.store).await?;
             match slice.next {
+                // However many of them have to wait: others may be due behind them.
                 Some(cursor) if all_due => page.cursor = Some(cursor),
                 _ => return Ok(round),
             }

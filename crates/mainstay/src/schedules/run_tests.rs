@@ -296,6 +296,25 @@ async fn a_tick_waits_for_room_in_its_queue_and_others_do_not_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn more_schedules_than_a_page_that_wait_do_not_keep_others_from_firing() {
+    let mut w = World::new();
+    let config = QueueConfig { max_depth: Some(1), ..QueueConfig::default() };
+    w.client.put_queue(Name::new("q").unwrap(), config).await.unwrap();
+    w.client.enqueue(Work).await.unwrap();
+    for n in 0..=PAGE {
+        w.put(&format!("stuck-{n}"), "* * * * *", CatchUp::One).await;
+    }
+    // Its first tick comes after theirs.
+    let elsewhere = Work.with().queue("elsewhere");
+    w.client.put_schedule("other", "30 * * * * *", elsewhere).await.unwrap();
+    w.node();
+    sleep(secs(160)).await;
+    assert_eq!(w.record("stuck-0").await.state.fired, 0);
+    assert_eq!(w.record("other").await.state.fired, 3);
+    w.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn more_missed_ticks_than_a_queue_holds_are_caught_up_as_room_comes() {
     let mut w = World::new();
     let config = QueueConfig { max_depth: Some(1), ..QueueConfig::default() };
