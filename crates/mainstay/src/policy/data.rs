@@ -75,7 +75,7 @@ pub struct Retry {
     pub cap_ms: u64,
     /// How waits are spread. Defaults to [`Jitter::Full`].
     pub jitter: Jitter,
-    /// Inside of a job, a longer wait than this gives the worker's slot back and becomes the job's own delay, in
+    /// In a job or a delivery of the log, a longer wait than this gives the slot back and becomes their own delay, in
     /// milliseconds. Defaults to 2,000.
     pub reschedule_above_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! A worker: takes one job after the other, and runs each in its own task.
+//! A worker: one task that takes one job after the other, and runs each within bounds of its own.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
