@@ -92,8 +92,10 @@ async fn main() {
             while !stop.load(Ordering::Relaxed) {
                 let begun = start.elapsed();
                 let id = ids.next(wall_ms(), &queue, mainstay_core::rules::mix(caller, cycles));
-                let job =
-                    NewJob { priority: (cycles % 3) as u8, ..NewJob::new(id, queue.clone(), body.clone()) };
+                let mut job = NewJob::new(id, queue.clone(), body.clone());
+                if waiting == 0 {
+                    job.priority = (cycles % 3) as u8;
+                }
                 submit(&store, vec![Op::Enqueue(Box::new(job))]).await;
                 let claim = Claim {
                     queues: vec![queue.clone()],

@@ -56,6 +56,9 @@ impl Ground for Disk<'_> {
     fn begin(&mut self, cache: &mut BodyCache) {
         self.archive.begin(self.journal.next(), self.shared.behind.lsn());
         cache.in_tables(self.shared.behind.n());
+        for (n, body) in self.shared.read_ahead.take() {
+            cache.came(n, body);
+        }
         self.growth = 0;
         self.sync_is_due = match (self.durability, &self.unsynced) {
             (Durability::Interval(every), Some(since)) => since.elapsed() >= every,
@@ -125,6 +128,18 @@ impl Ground for Disk<'_> {
                 let filled = lacking.and_then(|lacking| self.jobs.fill(&mut answer, lacking));
                 let _ = sender.send(filled.map(|()| answer).map_err(|e| not_shown(&e)));
             }
+        }
+    }
+
+    fn reads_ahead(&self) -> bool {
+        true
+    }
+
+    fn read_ahead(&mut self, numbers: Vec<u64>) {
+        // Counts as one, lest others are refused for what nobody waits for.
+        if let Err((_, Read::Ahead(numbers))) = self.shared.reads.push(Read::Ahead(numbers), 1) {
+            // The readers are behind: each is read when it is asked for.
+            self.shared.read_ahead.put(numbers.into_iter().map(|n| (n, None)));
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
     lock::Lock,
     options::Options,
     places::Places,
-    read::WAITING_READS,
+    read::{ReadAhead, WAITING_READS},
     schema::migrate,
     shared::Shared,
     tables::{Mark, Tables},
@@ -99,6 +99,7 @@ fn open_locked(
         desk: Arc::new(Desk::new(clock, options.queue_bytes, tail)),
         path: path.to_owned(),
         reads: Arc::new(Inbox::new(WAITING_READS)),
+        read_ahead: ReadAhead::default(),
         behind: Behind::new(
             options.behind_bytes,
             Places::bound(options.behind_bytes, options.segment_bytes),

@@ -19,7 +19,8 @@ pub struct Options {
     /// When a write counts as done. Defaults to [`Durability::Strict`].
     pub durability: Durability,
     /// Bodies of the newest unfinished jobs are kept in RAM up to this many bytes, so that a claim soon after the
-    /// enqueue reads nothing. Defaults to 64 MiB.
+    /// enqueue reads nothing. An eighth of it is for those of old jobs that are read before they are claimed. Defaults
+    /// to 64 MiB.
     pub body_cache_bytes: usize,
     /// What callers may have handed over without an answer, in bytes; more is refused as `Overloaded`. Defaults to
     /// 64 MiB.

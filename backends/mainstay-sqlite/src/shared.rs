@@ -17,7 +17,7 @@ use crate::{
     behind::{Behind, Over},
     checkpoint::Checkpoints,
     options::FatalHook,
-    read::Reads,
+    read::{ReadAhead, Reads},
 };
 
 pub(crate) struct Shared {
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) path: PathBuf,
     /// To the readers.
     pub(crate) reads: Reads,
+    /// From the readers, for the writer.
+    pub(crate) read_ahead: ReadAhead,
     /// To the tables.
     pub(crate) behind: Behind,
     pub(crate) checkpoints: Checkpoints,
@@ -56,6 +58,7 @@ pub(crate) struct Stats {
     pub(crate) failed_checkpoints: AtomicU64,
     pub(crate) wal_frames: AtomicU64,
     pub(crate) bodies_read: AtomicU64,
+    pub(crate) bodies_read_ahead: AtomicU64,
 }
 
 impl Shared {
@@ -83,6 +86,7 @@ impl Shared {
             ("wal_bytes", read(&s.wal_frames) * f64::from(crate::connection::PAGE_BYTES + 24)),
             ("waiting_reads", self.reads.weight() as f64),
             ("bodies_read_total", read(&s.bodies_read)),
+            ("bodies_read_ahead_total", read(&s.bodies_read_ahead)),
         ]);
         all
     }

@@ -1,8 +1,11 @@
-//! The bodies of the newest unfinished jobs, so that a claim soon after the enqueue reads nothing.
+//! The bodies of the newest unfinished jobs, so that a claim soon after the enqueue reads nothing; and those that are
+//! read ahead.
 
 use std::{collections::VecDeque, sync::Arc};
 
-use mainstay_core::job::JobBody;
+use mainstay_core::{QueueName, engine::Turn, job::JobBody};
+
+use crate::ahead::{Ahead, Due};
 
 /// Bodies by number, first in, first out, bounded in bytes. Numbers grow, so a place in the queue is the index.
 pub struct BodyCache {
@@ -14,8 +17,12 @@ pub struct BodyCache {
     /// Bodies above this number are not in the tables yet: they stay, whatever the bound says. What may lie between
     /// journal and tables has a bound of its own.
     in_tables: u64,
+    /// Of older jobs, which are claimed next.
+    ahead: Ahead,
 }
 
+/// This part of the bound is for bodies that are read ahead, if they are.
+const AHEAD_PART: usize = 8;
 /// What a body costs beside its bytes.
 const OVERHEAD: usize = 160;
 /// A hole of this many numbers is not worth its slots.
@@ -23,11 +30,46 @@ const WIDEST_GAP: u64 = 65_536;
 
 impl BodyCache {
     pub fn new(limit: usize) -> BodyCache {
-        BodyCache { slots: VecDeque::new(), first: 0, bytes: 0, limit, in_tables: u64::MAX }
+        let (slots, ahead) = (VecDeque::new(), Ahead::default());
+        BodyCache { slots, first: 0, bytes: 0, limit, in_tables: u64::MAX, ahead }
+    }
+
+    /// One of a store that reads ahead.
+    pub fn reading_ahead(limit: usize) -> BodyCache {
+        let ahead = limit / AHEAD_PART;
+        BodyCache { ahead: Ahead::new(ahead), ..BodyCache::new(limit - ahead) }
     }
 
     pub fn get(&self, n: u64) -> Option<&Arc<JobBody>> {
         self.slots.get(usize::try_from(n.checked_sub(self.first)?).ok()?)?.as_ref()
+    }
+
+    /// The body of a job that was handed out.
+    pub fn claimed(&mut self, queue: &QueueName, n: u64) -> Option<Arc<JobBody>> {
+        match self.get(n) {
+            Some(body) => Some(body.clone()),
+            None => self.ahead.take(queue, n),
+        }
+    }
+
+    /// Queues whose next bodies are to be looked for now.
+    pub fn take_due(&mut self) -> Vec<Due> {
+        self.ahead.take_due()
+    }
+
+    /// Up to here the next bodies of a queue have been looked for.
+    pub fn has_seen(&mut self, queue: &QueueName, up_to: Turn) {
+        self.ahead.has_seen(queue, up_to);
+    }
+
+    /// Whether a body of so many bytes, which will be asked for, is to be read now. Only what the tables have is.
+    pub fn reads(&mut self, n: u64, size: usize) -> bool {
+        n <= self.in_tables && self.get(n).is_none() && self.ahead.ask(n, size)
+    }
+
+    /// A body that was read ahead, or could not be.
+    pub fn came(&mut self, n: u64, body: Option<Arc<JobBody>>) {
+        self.ahead.came(n, body);
     }
 
     /// Keeps a body. One with a smaller number than all that are kept is too old to be worth it.
@@ -40,7 +82,7 @@ impl BodyCache {
         } else if n < self.first {
             return;
         }
-        self.remove(n);
+        self.remove_new(n);
         let at = (n - self.first) as usize;
         while self.slots.len() <= at {
             self.slots.push_back(None);
@@ -52,6 +94,11 @@ impl BodyCache {
 
     /// Lets go of a body: its job has finished.
     pub fn remove(&mut self, n: u64) {
+        self.ahead.remove(n);
+        self.remove_new(n);
+    }
+
+    fn remove_new(&mut self, n: u64) {
         let Some(at) = n.checked_sub(self.first) else { return };
         if let Some(body) = self.slots.get_mut(at as usize).and_then(Option::take) {
             self.bytes -= cost(&body);
@@ -78,7 +125,7 @@ impl BodyCache {
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.ahead.bytes()
     }
 
     fn shrink(&mut self) {

@@ -1,5 +1,6 @@
 //! Reads: short SQL snapshots on a few threads of their own, each with a read-only connection.
 
+mod ahead;
 mod jobs;
 mod list;
 mod log;
@@ -26,6 +27,7 @@ use crate::{
     inbox::{Inbox, Taken},
     shared::Shared,
 };
+pub(crate) use ahead::ReadAhead;
 pub(crate) use jobs::Jobs;
 pub(crate) use log::LogQuery;
 
@@ -54,6 +56,8 @@ pub(crate) enum Read {
     },
     /// Answers of the writer whose bodies were not in its cache. Their group is durable.
     Fill(Vec<Sealed>),
+    /// Bodies that claims will ask for, by number, in order.
+    Ahead(Vec<u64>),
 }
 
 /// The life of a reading thread: until the inbox is closed and empty.
@@ -110,6 +114,7 @@ impl Reader<'_> {
                 let _ = answer.send(slice);
             }
             Read::Fill(sealed) => self.fill(sealed),
+            Read::Ahead(numbers) => self.read_ahead(&numbers),
         }
     }
 

@@ -5,6 +5,7 @@ mod events;
 mod gone;
 mod limits;
 mod locks;
+mod many;
 mod schedules;
 mod statements;
 mod write;

@@ -4,7 +4,13 @@ use std::path::Path;
 
 use rusqlite::{Connection, Statement};
 
-use super::{events::EventStatements, limits::Limits, locks::LockStatements, schedules::Schedules};
+use super::{
+    events::EventStatements,
+    limits::Limits,
+    locks::LockStatements,
+    many::{BODY_PLAIN, JOB_PLAIN, Many},
+    schedules::Schedules,
+};
 use crate::{
     pace::Pace,
     row::{FINISHED, JOB},
@@ -12,6 +18,7 @@ use crate::{
 
 pub(super) struct Statements<'c> {
     pub(super) pace: Pace<'c>,
+    pub(super) many: Many<'c>,
     pub(super) begin: Statement<'c>,
     pub(super) commit: Statement<'c>,
     pub(super) data_version: Statement<'c>,
@@ -67,6 +74,7 @@ impl<'c> Statements<'c> {
         let p = |sql: &str| conn.prepare(sql);
         Ok(Statements {
             pace: Pace::default(),
+            many: Many::prepare(conn)?,
             begin: p("BEGIN IMMEDIATE")?,
             commit: p("COMMIT")?,
             data_version: p("PRAGMA data_version")?,
@@ -85,11 +93,9 @@ impl<'c> Statements<'c> {
             )?,
             job_put: p(&format!("INSERT INTO job ({JOB}) VALUES ({JOB_VALUES})"))?,
             job_replaced: p(&format!("INSERT OR REPLACE INTO job ({JOB}) VALUES ({JOB_VALUES})"))?,
-            // Most jobs have none of the rarer columns, and every value that is handed over costs.
-            job_put_plain: p(
-                "INSERT INTO job (id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, \
-                 crashes, size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?,
+            job_put_plain: p(&format!(
+                "INSERT INTO job ({JOB_PLAIN}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+            ))?,
             job_updated: p(
                 "UPDATE job SET phase = ?2, flags = ?3, run_at = ?4, attempt = ?5, crashes = ?6, \
                  token = ?7, nonce = ?8, lease_until = ?9, lease_ms = ?10, claimed_at = ?11, worker = ?12, \
@@ -110,9 +116,7 @@ impl<'c> Statements<'c> {
                  ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)"
             ))?,
             finished_deleted: p("DELETE FROM finished WHERE queue = ?1 AND lane = ?2 AND f = ?3")?,
-            body_put: p(
-                "INSERT INTO body (n, kind, payload, meta, tags, traceparent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?,
+            body_put: p(&format!("INSERT INTO body ({BODY_PLAIN}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"))?,
             body_put_more: p(
                 "INSERT INTO body (n, kind, payload, meta, tags, traceparent, waits_for, after_failure, unique_for_ms) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",

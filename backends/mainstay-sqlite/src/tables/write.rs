@@ -6,11 +6,14 @@ use mainstay_core::{
     JobId,
     after::WaitsFor,
     engine::change::{Extras, FinishedJob, FinishedKey, LiveJob, LiveLease, SettledLease},
-    job::{FAILURES_KEPT, JobPolicy},
+    job::{FAILURES_KEPT, JobBody, JobPolicy},
 };
 use rusqlite::{Result, params};
 
-use super::statements::Statements;
+use super::{
+    many::{self, ROWS},
+    statements::Statements,
+};
 use crate::{
     apply::{Batch, Job, Notes, Row},
     row::{LiveRow, bits, flags, jitter_number, reason_number, state_number, tags_text, verb_number},
@@ -76,9 +79,15 @@ impl Statements<'_> {
         if let Some(missing) = self.jobs_go(&gone)? {
             return Ok(Some(missing));
         }
+        let mut plain = Vec::with_capacity(ROWS);
         for (id, was, now) in rows {
             self.pace.row();
             let written = match now {
+                Job::Whole(row) if !was && is_plain(row) => {
+                    plain.push(&row.job);
+                    self.plain_jobs(&mut plain)?;
+                    continue;
+                }
                 Job::Changed { job, lease, settled } => self.update(job, lease.as_ref(), settled)?,
                 Job::Whole(row) => self.put(row, was)?,
             };
@@ -86,14 +95,21 @@ impl Statements<'_> {
                 return Ok(Some(format!("job {id}")));
             }
         }
+        plain.into_iter().try_for_each(|job| self.put_plain(job).map(drop))?;
         Ok(None)
+    }
+
+    /// Puts them if they are enough for a statement.
+    fn plain_jobs(&mut self, jobs: &mut Vec<&LiveJob>) -> Result<()> {
+        if let Ok(many) = <&[_; ROWS]>::try_from(&jobs[..]) {
+            self.many.put_jobs(many)?;
+            jobs.clear();
+        }
+        Ok(())
     }
 
     fn put(&mut self, row: &LiveRow, replaces: bool) -> Result<usize> {
         let LiveRow { job, extras, lease, settled } = row;
-        if !replaces && lease.is_none() && settled.is_none() && !job.has_extras {
-            return self.put_plain(job);
-        }
         let (l, s) = (LeaseCells::new(lease.as_ref()), SettledCells::new(settled));
         let Extras { expires_at, unique_key, keys } = extras;
         let keys = keys.as_deref();
@@ -250,24 +266,22 @@ impl Statements<'_> {
 
     fn bodies(&mut self, batch: &Batch) -> Result<()> {
         self.forget(&batch.forgotten)?;
-        let mut bodies: Vec<_> = batch.bodies.iter().collect();
-        bodies.sort_unstable_by_key(|(n, _)| **n);
+        let mut bodies: Vec<_> = batch.bodies.iter().map(|(n, body)| (*n, &**body)).collect();
+        bodies.sort_unstable_by_key(|(n, _)| *n);
+        let mut plain = Vec::with_capacity(ROWS);
         for (n, body) in bodies {
             self.pace.row();
-            let (tags, meta, trace) =
-                (tags_text(&body.tags), body.meta.as_deref(), body.traceparent.as_deref());
-            let (kind, payload) = (&*body.kind, &*body.payload);
-            let (after, unique_for_ms) = (body.after.as_ref(), body.unique_for_ms.map(bits));
-            if after.is_none() && unique_for_ms.is_none() {
-                self.body_put.execute(params![bits(*n), kind, payload, meta, tags, trace])?;
+            if !many::is_plain(body) {
+                self.body(n, body)?;
                 continue;
             }
-            let ids =
-                |after: &WaitsFor| after.jobs.iter().flat_map(JobId::as_bytes).copied().collect::<Vec<_>>();
-            let (jobs, failure) = (after.map(ids), after.map(|after| after.failure as u8));
-            let row = params![bits(*n), kind, payload, meta, tags, trace, jobs, failure, unique_for_ms];
-            self.body_put_more.execute(row)?;
+            plain.push((n, body));
+            if let Ok(many) = <&[_; ROWS]>::try_from(&plain[..]) {
+                self.many.put_bodies(many)?;
+                plain.clear();
+            }
         }
+        plain.into_iter().try_for_each(|(n, body)| self.body(n, body))?;
         for (n, Notes { result, progress, failures }) in &batch.notes {
             if let Some(result) = result {
                 self.result.execute(params![bits(*n), &**result])?;
@@ -287,6 +301,21 @@ impl Statements<'_> {
                 ])?;
             }
         }
+        Ok(())
+    }
+
+    fn body(&mut self, n: u64, body: &JobBody) -> Result<()> {
+        let (tags, meta, trace) = (tags_text(&body.tags), body.meta.as_deref(), body.traceparent.as_deref());
+        let (kind, payload) = (&*body.kind, &*body.payload);
+        let (after, unique_for_ms) = (body.after.as_ref(), body.unique_for_ms.map(bits));
+        if after.is_none() && unique_for_ms.is_none() {
+            self.body_put.execute(params![bits(n), kind, payload, meta, tags, trace])?;
+            return Ok(());
+        }
+        let ids = |after: &WaitsFor| after.jobs.iter().flat_map(JobId::as_bytes).copied().collect::<Vec<_>>();
+        let (jobs, failure) = (after.map(ids), after.map(|after| after.failure as u8));
+        let row = params![bits(n), kind, payload, meta, tags, trace, jobs, failure, unique_for_ms];
+        self.body_put_more.execute(row)?;
         Ok(())
     }
 
@@ -355,6 +384,11 @@ impl Statements<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a row that was not there before has none of the rarer columns.
+fn is_plain(row: &LiveRow) -> bool {
+    row.lease.is_none() && row.settled.is_none() && !row.job.has_extras
 }
 
 /// The lease columns.

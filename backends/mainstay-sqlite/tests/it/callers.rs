@@ -10,6 +10,7 @@ use std::{
 use mainstay_core::{
     ErrorKind, Store,
     after::After,
+    job::Grant,
     op::Op,
     store::{Batch, Interest},
 };
@@ -142,6 +143,37 @@ async fn bodies_that_are_not_cached_are_read_from_the_file() {
     assert_eq!(payloads, (0..20).map(|i| i.to_string()).collect::<Vec<_>>());
     assert!(figure(&store, "bodies_read_total") > 0.0);
     assert_eq!(figure(&store, "body_cache_bytes"), 0.0);
+}
+
+#[tokio::test]
+async fn bodies_of_a_backlog_are_read_before_they_are_asked_for() {
+    let place = Place::new();
+    let store = place.open_store();
+    let mut jobs = Jobs::default();
+    let all: Vec<_> = (0..500).map(|i| jobs.next(&i.to_string())).collect();
+    store.try_ops(all).await.unwrap().unwrap();
+    close(&store).await;
+    let store = place.open_store();
+    let payload = |grant: &Grant| grant.body.as_ref().unwrap().payload.parse::<u32>().unwrap();
+    let mut payloads: Vec<_> = store.claim(10).await.iter().map(payload).collect();
+    let read = figure(&store, "bodies_read_total");
+    let (mut window, mut ahead) = (8, 8);
+    loop {
+        // Nobody is told when they are there.
+        while figure(&store, "bodies_read_ahead_total") < f64::from(ahead) {
+            std::thread::yield_now();
+        }
+        payloads.extend(store.claim(window).await.iter().map(payload));
+        if ahead == 490 {
+            break;
+        }
+        window *= 2;
+        ahead = (ahead + window).min(490);
+    }
+    assert_eq!(payloads, (0..500).collect::<Vec<_>>());
+    assert!(read > 0.0);
+    assert_eq!(figure(&store, "bodies_read_total"), read, "only those of the first claim were waited for");
+    close(&store).await;
 }
 
 #[tokio::test]

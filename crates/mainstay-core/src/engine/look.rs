@@ -4,7 +4,22 @@ use super::{
     Engine, QueueId,
     change::{Extras, LiveJob, LiveLease, PolicyId},
 };
-use crate::{access::AccessToken, id::JobId, job::JobPolicy, name::QueueName, queue::QueueRecord, time::Now};
+use crate::{
+    access::AccessToken,
+    id::JobId,
+    job::JobPolicy,
+    name::QueueName,
+    queue::QueueRecord,
+    time::{Now, Timestamp},
+};
+
+/// A place in the order in which a queue hands out its jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    pub(super) priority: u8,
+    pub(super) run_at: Timestamp,
+    pub(super) id: JobId,
+}
 
 impl Engine {
     /// One queue as it is now.
@@ -34,6 +49,15 @@ impl Engine {
         let job = *self.jobs.get(id)?;
         let extras = self.extras.get(&id).cloned().unwrap_or_default();
         Some((job, extras, self.leases.get(&id).and_then(|leases| leases.live.clone())))
+    }
+
+    /// The bodies that claims of a queue will ask for next, in that order, as far as it is known: each with its job's
+    /// turn, its number and its bytes. With a turn, those behind it. Jobs with keys are left out, and ageing is not
+    /// looked at.
+    pub fn next_bodies(&self, queue: QueueId, after: Option<Turn>) -> impl Iterator<Item = (Turn, u64, u32)> {
+        let queue = self.queues.get(queue.0 as usize).and_then(Option::as_ref);
+        let turns = queue.into_iter().flat_map(move |queue| queue.next_plain(after));
+        turns.filter_map(|turn| self.jobs.get(turn.id).map(|job| (turn, job.n, job.size)))
     }
 
     /// How many jobs this one still waits for.

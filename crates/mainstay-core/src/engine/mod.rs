@@ -27,6 +27,8 @@ mod limits;
 mod load;
 pub mod locks;
 mod look;
+#[cfg(test)]
+mod look_tests;
 mod maintain;
 #[cfg(test)]
 mod nothing;
@@ -74,6 +76,7 @@ use crate::{
 };
 
 pub use keyed::{KEPT_ANSWERS, KEPT_MS, KEPT_REPLIES};
+pub use look::Turn;
 pub use maintain::TRIM_FROM;
 
 /// A crash count that neither the job nor its queue says.

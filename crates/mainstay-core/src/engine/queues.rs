@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::{
     change::{Lane, LiveJob, Phase, QueueId},
     limits::{Lines, Window, rank},
+    look::Turn,
 };
 use crate::{
     id::JobId,
@@ -235,6 +236,19 @@ impl Queue {
         // Without ageing, the first of the lowest number comes before all others.
         let plain = if ageing_ms.is_none() { heads.next() } else { heads.min() };
         self.lines.first(plain)
+    }
+
+    /// Due jobs without keys behind a place, by priority, and in the order in which they are handed out if that is all
+    /// there is to it.
+    pub(super) fn next_plain(&self, after: Option<Turn>) -> impl Iterator<Item = Turn> {
+        let until = self.due_until;
+        let sets = (0..).zip(&self.waiting).skip(after.map_or(0, |after| usize::from(after.priority)));
+        sets.flat_map(move |(priority, set)| {
+            let after = after.filter(|after| after.priority == priority);
+            let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded((after.run_at, after.id)));
+            let due = set.range((from, Bound::Unbounded)).take_while(move |(run_at, _)| *run_at <= until);
+            due.map(move |(run_at, id)| Turn { priority, run_at: *run_at, id: *id })
+        })
     }
 
     /// The job that has been due, or will be due, first, whatever its priority; else the oldest that waits for others.

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{Ground, LOOK_AGAIN_MS, Writer};
 use crate::{
+    ahead::Due,
     answer::{Answer, Answers, Sealed},
     cache::BodyCache,
     fault::{Fault, Result},
@@ -179,13 +180,32 @@ impl<G: Ground> Writer<G> {
             self.note_changes();
             if let Ok(committed) = &mut answer {
                 for reply in &mut committed.replies {
-                    pending.cold = pending.cold.max(complete(&self.cache, reply));
+                    pending.cold = pending.cold.max(complete(&mut self.cache, reply));
                     pending.fetched |= matches!(reply, Reply::Event(EventReply::Fetched(_)));
                 }
             }
             pending.answers.push(answer.map_err(Failure::Rejected));
         }
         Ok(())
+    }
+
+    /// Has bodies read that claims will ask for next, where they are known to be read one by one.
+    pub(super) fn look_ahead(&mut self) {
+        let mut numbers = Vec::new();
+        for Due { queue, after, count } in self.cache.take_due() {
+            let Some(id) = self.engine.queue_id(queue.as_str()) else { continue };
+            // First of all, and nothing beside it: most of it is in no cache of the processor, and waited for at once.
+            let next: Vec<_> = self.engine.next_bodies(id, after).take(count).collect();
+            if let Some((turn, ..)) = next.last() {
+                self.cache.has_seen(&queue, *turn);
+            }
+            let numbers_of = next.into_iter().filter(|(_, n, size)| self.cache.reads(*n, *size as usize));
+            numbers.extend(numbers_of.map(|(_, n, _)| n));
+        }
+        if !numbers.is_empty() {
+            numbers.sort_unstable();
+            self.ground.read_ahead(numbers);
+        }
     }
 
     /// Grants that did not arrive go back without spending an attempt.
@@ -312,12 +332,12 @@ fn add_events(tail: &Tail, answers: &mut Answers) -> Option<u64> {
 }
 
 /// Fills in what the engine does not have in RAM; answers the newest body that the cache does not have either.
-fn complete(cache: &BodyCache, reply: &mut Reply) -> Option<u64> {
+fn complete(cache: &mut BodyCache, reply: &mut Reply) -> Option<u64> {
     match reply {
         Reply::Claimed(grants) => {
             let mut cold = None;
             for grant in grants {
-                grant.body = cache.get(grant.n).cloned();
+                grant.body = cache.claimed(&grant.queue, grant.n);
                 if grant.body.is_none() {
                     cold = cold.max(Some(grant.n));
                 }

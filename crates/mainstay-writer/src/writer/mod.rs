@@ -61,6 +61,15 @@ pub trait Ground {
     /// Fills in what durable answers lack, and sends them.
     fn fill(&mut self, cold: Vec<Sealed>);
 
+    /// Whether [`Ground::read_ahead`] reads anything.
+    fn reads_ahead(&self) -> bool {
+        false
+    }
+
+    /// Has bodies with these numbers, in order, read from the tables, which have them. Does not wait for them: they are
+    /// handed to the cache as a later group begins.
+    fn read_ahead(&mut self, _numbers: Vec<u64>) {}
+
     /// How long the writer may sleep for the ground's sake.
     fn nap(&self) -> Option<Duration> {
         None
@@ -118,11 +127,12 @@ impl<G: Ground> Writer<G> {
         engine.take_dirty_groups(|group, deliverable| desk.hub.publish_group(group, deliverable));
         desk.hub.log_has_grown(&[], engine.last_seq());
         let alarm = Alarm::new(desk.clock.clone(), desk.inbox.clone());
+        let cache = if ground.reads_ahead() { BodyCache::reading_ahead } else { BodyCache::new };
         Writer {
             desk,
             ground,
             engine,
-            cache: BodyCache::new(cache_bytes),
+            cache: cache(cache_bytes),
             alarm,
             housekeeping,
             waiting: VecDeque::new(),
@@ -211,6 +221,8 @@ impl<G: Ground> Writer<G> {
     }
 
     fn write_down(&mut self) -> Result<bool> {
+        // While the disk syncs, others can read.
+        self.look_ahead();
         self.ground.write(&mut self.group, &self.engine.counters(), self.engine.last_seq())
     }
 

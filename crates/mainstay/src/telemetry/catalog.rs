@@ -378,6 +378,13 @@ pub(super) const CATALOG: &[Entry] = &[
         "",
         "Bodies that were not in the cache and had to be read",
     ),
+    entry(
+        "mainstay.store.bodies_read_ahead",
+        Counter,
+        Count,
+        "",
+        "Bodies that were read before they were asked for",
+    ),
     entry("mainstay.store.given_back", Counter, Count, "", "Grants given back because their caller was gone"),
     entry("mainstay.store.body_cache_bytes", Gauge, Bytes, "", "Bodies kept in memory"),
     entry("mainstay.store.unfinished_jobs", Gauge, Count, "", "Jobs that have not finished"),
