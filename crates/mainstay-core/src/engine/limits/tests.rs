@@ -7,10 +7,7 @@ use super::{
     lines::{Rank, rank},
 };
 use crate::{
-    engine::{
-        PolicyId,
-        change::{LiveJob, Phase, QueueId},
-    },
+    engine::change::{LiveJob, Phase, PolicyId, QueueId},
     id::{JobId, JobIds},
     job::JobKeys,
     name::Name,
