@@ -50,6 +50,11 @@ impl Context {
 }
 
 impl Context {
+    /// As [`scope`](Self::scope), with a context that is not needed otherwise: none is counted.
+    pub(crate) fn into_scope<F: Future>(self, future: F) -> Scope<F> {
+        Scope { future: Some(future), other: self }
+    }
+
     /// As [`enter`](Self::enter), with a context that is not needed afterwards: none is counted.
     #[cfg(feature = "http")]
     pub(crate) fn enter_for_good(self) -> Entered {
@@ -94,9 +99,11 @@ pin_project_lite::pin_project! {
     impl<F> PinnedDrop for Scope<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            let _swapped = Swapped::new(this.other);
-            // What the future's drop says is said in its context.
-            this.future.set(None);
+            if this.future.is_some() {
+                let _swapped = Swapped::new(this.other);
+                // What the future's drop says is said in its context.
+                this.future.set(None);
+            }
         }
     }
 }
@@ -105,12 +112,17 @@ impl<F: Future> Future for Scope<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> task::Poll<F::Output> {
-        let this = self.project();
+        let mut this = self.project();
         let _swapped = Swapped::new(this.other);
-        match this.future.as_pin_mut() {
+        let polled = match this.future.as_mut().as_pin_mut() {
             Some(future) => future.poll(cx),
-            None => unreachable!("only its drop takes the future away"),
+            None => unreachable!("polled after its end"),
+        };
+        if polled.is_ready() {
+            // At once: its drop is in its context, too.
+            this.future.set(None);
         }
+        polled
     }
 }
 

@@ -58,6 +58,17 @@ async fn a_scope_is_entered_for_each_poll_and_for_the_drop() {
     drop(scope);
     assert_eq!(heard.recv().unwrap(), "scope");
     assert_eq!(id(), "");
+
+    // What a future holds that has come to its end goes with that, in its context too.
+    let (said, heard) = std::sync::mpsc::sync_channel(1);
+    let held = SaysAtDrop(said);
+    let mut scope = Box::pin(named("scope").scope(poll_fn(move |_| {
+        let _ = &held;
+        Poll::Ready(())
+    })));
+    scope.as_mut().await;
+    assert_eq!(heard.try_recv().as_deref(), Ok("scope"));
+    assert_eq!(id(), "");
 }
 
 #[tokio::test]

@@ -1,19 +1,19 @@
 //! One run of a job: what can happen to it, inside of its own bounds.
 
 use std::any::Any;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
-use tokio::time::{Instant, sleep};
+use tokio::task::coop::unconstrained;
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::slot::{Current, Slot};
+use super::slot::Slot;
 use super::{Plan, PoolContext, PoolError};
 use crate::job::{Ending, JobError};
-use crate::policy::Within;
 use crate::tasks::panic_message;
 
 /// How a run ended.
@@ -23,22 +23,22 @@ pub(super) enum Ran<R> {
     PutOff(Duration),
 }
 
-/// Runs a job so that nothing it does reaches further than itself. `job` is its own copy.
-pub(super) async fn run<J, R, F, Fut>(
+/// What the handler makes of a job, so that nothing it does reaches further than itself. `job` is its own copy.
+///
+/// No `async fn`, here and around it: its arguments would be moved, and moved again.
+pub(super) fn work<J, R, F, Fut>(
     plan: &Plan,
-    slot: &Slot<J, R>,
     handler: &F,
     job: J,
     cx: PoolContext,
-    terms: Terms,
-) -> Ran<R>
+    context: crate::Context,
+) -> impl Future<Output = Worked<R>>
 where
     J: Clone,
     F: Fn(J, PoolContext) -> Fut,
     Fut: Future<Output = Result<R, JobError>>,
 {
-    let Terms { id, limit, began, context } = terms;
-    let work = async {
+    let work = async move {
         let Some(target) = &plan.policy else { return handler(job, cx).await };
         let attempt = move |attempt: crate::policy::Attempt| {
             handler(job.clone(), PoolContext { attempt: attempt.number(), ..cx.clone() })
@@ -46,29 +46,19 @@ where
         // In a box: its future is long, and would be moved with every job that has no policy.
         Box::pin(target.call().run(attempt)).await.map_err(JobError::of_policy)
     };
-    let context = match limit {
-        Some(limit) => context.with_time_limit(limit),
-        None => context,
-    };
-    let until = limit.and_then(|limit| began.checked_add(limit));
-    let ended = {
-        // Pinned here, so that what is around it moves a pointer only.
-        let work = pin!(context.scope(AssertUnwindSafe(work).catch_unwind()));
-        let cut = pin!(async {
-            // Asked for once it has to wait: most jobs never do. A slot that is empty is lost, and the job with it.
-            match slot.ticket() {
-                Some(ticket) => ticket.stopped().await,
-                None => pending().await,
-            }
-            sleep(plan.grace).await;
-        });
-        // The work first: a value that is there counts.
-        match select(pin!(Within::new(work, until)), cut).await {
-            Either::Left((Some(ended), _)) => Ok(ended),
-            Either::Left((None, _)) => Err(PoolError::TimedOut(limit.unwrap_or_default())),
-            Either::Right(((), _)) => Err(PoolError::Cancelled),
-        }
-    };
+    context.into_scope(AssertUnwindSafe(work).catch_unwind())
+}
+
+/// What the handler said, or the panic it ended with.
+pub(super) type Worked<R> = Result<Result<R, JobError>, Box<dyn Any + Send>>;
+
+/// How the run of this job ended.
+pub(super) fn ran<J, R>(
+    plan: &Plan,
+    slot: &Slot<J, R>,
+    id: u64,
+    ended: Result<Worked<R>, PoolError>,
+) -> Ran<R> {
     let error = match ended {
         Ok(Ok(Ok(value))) => return Ran::Ended(Ok(value)),
         Ok(Ok(Err(JobError(ending)))) => match ending {
@@ -84,24 +74,48 @@ where
     Ran::Ended(Err(error))
 }
 
+/// Goes on with what has just been seen to be not ready: until it is, or its time is over, or it is cut.
+pub(super) async fn wait<J, R, W: Future>(
+    mut work: Pin<&mut W>,
+    plan: &Plan,
+    slot: &Slot<J, R>,
+    limit: Option<Duration>,
+    began: Instant,
+) -> Result<W::Output, PoolError> {
+    // Both outside of the task's budget: a job that always uses it up would never be found late.
+    let mut late = pin!(unconstrained(async {
+        match limit.and_then(|limit| began.checked_add(limit)) {
+            Some(at) => sleep_until(at).await,
+            None => pending().await,
+        }
+    }));
+    let mut cut = pin!(unconstrained(async {
+        // A slot that is empty is lost, and the job with it.
+        match slot.ticket() {
+            Some(ticket) => ticket.stopped().await,
+            None => pending().await,
+        }
+        sleep(plan.grace).await;
+    }));
+    let mut just_polled = true;
+    poll_fn(|cx| {
+        // The work first: a value that is there counts.
+        if !std::mem::take(&mut just_polled)
+            && let Poll::Ready(ended) = work.as_mut().poll(cx)
+        {
+            return Poll::Ready(Ok(ended));
+        }
+        if late.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(PoolError::TimedOut(limit.unwrap_or_default())));
+        }
+        cut.as_mut().poll(cx).map(|()| Err(PoolError::Cancelled))
+    })
+    .await
+}
+
 /// Tells of a panic that a job has ended with.
 pub(super) fn panicked(plan: &Plan, job: u64, panic: &(dyn Any + Send)) -> PoolError {
     metrics::counter!("mainstay.task.panics").increment(1);
     crate::log::panics::caught(&format_args!("job {job} of pool {}", plan.name), panic);
     PoolError::Panicked(panic_message(panic))
-}
-
-/// What a run needs to know of its job beside the job.
-pub(super) struct Terms {
-    id: u64,
-    limit: Option<Duration>,
-    began: Instant,
-    context: crate::Context,
-}
-
-impl Terms {
-    pub fn of<J, R>(current: &Current<J, R>) -> Self {
-        let Current { ticket, limit, began, context, .. } = current;
-        Self { id: ticket.id, limit: *limit, began: *began, context: context.clone() }
-    }
 }

@@ -35,13 +35,7 @@ impl PoolContext {
 
     /// Resolves when the handler should stop. It is cut at its next await point after the pool's grace. Cancel safe.
     pub async fn cancelled(&self) {
-        loop {
-            let told = self.stop.told();
-            if self.stop.is_told() {
-                return;
-            }
-            told.await;
-        }
+        self.stop.told().await;
     }
 }
 

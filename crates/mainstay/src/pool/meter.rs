@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
+use super::PoolError;
 use crate::scale::Decision;
 
-/// Every way a job can end, as a label.
-const OUTCOMES: [&str; 8] =
-    ["completed", "failed", "panicked", "timed_out", "cancelled", "expired", "evicted", "stopped"];
+/// Every way a job can end without a value, as a label.
+const OUTCOMES: [&str; 7] = ["failed", "panicked", "timed_out", "cancelled", "expired", "evicted", "stopped"];
 
 pub(super) struct Meter {
     pool: Arc<str>,
-    jobs: [Counter; OUTCOMES.len()],
+    completed: Counter,
+    others: [Counter; OUTCOMES.len()],
     duration: Histogram,
     workers: Gauge,
     busy: Gauge,
@@ -24,10 +25,11 @@ pub(super) struct Meter {
 impl Meter {
     pub fn new(pool: &Arc<str>) -> Self {
         let name = || pool.to_string();
+        let ended = |outcome| counter!("mainstay.pool.jobs", "pool" => name(), "outcome" => outcome);
         Self {
             pool: pool.clone(),
-            jobs: OUTCOMES
-                .map(|outcome| counter!("mainstay.pool.jobs", "pool" => name(), "outcome" => outcome)),
+            completed: ended("completed"),
+            others: OUTCOMES.map(ended),
             duration: histogram!("mainstay.pool.duration", "pool" => name()),
             workers: gauge!("mainstay.pool.workers", "pool" => name()),
             busy: gauge!("mainstay.pool.busy", "pool" => name()),
@@ -36,16 +38,21 @@ impl Meter {
         }
     }
 
-    pub fn ended(&self, outcome: &str) {
+    pub fn completed(&self) {
+        self.completed.increment(1);
+    }
+
+    pub fn ended(&self, error: &PoolError) {
+        let outcome = error.as_str();
         if let Some(at) = OUTCOMES.iter().position(|known| *known == outcome) {
-            self.jobs[at].increment(1);
+            self.others[at].increment(1);
         }
     }
 
     /// Of every sixteenth job: the recorder costs more than a small job.
-    pub fn ran(&self, id: u64, took: Duration) {
+    pub fn ran(&self, id: u64, took: impl FnOnce() -> Duration) {
         if id.is_multiple_of(16) {
-            self.duration.record(took.as_secs_f64());
+            self.duration.record(took().as_secs_f64());
         }
     }
 

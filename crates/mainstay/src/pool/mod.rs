@@ -90,7 +90,6 @@ pub use report::{PoolReport, Status};
 use shared::{Shared, Spawn};
 pub use submit::Submission;
 pub use ticket::PoolJob;
-use tokio::time::Instant;
 pub use work::Work;
 
 use crate::job::JobError;
@@ -114,15 +113,7 @@ struct Owner<J, R> {
 }
 
 /// A job on its way to a worker.
-struct Item<J, R> {
-    job: J,
-    ticket: Arc<ticket::Ticket<R>>,
-    priority: u8,
-    limit: Option<Duration>,
-    context: crate::Context,
-    /// Since when it waits, where somebody wants to know: reading the clock is a tenth of what a job costs.
-    since: Option<Instant>,
-}
+type Item<J, R> = Arc<ticket::Ticket<J, R>>;
 
 /// What a pool goes by.
 struct Plan {

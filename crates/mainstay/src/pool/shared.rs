@@ -12,7 +12,6 @@ use super::later::Later;
 use super::meter::Meter;
 use super::slot::{Current, Slot};
 use super::tally::Tally;
-use super::ticket::Ticket;
 use super::{Item, Owner, Plan, PoolError, PoolReport, Status};
 use crate::app::Overstayer;
 use crate::millis;
@@ -93,12 +92,12 @@ impl<J, R> Shared<J, R> {
 
     /// A job has ended, or did not come in.
     pub fn left(&self) {
-        self.left_by(0);
+        self.left_by(0, false);
     }
 
-    /// The same, counted by this worker.
-    fn left_by(&self, worker: u64) {
-        self.tally.leave(worker);
+    /// The same, counted by this worker; whether it gave a value.
+    fn left_by(&self, worker: u64, done: bool) {
+        self.tally.leave(worker, done);
         // Whoever wants to know has said so before it looked at what is pending.
         if (self.tally.is_watched() || self.is_closed()) && self.pending() == 0 {
             self.empty.notify_waiters();
@@ -202,37 +201,34 @@ impl<J, R> Shared<J, R> {
 
     /// Ends a job that was taken out of its slot; answers when that was.
     pub fn ended(&self, current: Current<J, R>, result: Result<R, PoolError>, stuck: bool) -> Instant {
-        let Current { job, ticket, priority, limit, began, worker, .. } = current;
+        let Current { job, ticket, began, worker, .. } = current;
         let now = Instant::now();
-        let ran = now.saturating_duration_since(began);
-        let outcome = match &result {
-            Ok(_) => {
-                self.tally.done(worker);
-                "completed"
-            }
+        let ran = || now.saturating_duration_since(began);
+        let done = result.is_ok();
+        match &result {
+            Ok(_) => self.meter.completed(),
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 if error.is_dead_letter() {
                     tracing::warn!(pool = %self.plan.name, job = ticket.id, %error, stuck, "job failed");
                     let error = error.clone();
-                    let letter =
-                        DeadLetter { id: ticket.id, job, error, stuck, ran, at: now, priority, limit };
+                    let (id, priority, limit) = (ticket.id, ticket.priority, ticket.limit);
+                    let letter = DeadLetter { id, job, error, stuck, ran: ran(), at: now, priority, limit };
                     self.dead.add(letter);
                     self.meter.dead(self.dead.len());
                 }
-                error.as_str()
+                self.meter.ended(error);
             }
-        };
-        self.meter.ended(outcome);
+        }
         self.meter.ran(ticket.id, ran);
         ticket.end(result);
-        self.left_by(worker);
+        self.left_by(worker, done);
         now
     }
 
     /// A slot is lost to this job.
     pub fn lost(&self, current: Current<J, R>, now: Instant) {
-        let error = match current.limit {
+        let error = match current.ticket.limit {
             _ if current.ticket.is_stopped() => PoolError::Cancelled,
             Some(limit) => PoolError::TimedOut(limit),
             None => PoolError::Cancelled,
@@ -298,10 +294,10 @@ impl<J, R> Shared<J, R> {
     }
 
     /// A job whose turn does not come.
-    pub fn give_back(&self, job: J, ticket: &Ticket<R>) {
+    pub fn give_back(&self, item: Item<J, R>) {
         // One that was cancelled has had its end.
-        if ticket.end(Err(PoolError::Stopped)) {
-            self.meter.ended(PoolError::Stopped.as_str());
+        if let Some(job) = item.give_up(PoolError::Stopped) {
+            self.meter.ended(&PoolError::Stopped);
             self.returned().push(job);
         }
         self.left();
@@ -362,8 +358,6 @@ impl<J, R> Shared<J, R> {
         self.halted.store(true, Ordering::SeqCst);
         self.halting.notify_waiters();
         let waiting = owner.queue.drain_by(Instant::now()).await.left;
-        for Item { job, ticket, .. } in waiting.into_iter().chain(self.later.close()) {
-            self.give_back(job, &ticket);
-        }
+        waiting.into_iter().chain(self.later.close()).for_each(|item| self.give_back(item));
     }
 }

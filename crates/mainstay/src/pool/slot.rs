@@ -7,10 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::Item;
 use super::ticket::Ticket;
 use crate::app::Overstayer;
-use crate::context::Context;
 
 pub(super) struct Slot<J, R> {
     pub number: u64,
@@ -25,10 +23,7 @@ pub(super) struct Slot<J, R> {
 /// A job that runs. Whoever takes it out of its slot ends it.
 pub(super) struct Current<J, R> {
     pub job: J,
-    pub ticket: Arc<Ticket<R>>,
-    pub priority: u8,
-    pub limit: Option<Duration>,
-    pub context: Context,
+    pub ticket: Arc<Ticket<J, R>>,
     pub began: Instant,
     /// Whose slot it is in.
     pub worker: u64,
@@ -37,20 +32,20 @@ pub(super) struct Current<J, R> {
 }
 
 impl<J, R> Current<J, R> {
-    pub fn of(item: Item<J, R>, worker: u64, began: Instant) -> Self {
-        let Item { job, ticket, priority, limit, context, since: _ } = item;
-        Self { job, ticket, priority, limit, context, began, worker, told: None }
+    pub fn of(ticket: Arc<Ticket<J, R>>, job: J, worker: u64, began: Instant) -> Self {
+        Self { job, ticket, began, worker, told: None }
     }
 
-    /// To be run again.
-    pub fn into_item(self, now: Instant) -> Item<J, R> {
-        let Self { job, ticket, priority, limit, context, .. } = self;
-        Item { job, ticket, priority, limit, context, since: Some(now) }
+    /// To be run again; it has been put off.
+    pub fn into_item(self, since: Instant) -> Arc<Ticket<J, R>> {
+        let Self { job, ticket, .. } = self;
+        ticket.lay_down(job, since);
+        ticket
     }
 
     /// When it should have been cut: its worker does that, unless the job holds its thread.
     fn due(&self, grace: Duration) -> Option<Instant> {
-        let limit = self.limit.and_then(|limit| self.began.checked_add(limit));
+        let limit = self.ticket.limit.and_then(|limit| self.began.checked_add(limit));
         let told = self.told.and_then(|told| told.checked_add(grace));
         limit.into_iter().chain(told).min()
     }
@@ -77,7 +72,7 @@ impl<J, R> Slot<J, R> {
     }
 
     /// What runs here, to be asked about.
-    pub fn ticket(&self) -> Option<Arc<Ticket<R>>> {
+    pub fn ticket(&self) -> Option<Arc<Ticket<J, R>>> {
         self.lock().as_ref().map(|current| current.ticket.clone())
     }
 
@@ -129,7 +124,7 @@ impl<J, R> Slot<J, R> {
         let (id, began, context) = {
             let slot = self.lock();
             let current = slot.as_ref()?;
-            (current.ticket.id, current.began, current.context.clone())
+            (current.ticket.id, current.began, current.ticket.context.clone())
         };
         let age = Instant::now().saturating_duration_since(began);
         let overstayer = Overstayer::new(format!("job {id}"), format!("pool {pool}"), age);

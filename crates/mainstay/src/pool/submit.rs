@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Shared;
-use super::ticket::Ticket;
+use super::ticket::{Ticket, Waits};
 use super::{Item, Owner, PoolError, PoolJob, WorkerPool};
 use crate::context::Context;
 use crate::queue::{SendError, Sent};
@@ -54,11 +54,9 @@ impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
     /// Dropped before it is done, it has submitted nothing.
     pub async fn submit(self) -> Result<PoolJob<R>, SendError<J>> {
         let (pool, by) = (self.pool, self.by);
-        let (item, ticket, mut entry) = self.enter();
-        let sent = match by {
-            None => pool.queue.send(item).await,
-            Some(at) => pool.queue.send_by(item, at).await,
-        };
+        let (item, mut entry) = self.enter();
+        let ticket = item.clone();
+        let sent = pool.queue.send_until(item, by).await;
         entry.sent(sent, ticket)
     }
 
@@ -68,20 +66,19 @@ impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
     /// As [`submit`](Self::submit); full also where the queue waits.
     pub fn try_submit(self) -> Result<PoolJob<R>, SendError<J>> {
         let pool = self.pool;
-        let (item, ticket, mut entry) = self.enter();
+        let (item, mut entry) = self.enter();
+        let ticket = item.clone();
         entry.sent(pool.queue.try_send(item), ticket)
     }
 
-    #[expect(clippy::type_complexity, reason = "its parts have names of their own")]
-    fn enter(self) -> (Item<J, R>, Arc<Ticket<R>>, Entry<'p, J, R>) {
+    fn enter(self) -> (Item<J, R>, Entry<'p, J, R>) {
         let Self { pool, job, priority, limit, .. } = self;
         let shared = &*pool.shared;
         // Counted before it is in the queue: nobody may find the pool idle in between.
-        let ticket = Arc::new(Ticket::new(shared.tally.enter()));
-        let context = Context::current();
-        let since = shared.scales.then(Instant::now);
-        let item = Item { job, ticket: ticket.clone(), priority, limit, context, since };
-        (item, ticket, Entry { shared, taken: false })
+        let id = shared.tally.enter();
+        let waits = Waits { job, since: shared.scales.then(Instant::now) };
+        let item = Arc::new(Ticket::new(id, waits, priority, limit, Context::current()));
+        (item, Entry { shared, taken: false })
     }
 }
 
@@ -91,22 +88,33 @@ struct Entry<'p, J, R> {
     taken: bool,
 }
 
-impl<J, R> Entry<'_, J, R> {
-    #[expect(clippy::type_complexity, reason = "its parts have names of their own")]
+impl<J: Send + 'static, R: Send + 'static> Entry<'_, J, R> {
     fn sent(
         &mut self,
         sent: Result<Sent<Item<J, R>>, SendError<Item<J, R>>>,
-        ticket: Arc<Ticket<R>>,
+        ticket: Item<J, R>,
     ) -> Result<PoolJob<R>, SendError<J>> {
-        let sent = sent.map_err(|refused| refused.map(|item| item.job))?;
+        let sent = sent.map_err(|refused| {
+            refused.map(|item| match item.begin() {
+                Some(waits) => waits.job,
+                None => unreachable!("nobody else has seen it"),
+            })
+        })?;
         self.taken = true;
-        for evicted in sent.into_evicted() {
-            self.shared.meter.ended(PoolError::Evicted.as_str());
-            evicted.ticket.end(Err(PoolError::Evicted));
-            self.shared.left();
+        if !sent.evicted().is_empty() {
+            self.evicted(sent.into_evicted());
         }
         self.shared.call_if_needed();
         Ok(PoolJob(ticket))
+    }
+
+    #[cold]
+    fn evicted(&self, evicted: Vec<Item<J, R>>) {
+        for evicted in evicted {
+            self.shared.meter.ended(&PoolError::Evicted);
+            evicted.end(Err(PoolError::Evicted));
+            self.shared.left();
+        }
     }
 }
 

@@ -32,9 +32,8 @@ fn holding(workers: usize, limit: Option<Duration>) -> (WorkerPool<bool, ()>, Ar
             let (tasks, held) = (shared.tasks.clone(), held.clone());
             tasks.spawn("worker", async move {
                 while let Some(item) = receiver.recv().await {
-                    let holds = item.job;
-                    assert!(item.ticket.begin());
-                    slot.begin(Current::of(item, slot.number, Instant::now()));
+                    let holds = item.begin().unwrap().job;
+                    slot.begin(Current::of(item, holds, slot.number, Instant::now()));
                     if holds {
                         held.acquire().await.unwrap().forget();
                     }

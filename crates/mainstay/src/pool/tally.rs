@@ -15,9 +15,10 @@ pub(super) struct Tally {
 
 #[derive(Default)]
 struct Ended {
-    /// Jobs that ended, or did not come in after all.
-    left: AtomicU64,
+    /// Jobs that gave a value.
     done: AtomicU64,
+    /// Jobs that ended in another way, or did not come in after all.
+    undone: AtomicU64,
 }
 
 /// In cache lines of its own.
@@ -31,26 +32,26 @@ impl Tally {
         self.entered.0.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// One has gone, counted by this worker.
-    pub fn leave(&self, worker: u64) {
-        self.of(worker).left.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// One has worked, counted by this worker.
-    pub fn done(&self, worker: u64) {
-        self.of(worker).done.fetch_add(1, Ordering::Relaxed);
+    /// One has gone, counted by this worker; whether it gave a value.
+    pub fn leave(&self, worker: u64, done: bool) {
+        let ended = self.of(worker);
+        let counter = if done { &ended.done } else { &ended.undone };
+        counter.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How many are inside. 0 only if there was a moment with none; and whoever makes one leave last finds 0.
     pub fn pending(&self) -> usize {
         // In this order: no counter goes back, and nothing leaves before it has entered. So if they are equal, nothing
         // was inside when the second look was taken.
-        let left: u64 = self.ended.iter().map(|shard| shard.0.left.load(Ordering::SeqCst)).sum();
+        let left = |shard: &Apart<Ended>| {
+            shard.0.done.load(Ordering::SeqCst) + shard.0.undone.load(Ordering::SeqCst)
+        };
+        let left: u64 = self.ended.iter().map(left).sum();
         let entered = self.entered.0.load(Ordering::SeqCst);
         usize::try_from(entered - left).unwrap_or(usize::MAX)
     }
 
-    /// How many have worked.
+    /// How many gave a value.
     pub fn all_done(&self) -> u64 {
         self.ended.iter().map(|shard| shard.0.done.load(Ordering::Relaxed)).sum()
     }
@@ -91,11 +92,10 @@ mod tests {
             assert_eq!(tally.enter(), job);
         }
         for worker in 0..39 {
-            tally.leave(worker);
-            tally.done(worker);
+            tally.leave(worker, worker % 3 > 0);
         }
-        assert_eq!((tally.pending(), tally.all_done()), (1, 39));
-        tally.leave(99);
-        assert_eq!((tally.pending(), tally.all_done()), (0, 39));
+        assert_eq!((tally.pending(), tally.all_done()), (1, 26));
+        tally.leave(99, true);
+        assert_eq!((tally.pending(), tally.all_done()), (0, 27));
     }
 }

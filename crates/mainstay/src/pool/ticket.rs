@@ -3,37 +3,60 @@
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 
 use super::PoolError;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, MutexGuard, Notify};
 
-/// One allocation for everything that both ends share.
-pub(super) struct Ticket<R> {
+/// A job, and all that is known of it: one allocation, to which its handle, the queue or its worker, and its context
+/// point.
+pub(super) struct Ticket<J, R> {
     pub id: u64,
-    state: Mutex<State<R>>,
+    pub priority: u8,
+    pub limit: Option<Duration>,
+    /// The one it was submitted in.
+    pub context: crate::Context,
+    state: Mutex<State<J, R>>,
     stop: AtomicBool,
-    stopped: Notify,
 }
 
-enum State<R> {
-    Waiting(Option<Waker>),
-    Running(Option<Waker>),
+struct State<J, R> {
+    phase: Phase<J, R>,
+    /// Who wants to know of its end.
+    waker: Option<Waker>,
+    /// Tells those who wait for the word to stop, if there ever were any.
+    stopped: Option<Arc<Notify>>,
+}
+
+enum Phase<J, R> {
+    Waiting(Waits<J>),
+    /// Somebody has it in hand, and will lay it down to wait.
+    PutOff,
+    Running,
     Ended(Result<R, PoolError>),
     Taken,
 }
 
-/// A ticket as a handler sees it, without the type of its result.
+/// A job that waits.
+pub(super) struct Waits<J> {
+    pub job: J,
+    /// Since when, where somebody wants to know: reading the clock is a tenth of what a job costs.
+    pub since: Option<Instant>,
+}
+
+/// A ticket as a handler sees it, without the types of its job and its result.
 pub(super) trait Stop: Send + Sync {
     fn id(&self) -> u64;
     fn is_told(&self) -> bool;
-    /// Resolves at the next telling: look after it was made.
+    /// Resolves when it was told to stop.
     fn told(&self) -> BoxFuture<'_, ()>;
 }
 
-impl<R: Send> Stop for Ticket<R> {
+impl<J: Send, R: Send> Stop for Ticket<J, R> {
     fn id(&self) -> u64 {
         self.id
     }
@@ -43,62 +66,94 @@ impl<R: Send> Stop for Ticket<R> {
     }
 
     fn told(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.stopped.notified())
+        Box::pin(self.stopped())
     }
 }
 
-impl<R> Ticket<R> {
-    pub fn new(id: u64) -> Self {
+impl<J, R> Ticket<J, R> {
+    pub fn new(
+        id: u64,
+        job: Waits<J>,
+        priority: u8,
+        limit: Option<Duration>,
+        context: crate::Context,
+    ) -> Self {
         Self {
             id,
-            state: Mutex::new(State::Waiting(None)),
+            priority,
+            limit,
+            context,
+            state: Mutex::new(State { phase: Phase::Waiting(job), waker: None, stopped: None }),
             stop: AtomicBool::new(false),
-            stopped: Notify::new(),
         }
     }
 
-    /// Its turn has come. `false`: it has ended already.
-    pub fn begin(&self) -> bool {
+    /// Its turn has come. `None`: it has ended already.
+    pub fn begin(&self) -> Option<Waits<J>> {
         let mut state = self.lock();
-        match &mut *state {
-            State::Waiting(waker) | State::Running(waker) => {
-                let waker = waker.take();
-                *state = State::Running(waker);
-                true
+        match std::mem::replace(&mut state.phase, Phase::Running) {
+            Phase::Waiting(waits) => Some(waits),
+            other => {
+                state.phase = other;
+                None
             }
-            State::Ended(_) | State::Taken => false,
         }
     }
 
-    /// It waits again.
+    /// It is to wait again, from when it is [laid down](Self::lay_down).
     pub fn put_off(&self) {
         let mut state = self.lock();
-        if let State::Running(waker) = &mut *state {
-            let waker = waker.take();
-            *state = State::Waiting(waker);
+        if matches!(state.phase, Phase::Running) {
+            state.phase = Phase::PutOff;
+        }
+    }
+
+    /// A job that was put off waits, unless it has ended meanwhile.
+    pub fn lay_down(&self, job: J, since: Instant) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::PutOff) {
+            state.phase = Phase::Waiting(Waits { job, since: Some(since) });
+        } else {
+            drop(state);
+            drop(job);
         }
     }
 
     /// Ends it, unless it has ended.
     pub fn end(&self, result: Result<R, PoolError>) -> bool {
-        self.end_it(self.lock(), result)
+        self.end_it(self.lock(), result).is_ok()
     }
 
-    fn end_it(&self, mut state: MutexGuard<'_, State<R>>, result: Result<R, PoolError>) -> bool {
-        match &mut *state {
-            State::Waiting(waker) | State::Running(waker) => {
-                let waker = waker.take();
-                *state = State::Ended(result);
+    /// The same of one that waits, whose job is wanted back.
+    pub fn give_up(&self, error: PoolError) -> Option<J> {
+        let waits = self.end_it(self.lock(), Err(error)).ok().flatten()?;
+        Some(waits.job)
+    }
+
+    /// Answers the job of one that waited; an error if it has ended before. Nothing of users is dropped, nor anybody woken,
+    /// under the lock.
+    fn end_it(
+        &self,
+        mut state: MutexGuard<'_, State<J, R>>,
+        result: Result<R, PoolError>,
+    ) -> Result<Option<Waits<J>>, ()> {
+        match &state.phase {
+            Phase::Waiting(_) | Phase::PutOff | Phase::Running => {
+                let before = std::mem::replace(&mut state.phase, Phase::Ended(result));
+                let waker = state.waker.take();
                 drop(state);
                 if let Some(waker) = waker {
                     waker.wake();
                 }
-                true
+                Ok(match before {
+                    Phase::Waiting(waits) => Some(waits),
+                    _ => None,
+                })
             }
-            State::Ended(_) | State::Taken => {
+            Phase::Ended(_) | Phase::Taken => {
                 drop(state);
                 drop(result);
-                false
+                Err(())
             }
         }
     }
@@ -106,11 +161,16 @@ impl<R> Ticket<R> {
     /// Tells whoever runs it to stop; one that waits has ended with that.
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Release);
-        self.stopped.notify_waiters();
         // One look: what begins now is told, and not ended under its worker's hands.
         let state = self.lock();
-        if matches!(&*state, State::Waiting(_)) {
-            self.end_it(state, Err(PoolError::Cancelled));
+        let stopped = state.stopped.clone();
+        if matches!(state.phase, Phase::Waiting(_) | Phase::PutOff) {
+            drop(self.end_it(state, Err(PoolError::Cancelled)));
+        } else {
+            drop(state);
+        }
+        if let Some(stopped) = stopped {
+            stopped.notify_waiters();
         }
     }
 
@@ -120,8 +180,10 @@ impl<R> Ticket<R> {
 
     /// Resolves when it was told to stop.
     pub async fn stopped(&self) {
+        // Made by the first who asks: most jobs are never asked about.
+        let stopped = self.lock().stopped.get_or_insert_with(|| Arc::new(Notify::new())).clone();
         loop {
-            let notified = self.stopped.notified();
+            let notified = stopped.notified();
             if self.is_stopped() {
                 return;
             }
@@ -129,8 +191,51 @@ impl<R> Ticket<R> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<R>> {
+    fn lock(&self) -> MutexGuard<'_, State<J, R>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A ticket as who submitted it sees it, without the type of its job.
+pub(super) trait Handle<R>: Send + Sync {
+    fn id(&self) -> u64;
+    fn cancel(&self);
+    fn is_finished(&self) -> bool;
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<R, PoolError>>;
+}
+
+impl<J: Send, R: Send> Handle<R> for Ticket<J, R> {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn cancel(&self) {
+        self.cancel();
+    }
+
+    fn is_finished(&self) -> bool {
+        matches!(self.lock().phase, Phase::Ended(_) | Phase::Taken)
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<R, PoolError>> {
+        let mut state = self.lock();
+        match &state.phase {
+            Phase::Waiting(_) | Phase::PutOff | Phase::Running => {
+                let old = match &mut state.waker {
+                    Some(waker) if waker.will_wake(cx.waker()) => None,
+                    waker => waker.replace(cx.waker().clone()),
+                };
+                drop(state);
+                drop(old);
+                Poll::Pending
+            }
+            Phase::Ended(_) => match std::mem::replace(&mut state.phase, Phase::Taken) {
+                Phase::Ended(result) => Poll::Ready(result),
+                _ => Poll::Pending,
+            },
+            // Polled once more after its end, as no executor does: there is nothing to come.
+            Phase::Taken => Poll::Pending,
+        }
     }
 }
 
@@ -138,12 +243,12 @@ impl<R> Ticket<R> {
 ///
 /// Dropping it changes nothing: the job goes on, and if it fails it is a dead letter.
 #[must_use = "await it for the result, or drop it to let the job go its way"]
-pub struct PoolJob<R>(pub(super) Arc<Ticket<R>>);
+pub struct PoolJob<R>(pub(super) Arc<dyn Handle<R>>);
 
 impl<R> PoolJob<R> {
     /// Its number: the pool's first is 1. A [`DeadLetter`](super::DeadLetter) has the same.
     pub fn id(&self) -> u64 {
-        self.0.id
+        self.0.id()
     }
 
     /// Ends the job: at once if it waits (though its place in the queue is kept until its turn), else its handler is told
@@ -155,7 +260,7 @@ impl<R> PoolJob<R> {
 
     /// Whether it has ended.
     pub fn is_finished(&self) -> bool {
-        matches!(&*self.0.lock(), State::Ended(_) | State::Taken)
+        self.0.is_finished()
     }
 }
 
@@ -163,24 +268,7 @@ impl<R> Future for PoolJob<R> {
     type Output = Result<R, PoolError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut state = self.0.lock();
-        match &mut *state {
-            State::Waiting(waker) | State::Running(waker) => {
-                let old = match waker {
-                    Some(waker) if waker.will_wake(cx.waker()) => None,
-                    waker => waker.replace(cx.waker().clone()),
-                };
-                drop(state);
-                drop(old);
-                Poll::Pending
-            }
-            State::Ended(_) => match std::mem::replace(&mut *state, State::Taken) {
-                State::Ended(result) => Poll::Ready(result),
-                _ => Poll::Pending,
-            },
-            // Polled once more after its end, as no executor does: there is nothing to come.
-            State::Taken => Poll::Pending,
-        }
+        self.0.poll(cx)
     }
 }
 

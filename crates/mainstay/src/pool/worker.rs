@@ -2,16 +2,18 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::task::coop;
+use futures_util::future::poll_immediate;
 use tokio::time::{Instant, sleep_until};
 
-use super::attempt::{self, Ran, Terms};
+use super::attempt::{self, Ran};
 use super::later::Put;
 use super::shared::{Shared, Spawn};
 use super::slot::{Current, Slot};
+use super::ticket::{Stop, Waits};
 use super::{Item, PoolContext, PoolError};
 use crate::job::JobError;
 use crate::queue::{Receiver, TryRecvError};
@@ -30,7 +32,7 @@ where
         let tasks = shared.tasks.clone();
         // Its own, so that its count of references is nobody else's business.
         let pool = Arc::from(&*shared.plan.name);
-        let worker = Worker { shared, slot, handler: handler.clone(), receiver, pool };
+        let worker = Worker { shared, slot, handler: handler.clone(), receiver, pool, streak: 0 };
         tasks.spawn(name, worker.run())
     })
 }
@@ -41,7 +43,12 @@ struct Worker<J, R, F> {
     handler: Arc<F>,
     receiver: Receiver<Item<J, R>>,
     pool: Arc<str>,
+    /// Jobs so far.
+    streak: u32,
 }
+
+/// Jobs one after the other before the other tasks have a turn.
+const STREAK: u32 = 128;
 
 /// What comes after a job.
 enum Next<J, R> {
@@ -81,11 +88,13 @@ where
 
     /// The next job; `None` when this worker is to go. `now` is forgotten if it had to wait.
     async fn next(&mut self, now: &mut Option<Instant>) -> Option<Item<J, R>> {
-        // Whoever works in a loop gives others their turn.
-        if !coop::has_budget_remaining() {
+        // Whoever works in a loop gives others their turn. It counts by itself, which is cheaper than by the budget of its
+        // task; that is its jobs'.
+        self.streak = self.streak.wrapping_add(1);
+        if self.streak.is_multiple_of(STREAK) {
             *now = None;
+            turn().await;
         }
-        coop::consume_budget().await;
         let shared = &*self.shared;
         let mut turned = false;
         loop {
@@ -129,16 +138,16 @@ where
 
     async fn one(&self, item: Item<J, R>, began: Instant) -> Next<J, R> {
         let shared = &*self.shared;
-        if !item.ticket.begin() {
+        let Some(Waits { job, since }) = item.begin() else {
             // Cancelled while it waited.
-            shared.meter.ended(PoolError::Cancelled.as_str());
+            shared.meter.ended(&PoolError::Cancelled);
             shared.left();
             return Next::Another;
-        }
-        shared.began(item.since, began);
+        };
+        shared.began(since, began);
         // Users' code, which may panic.
-        let copy = catch_unwind(AssertUnwindSafe(|| item.job.clone()));
-        let current = Current::of(item, self.slot.number, began);
+        let copy = catch_unwind(AssertUnwindSafe(|| job.clone()));
+        let current = Current::of(item, job, self.slot.number, began);
         let job = match copy {
             Ok(job) => job,
             Err(panic) => {
@@ -148,24 +157,39 @@ where
                 return Next::Another;
             }
         };
-        if current.context.deadline().is_some_and(|at| at <= began) {
+        if current.ticket.context.deadline().is_some_and(|at| at <= began) {
             shared.over();
             shared.ended(current, Err(PoolError::Expired), false);
             return Next::Another;
         }
-        let terms = Terms::of(&current);
-        let stop: Arc<dyn super::ticket::Stop> = current.ticket.clone();
+        let (id, limit) = (current.ticket.id, current.ticket.limit);
+        let context = match limit {
+            Some(limit) => current.ticket.context.clone().with_time_limit(limit),
+            None => current.ticket.context.clone(),
+        };
+        let stop: Arc<dyn Stop> = current.ticket.clone();
         self.slot.begin(current);
         // Seen now, or whoever halts it sees the job in its slot and tells it to stop.
         if shared.is_halted()
             && let Some(current) = self.slot.end()
         {
             shared.over();
-            shared.give_back(current.job, &current.ticket);
+            current.ticket.put_off();
+            shared.give_back(current.into_item(began));
             return Next::Another;
         }
         let cx = PoolContext { stop, attempt: 1, pool: self.pool.clone() };
-        let ran = attempt::run(&shared.plan, &self.slot, &*self.handler, job, cx, terms).await;
+        let plan = &shared.plan;
+        let ended = {
+            // Pinned here, so that what is around it moves a pointer only.
+            let mut work = pin!(attempt::work(plan, &*self.handler, job, cx, context));
+            match poll_immediate(work.as_mut()).await {
+                Some(ended) => Ok(ended),
+                // In a box: most of those jobs of which there are many are ready at once.
+                None => Box::pin(attempt::wait(work, plan, &self.slot, limit, began)).await,
+            }
+        };
+        let ran = attempt::ran(plan, &self.slot, id, ended);
         let Some(current) = self.slot.end() else { return Next::Lost };
         shared.over();
         match ran {
@@ -203,7 +227,7 @@ where
                         shared.later.take(&key).map_or(Next::Another, Next::Again)
                     }
                     Put::Closed(item) => {
-                        shared.give_back(item.job, &item.ticket);
+                        shared.give_back(item);
                         Next::Another
                     }
                 }

@@ -133,7 +133,11 @@ impl<T> Sender<T> {
         drain::drain(self, deadline).await
     }
 
-    async fn send_until(&self, item: T, deadline: Option<Instant>) -> Result<Sent<T>, SendError<T>> {
+    pub(crate) async fn send_until(
+        &self,
+        item: T,
+        deadline: Option<Instant>,
+    ) -> Result<Sent<T>, SendError<T>> {
         let shared = &*self.0;
         let incoming = shared.incoming(item);
         // Whoever sends in a loop gives others their turn.
