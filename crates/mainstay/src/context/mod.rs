@@ -227,7 +227,7 @@ impl Context {
 
     /// As this attempt of a job or a delivery, from 1. They are far apart and few, no storm that the calls made in one
     /// would multiply: to those it is a first try.
-    pub(crate) fn as_delivery(self, attempt: u32) -> Self {
+    pub(crate) fn delivered(self, attempt: u32) -> Self {
         self.with(|known| (known.attempt, known.retries) = (attempt, 0))
     }
 

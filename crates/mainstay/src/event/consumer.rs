@@ -59,7 +59,7 @@ impl Consumer {
         missed: u64,
         proof: Option<Proof>,
     ) -> Answer {
-        let mut context = envelope.context().clone().as_delivery(attempt);
+        let mut context = envelope.context().clone().delivered(attempt);
         context = context.with_field("event.subscriber", self.name().clone());
         if let Some(trace) = context.trace() {
             context = context.with_trace(trace.child());

@@ -271,7 +271,7 @@ fn attempt_context(grant: &Grant, kind: &str) -> Context {
     let context = grant.body.as_deref().map_or_else(Context::new, Context::of_job);
     context.set("job.id", grant.id.to_string());
     context.set("job.kind", kind);
-    context.as_delivery(grant.attempt)
+    context.delivered(grant.attempt)
 }
 
 /// One attempt under a policy. Trying again is the job's own business, so the policy never does.
