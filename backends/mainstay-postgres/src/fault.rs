@@ -5,6 +5,8 @@ use tokio_postgres::error::{DbError, SqlState};
 
 /// Raised by the function `prove` of the schema.
 pub(crate) const DEPOSED: &str = "MS001";
+/// Raised by the function `prove_tables`.
+const ELSEWHERE: &str = "MS002";
 
 /// Something went wrong between here and the database.
 #[derive(Debug)]
@@ -37,6 +39,11 @@ impl Trouble {
     /// Somebody else has what it waits for.
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self, Trouble::Refused(e) if e.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+
+    /// The tables are not where they were left.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, Trouble::Refused(e) if e.code().is_some_and(|code| code.code() == ELSEWHERE))
     }
 
     /// Of a read, or of a transaction that is known not to have happened.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use mainstay_core::{
@@ -13,22 +14,38 @@ use mainstay_core::{
 };
 use mainstay_writer::{
     answer::{Answer, Sealed, not_shown},
+    behind::Behind,
     codec::parts,
+    desk::Desk,
     numbers::bits,
 };
 use tokio_postgres::Row;
 
-use crate::{fault::Trouble, link::Link, rows::Cells, step::Param};
+use crate::{fault::Trouble, link::Link, rows::Cells, step::Param, tables::wait_for};
 
-/// Answers with what they lacked. Their group is in the tables.
-pub(crate) async fn fill(link: Arc<Link>, cold: Vec<Sealed>) {
+/// Where to look, and who knows how far the tables are.
+pub(crate) struct Source {
+    pub(crate) link: Arc<Link>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) behind: Arc<Behind>,
+    pub(crate) within: Duration,
+}
+
+/// Answers with what they lacked. If the tables may lack it too, they follow first.
+pub(crate) async fn fill(source: Source, cold: Vec<Sealed>) {
+    let Source { link, desk, behind, within } = source;
     let mut wanted = Wanted::default();
     let mut sealed = Vec::with_capacity(cold.len());
+    let newest = cold.iter().map(|sealed| sealed.newest).max().unwrap_or_default();
     for Sealed { sender, mut answer, .. } in cold {
         wanted.note(&mut answer);
         sealed.push((sender, answer));
     }
-    let found = wanted.find(&link).await;
+    let there = if newest > behind.n() { wait_for(&desk, &behind, within).await } else { Ok(()) };
+    let found = match there {
+        Ok(()) => wanted.find(&link).await,
+        Err(error) => Err(error),
+    };
     for (sender, mut answer) in sealed {
         let answer = match &found {
             Ok(found) => {

@@ -32,10 +32,6 @@ struct Front {
 }
 
 impl Fronts {
-    pub(crate) fn trimmed_to(&self, queue: QueueId, lane: Lane) -> u64 {
-        self.lanes.get(&(queue, lane)).map_or(0, |front| front.trimmed_to)
-    }
-
     /// The oldest `limit` of a lane, if they are known.
     pub(crate) fn oldest(&self, queue: QueueId, lane: Lane, limit: usize) -> Option<Vec<FinishedRef>> {
         let front = self.lanes.get(&(queue, lane))?;
@@ -107,6 +103,10 @@ mod tests {
         FinishedRef { key, id: JobId::MIN, n: f, policy: PolicyId(0), finished_at: Timestamp(0) }
     }
 
+    fn trimmed_to(fronts: &Fronts) -> u64 {
+        fronts.lanes[&(QUEUE, Lane::Done)].trimmed_to
+    }
+
     fn oldest(fronts: &Fronts, limit: usize) -> Option<Vec<u64>> {
         let known = fronts.oldest(QUEUE, Lane::Done, limit)?;
         Some(known.iter().map(|place| place.key.f).collect())
@@ -123,7 +123,7 @@ mod tests {
         fronts.goes(place(1).key);
         fronts.goes(place(4).key);
         assert_eq!(oldest(&fronts, 2), Some(vec![2, 5]));
-        assert_eq!((oldest(&fronts, 3), fronts.trimmed_to(QUEUE, Lane::Done)), (None, 1));
+        assert_eq!((oldest(&fronts, 3), trimmed_to(&fronts)), (None, 1));
         // One that is not known at all.
         fronts.goes(place(9).key);
         assert_eq!(fronts.known, 2);
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(oldest(&fronts, 9), Some(vec![5, 7]));
         fronts.goes(place(5).key);
         fronts.goes(place(7).key);
-        assert_eq!((oldest(&fronts, 9), fronts.trimmed_to(QUEUE, Lane::Done)), (Some(vec![]), 7));
+        assert_eq!((oldest(&fronts, 9), trimmed_to(&fronts)), (Some(vec![]), 7));
         // Out of order, it is asked for anew.
         fronts.comes(place(6));
         assert_eq!((oldest(&fronts, 1), fronts.known), (None, 0));
@@ -156,6 +156,6 @@ mod tests {
             let known = fronts.lanes.values().map(|front| front.oldest.len()).sum::<usize>();
             assert!(known == fronts.known && known <= MOST, "{known}, {}", fronts.known);
         }
-        assert_eq!(fronts.trimmed_to(QueueId(0), Lane::Done), 1);
+        assert_eq!(fronts.lanes[&(QueueId(0), Lane::Done)].trimmed_to, 1);
     }
 }

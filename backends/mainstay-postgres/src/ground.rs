@@ -1,5 +1,5 @@
-//! What the writer stands on: a group is durable when its transaction has been committed. The transaction proves first
-//! that this process still leads.
+//! What the writer stands on: a group is durable when its row of the journal has been committed. The transaction proves first
+//! that this process still leads. The tables follow.
 
 use std::sync::{
     Arc,
@@ -12,23 +12,24 @@ use mainstay_core::{
 };
 use mainstay_writer::{
     answer::Sealed,
-    batch::{Batch, Handed},
+    batch::Handed,
+    behind::{Behind, NoRoom},
     cache::BodyCache,
     desk::Desk,
     fault::{Fault, Result, Severity},
     stopwatch::Stopwatch,
+    tail::Note,
     writer::{Ground, Group},
 };
 
 use crate::{
     archive::Past,
     fault::Trouble,
-    fill::fill,
-    link::{Again, Target},
-    recent::{Plan, Recent},
+    fill::{Source, fill},
+    journal::{self, Place, Turns},
+    link::{Again, Proof, Target},
     step::Param,
-    things::Forgotten,
-    write,
+    term::Leading,
 };
 
 pub(crate) struct Transactions {
@@ -41,41 +42,56 @@ pub(crate) struct Transactions {
     /// What this process leads by; another number whenever it has to be sure of something.
     epoch: Arc<AtomicU64>,
     /// The last group.
-    lsn: u64,
-    forgotten: Forgotten,
-    recent: Recent,
+    last: Place,
+    turns: Arc<Turns>,
+    behind: Arc<Behind>,
 }
 
 impl Transactions {
     pub(crate) fn new(
-        desk: Arc<Desk>,
+        leading: &Leading,
         target: Arc<Target>,
         past: Past,
         epoch: Arc<AtomicU64>,
-        (lsn, forgotten, recent): (u64, Forgotten, Recent),
+        (last, turns): (Place, Arc<Turns>),
     ) -> Transactions {
-        let filler = Again::new(target.clone());
-        Transactions { desk, target, past, filler, epoch, lsn, forgotten, recent }
+        let (desk, behind, filler) =
+            (leading.desk.clone(), leading.behind.clone(), Again::new(target.clone()));
+        Transactions { desk, target, past, filler, epoch, last, turns, behind }
     }
 
-    /// Writes a group. An error says whether it may have happened all the same; then nobody can tell any more.
-    fn transaction(&mut self, batch: &Batch, last_seq: u64) -> Result<()> {
-        let plan = self.recent.plan(batch);
-        self.attempt(batch, last_seq, &plan)?;
-        self.recent.done(plan);
-        self.forgotten = self.forgotten.after(batch);
-        self.lsn = batch.lsn;
+    /// Writes a group's row, and hands the group to the tables. An error says whether it may have happened all the same;
+    /// then nobody can tell any more.
+    fn append(
+        &mut self,
+        changes: Vec<Change>,
+        counters: &Counters,
+        last_seq: u64,
+        notes: Vec<Note>,
+    ) -> Result<()> {
+        let data = journal::record(&changes).map_err(Fault::clean)?;
+        let record = data.len();
+        let place = Place { lsn: self.last.lsn + 1, table: self.turns.table() };
+        self.attempt(place, counters, last_seq, data)?;
+        self.last = place;
+        self.turns.wrote(place.table, record);
+        // Before the tables can follow: a reader who finds that they have lost something can see why.
+        self.desk.tail.add(notes.into_iter());
+        let bytes = record + changes.len() * size_of::<Change>();
+        let handed = Handed { lsn: place.lsn, counters: *counters, changes, bytes, growth: 0 };
+        self.behind.hand_over(handed, record);
         Ok(())
     }
 
-    fn attempt(&mut self, batch: &Batch, last_seq: u64, plan: &Plan) -> Result<()> {
-        let (epoch, last, lsn) = (self.epoch.load(Ordering::Acquire), self.lsn, batch.lsn);
-        let steps = write::steps(batch, epoch, last_seq, self.forgotten, plan);
+    fn attempt(&mut self, place: Place, counters: &Counters, last_seq: u64, data: Vec<u8>) -> Result<()> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let proof = Proof::Group { epoch, last: Some(self.last) };
+        let steps = [journal::append(place, epoch, counters, last_seq, data)];
         let runtime = self.target.runtime.clone();
-        let link = &mut self.past.link;
+        let link = self.past.link();
         let done = runtime.block_on(async {
             let link = link.get().await.map_err(|trouble| (false, trouble))?;
-            link.transaction(epoch, last, &steps).await.map_err(|trouble| (true, trouble))
+            link.transaction(proof, &steps).await.map_err(|trouble| (true, trouble))
         });
         let (begun, trouble) = match done {
             Ok(None) => return Ok(()),
@@ -89,7 +105,7 @@ impl Transactions {
             return Err(Fault::fatal(trouble.error()));
         }
         match trouble {
-            Trouble::Lost(cause) if begun => match self.has_happened(lsn, cause)? {
+            Trouble::Lost(cause) if begun => match self.has_happened(place.lsn, cause)? {
                 true => Ok(()),
                 false => Err(Fault::clean(Error::new(
                     ErrorKind::Unavailable,
@@ -97,6 +113,20 @@ impl Transactions {
                 ))),
             },
             trouble => Err(Fault::clean(trouble.error())),
+        }
+    }
+
+    /// Waits until the tables have come near enough.
+    fn has_room(&self, group: &mut Group) -> Result<()> {
+        match self.behind.room() {
+            Ok(()) => Ok(()),
+            Err(NoRoom::Stuck(cause)) => {
+                // Whatever is in the group: alone, none of it would fare better.
+                group.no_room = true;
+                let message = format!("the tables cannot follow the journal, which is full by now: {cause}");
+                Err(Fault::clean(Error::new(ErrorKind::Unavailable, message).because(cause)))
+            }
+            Err(NoRoom::Over) => Err(Fault::fatal(self.desk.gone())),
         }
     }
 
@@ -109,7 +139,7 @@ impl Transactions {
         let mut last = cause;
         // As long as a transaction may take, and a lease on top: then another leads, and knows no more than we.
         while watch.elapsed() < self.target.options.timeout + self.target.options.lease {
-            let link = &mut self.past.link;
+            let link = self.past.link();
             link.drop_link();
             let looked = runtime.block_on(async {
                 let link = link.get().await?;
@@ -144,15 +174,6 @@ impl Transactions {
         Err(Fault::fatal(Error::unknown(ErrorKind::Unavailable, message).because(last)))
     }
 
-    /// With nothing else to write: what changed lately is put where people look. If it cannot be now, the next group does.
-    fn settle_recent(&mut self, counters: &Counters, last_seq: u64) -> Result<()> {
-        if !self.recent.is_stale() {
-            return Ok(());
-        }
-        let batch = Batch { lsn: self.lsn + 1, counters: *counters, ..Batch::default() };
-        self.transaction(&batch, last_seq).or_else(clean_is_nothing)
-    }
-
     fn deposed(&self) -> Fault {
         let message = "another process leads the store now; this one follows: try again";
         let error = Error::new(ErrorKind::Unavailable, message);
@@ -178,7 +199,10 @@ fn disagree(wrong: &str) -> Error {
 }
 
 impl Ground for Transactions {
-    fn begin(&mut self, _cache: &mut BodyCache) {}
+    fn begin(&mut self, cache: &mut BodyCache) {
+        self.past.begin(self.last.lsn + 1, self.behind.lsn());
+        cache.in_tables(self.behind.n());
+    }
 
     fn archive(&mut self) -> &mut dyn Archive {
         &mut self.past
@@ -190,20 +214,16 @@ impl Ground for Transactions {
 
     fn write(&mut self, group: &mut Group, counters: &Counters, last_seq: u64) -> Result<bool> {
         if group.changes.is_empty() {
-            self.settle_recent(counters, last_seq)?;
             // What it found is the truth if this process leads still; no transaction says so.
             return self.desk.is_current().map(|()| false).map_err(Fault::clean);
         }
-        let lsn = self.lsn + 1;
-        let changes = std::mem::take(&mut group.changes);
-        let mut batch = Batch::default();
-        batch.add(Handed { lsn, counters: *counters, changes, bytes: 0, growth: 0 });
-        self.transaction(&batch, last_seq)?;
+        self.has_room(group)?;
+        // The next group is about as large.
+        let room = Vec::with_capacity(group.changes.len());
+        let changes = std::mem::replace(&mut group.changes, room);
+        let notes = std::mem::take(&mut group.notes);
+        self.append(changes, counters, last_seq, notes)?;
         self.target.given.fetch_max(counters.token, Ordering::AcqRel);
-        if !group.notes.is_empty() {
-            self.desk.tail.add(group.notes.drain(..));
-            self.desk.tail.trim(last_seq);
-        }
         Ok(true)
     }
 
@@ -217,9 +237,7 @@ impl Ground for Transactions {
 
     /// Where the clock stopped. If it cannot be said, it stopped at the last group.
     fn end(&mut self, counters: &Counters, last_seq: u64) -> Result<()> {
-        let lsn = self.lsn + 1;
-        let batch = Batch { lsn, counters: *counters, ..Batch::default() };
-        self.transaction(&batch, last_seq).or_else(clean_is_nothing)
+        self.append(vec![], counters, last_seq, vec![]).or_else(clean_is_nothing)
     }
 
     fn fill(&mut self, cold: Vec<Sealed>) {
@@ -227,7 +245,11 @@ impl Ground for Transactions {
         let link = runtime.block_on(self.filler.get());
         match link {
             // Its own task: the next group need not wait for it. As many of them as there are callers who wait.
-            Ok(link) => drop(runtime.spawn(fill(link, cold))),
+            Ok(link) => {
+                let (desk, behind) = (self.desk.clone(), self.behind.clone());
+                let source = Source { link, desk, behind, within: self.target.options.within };
+                drop(runtime.spawn(fill(source, cold)));
+            }
             Err(trouble) => {
                 let error = trouble.error();
                 for Sealed { sender, .. } in cold {

@@ -10,11 +10,7 @@ use std::{
 };
 
 use mainstay_core::{Error, ErrorKind};
-use mainstay_writer::{
-    desk::{Desk, Office},
-    message::Message,
-    stopwatch::Stopwatch,
-};
+use mainstay_writer::{desk::Office, message::Message, stopwatch::Stopwatch};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot, watch},
@@ -27,7 +23,7 @@ use crate::{
     lead::{self, Try},
     link::{Again, Link, Target, lost},
     outbox, post, schema,
-    term::{self, Start, Term},
+    term::{self, Leading, Start, Term},
 };
 
 /// What this process is to the store at the moment.
@@ -35,7 +31,7 @@ use crate::{
 pub(crate) enum Role {
     /// Nobody knows yet.
     Looking,
-    Leads(Arc<Desk>),
+    Leads(Arc<Leading>),
     /// This one leads, with this epoch.
     Follows(String, u64),
     /// The database is not there, or will not have it.
@@ -154,7 +150,6 @@ impl Home {
         let (mut desk, mut failed) = (None, None);
         // Ends with the term, whatever is under way.
         let mut clerk = tokio::task::JoinSet::new();
-        let mut trimmed = 0;
         loop {
             tokio::select! {
                 // In this order: why it ended is heard before that it has.
@@ -168,7 +163,7 @@ impl Home {
                             &self.target.runtime,
                         );
                         clerk.spawn_on(
-                            outbox::drain(self.target.clone(), opened.clone()),
+                            outbox::drain(self.target.clone(), opened.desk.clone()),
                             &self.target.runtime,
                         );
                         // Closed while it was loading: then there was no inbox to close.
@@ -197,7 +192,7 @@ impl Home {
                     let proved = epoch.load(Ordering::Acquire);
                     // A session that hangs must not keep this process in office: another may lead when the lease is over.
                     let left = (options.lease.mul_f32(0.75)).saturating_sub(renewed.elapsed());
-                    let renewal = timeout(left.max(options.lease / 6), self.renew(link, proved, &mut trimmed));
+                    let renewal = timeout(left.max(options.lease / 6), self.renew(link, proved));
                     match renewal.await.unwrap_or_else(|_| Err(lost("the lease could not be renewed in time"))) {
                         Ok(true) => {
                             renewed = began;
@@ -246,17 +241,13 @@ impl Home {
         }
     }
 
-    async fn renew(&self, link: &mut Again, epoch: u64, trimmed: &mut i64) -> Result<bool, Trouble> {
+    async fn renew(&self, link: &mut Again, epoch: u64) -> Result<bool, Trouble> {
         let asked = self.clock.own();
         let session = link.get().await?;
         let options = &self.target.options;
         let Some(time) = lead::renew(&session, options, epoch).await? else { return Ok(false) };
         if options.database_time {
             self.clock.heard(asked, time);
-        }
-        // Whatever comes of it, the lease is renewed.
-        if let Err(trouble) = lead::trim(&session, trimmed).await {
-            tracing::debug!(error = %trouble.error(), "old rows of the journal stay for now");
         }
         Ok(true)
     }
@@ -276,7 +267,7 @@ async fn over(done: &mut oneshot::Receiver<()>) {
 }
 
 /// Nothing more is acknowledged by this writer.
-fn depose(desk: Option<&Arc<Desk>>, why: &str) {
+fn depose(desk: Option<&Arc<Leading>>, why: &str) {
     let Some(desk) = desk else { return };
     let error = Error::new(ErrorKind::Unavailable, format!("{why}; try again"));
     if desk.moved.set(error.clone()).is_ok() {
@@ -296,6 +287,11 @@ impl Pool {
     pub(crate) fn new(target: Arc<Target>) -> Pool {
         let permits = tokio::sync::Semaphore::new(target.options.readers.max(1));
         Pool { target, free: std::sync::Mutex::default(), permits }
+    }
+
+    /// How long a read may wait for its turn.
+    pub(crate) fn within(&self) -> Duration {
+        self.target.options.within
     }
 
     /// Reads in one snapshot, on a session that nobody else uses meanwhile.

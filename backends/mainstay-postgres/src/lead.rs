@@ -72,20 +72,3 @@ pub(crate) async fn release(link: &Link, epoch: u64) -> Result<(), Trouble> {
         "update {s}.leader set expires = '-infinity', owner = null, backend_pid = null where epoch = $1";
     link.query(sql, vec![Param::i64(epoch)]).await.map(drop)
 }
-
-/// Lets go of old rows of the journal, from `trimmed` on; the newest say where the store stands, and what became of a
-/// commit whose connection broke. What was let go of before is not walked over again: while somebody holds an old
-/// snapshot, all of it is still in the index.
-pub(crate) async fn trim(link: &Link, trimmed: &mut i64) -> Result<(), Trouble> {
-    let newest = link.query("select coalesce(max(lsn), 0) from {s}.journal", vec![]).await?;
-    let up_to = newest.first().map_or(0, |row| row.get::<_, i64>(0)) - KEPT;
-    if up_to > *trimmed {
-        let sql = "delete from {s}.journal where lsn >= $1 and lsn < $2";
-        link.query(sql, vec![Param::i64(*trimmed as u64), Param::i64(up_to as u64)]).await?;
-        *trimmed = up_to;
-    }
-    Ok(())
-}
-
-/// Groups whose rows of the journal are kept.
-const KEPT: i64 = 1_000;

@@ -20,6 +20,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{
     fault::{Trouble, words},
+    journal::Place,
     options::Options,
     outbox,
     pipeline::Requests,
@@ -77,6 +78,48 @@ fn tls_config(options: &Options) -> Result<ClientConfig, Error> {
     let builder =
         builder.map_err(|e| Error::new(ErrorKind::Invalid, format!("TLS cannot be set up: {e}")))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// By what a transaction proves that its process leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Proof {
+    /// That of a group: the leader's row is locked, and the group before it is there. A database that lacks that is another
+    /// one by now, a stand-by that was promoted before it had all: there nobody leads by this epoch.
+    Group { epoch: u64, last: Option<Place> },
+    /// That of the tables: they are where they were left. The leader's row is looked at, and not locked, so that groups go
+    /// on meanwhile.
+    Tables { epoch: u64, left_at: u64 },
+}
+
+impl Proof {
+    fn mark(self) -> String {
+        let (Proof::Group { epoch, .. } | Proof::Tables { epoch, .. }) = self;
+        epoch.to_string()
+    }
+
+    /// The same to the server; who looks at what is sent sees whose it is.
+    fn end(self) -> &'static str {
+        match self {
+            Proof::Group { .. } => "commit",
+            Proof::Tables { .. } => "end transaction",
+        }
+    }
+
+    fn begin(self) -> String {
+        match self {
+            Proof::Group { epoch, last: None } => format!("begin; select {{s}}.prove({})", epoch as i64),
+            Proof::Group { epoch, last: Some(Place { lsn, table }) } => format!(
+                "begin; select {{s}}.prove(case when exists (select 1 from {{s}}.journal_{table} where lsn = {lsn}) \
+                 then {} else -1 end)",
+                epoch as i64
+            ),
+            // Each of its looks must see what is there by then, whatever the server's default is.
+            Proof::Tables { epoch, left_at } => format!(
+                "begin isolation level read committed; select {{s}}.prove_tables({}, {})",
+                epoch as i64, left_at as i64
+            ),
+        }
+    }
 }
 
 /// A session. Requests of many callers may be under way at once.
@@ -171,25 +214,17 @@ impl Link {
         self.in_time(self.client.query(&statement, &values)).await
     }
 
-    /// One transaction, in one round trip: proves that `epoch` still leads, then runs the steps. Answers a step that
+    /// One transaction, in one round trip: proves that this process still leads, then runs the steps. Answers a step that
     /// changed another number of rows than it should have.
     ///
     /// All of it goes out at once, so a step runs whatever became of what was sent before it. Each therefore asks for the
     /// setting that only a beginning which proved the epoch has made, and only until its transaction ends: if the beginning
     /// failed, there is no transaction, and every step does nothing. The commit goes out when every step has, in order.
     ///
-    /// What proves the epoch also asks for `last`, the group that was written before (0: none). A database that lacks it
-    /// is another one by now, a stand-by that was promoted before it had all: there nobody leads by this epoch.
-    ///
     /// The server ends a session that is silent within a transaction for as long as a lease: a process that was frozen
     /// there would keep the leader's row locked, and nobody could take over.
-    pub(crate) async fn transaction(
-        &self,
-        epoch: u64,
-        last: u64,
-        steps: &[Step],
-    ) -> Result<Option<String>, Trouble> {
-        let mark = epoch.to_string();
+    pub(crate) async fn transaction(&self, proof: Proof, steps: &[Step]) -> Result<Option<String>, Trouble> {
+        let mark = proof.mark();
         let mut texts = Vec::with_capacity(steps.len());
         for step in steps {
             can_be_sent(&step.params).map_err(Trouble::NotSent)?;
@@ -201,6 +236,7 @@ impl Link {
             let proof = format!("current_setting('mainstay.proved', true) = ${}", step.params.len() + 1);
             texts.push(step.sql.replace("{s}", &self.schema).replace("{p}", &proof));
         }
+        let (begin, end) = (proof.begin(), proof.end());
         let proof = Param::text(&mark);
         let mut statements = Vec::new();
         if self.prepare {
@@ -208,12 +244,11 @@ impl Link {
                 statements.push(self.statement(&step.sql, text, step.params.iter().chain([&proof])).await?);
             }
         }
-        let (client, schema) = (&self.client, &self.schema);
+        let client = &self.client;
         let begin = format!(
-            "begin; select {schema}.prove(case when {last} = 0 \
-               or exists (select 1 from {schema}.journal where lsn = {last}) then {} else -1 end), set_config('mainstay.proved', '{mark}', true), \
+            "{}, set_config('mainstay.proved', '{mark}', true), \
              set_config('idle_in_transaction_session_timeout', '{}', true)",
-            epoch as i64,
+            begin.replace("{s}", &self.schema),
             self.lease.as_millis()
         );
         let all = async {
@@ -235,7 +270,7 @@ impl Link {
                         }
                     }
                 }
-                requests.send(async { client.batch_execute("commit").await.map(|()| 0) }).await
+                requests.send(async { client.batch_execute(end).await.map(|()| 0) }).await
             };
             if let Err(e) = sent.await {
                 // A part of a transaction must not wait here for the commit of the next.

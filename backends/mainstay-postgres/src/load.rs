@@ -20,8 +20,8 @@ use tokio_postgres::{Row, types::Type};
 use crate::{
     archive::Past,
     fault::{Trouble, damaged},
+    journal,
     link::Link,
-    recent::Entries,
     rows::{Cells, JOB},
     step::Param,
 };
@@ -30,17 +30,16 @@ use crate::{
 pub(crate) struct Loaded {
     /// Everything is in, but [`Engine::finish_load`] has not been called.
     pub(crate) engine: Engine,
-    /// The store's clock at the last group, and the number of that.
+    /// The store's clock at the last group that the tables have, and the number of that.
     pub(crate) clock: StoreTime,
     pub(crate) lsn: u64,
-    /// What the rows of the jobs lack, and the engine has: to be written down by the first group.
-    pub(crate) recent: Vec<Change>,
 }
 
 /// Rows that are fetched at once.
 const PIECE: usize = 20_000;
 
-/// Reads everything the engine keeps in RAM. Nobody else writes: whoever asks has just begun to lead.
+/// Reads everything the engine keeps in RAM. Nobody else writes: whoever asks has just begun to lead, and brought the
+/// tables to the end of the journal.
 pub(crate) async fn load(link: &Link) -> Result<Loaded, Error> {
     let mut engine = Engine::new();
     let (counters, lsn, last_seq) = counters(link).await?;
@@ -73,7 +72,7 @@ pub(crate) async fn load(link: &Link) -> Result<Loaded, Error> {
         refers(&known.queues, &limit.queue, "limits")?;
         engine.load_limit(limit.queue, &limit.key, limit.value.unwrap_or_default());
     }
-    let recent = jobs(&mut engine, link, &known).await?;
+    jobs(&mut engine, link, &known).await?;
     rest_of_jobs(&mut engine, link, &known).await?;
     locks(&mut engine, link).await?;
     events(&mut engine, link, last_seq).await?;
@@ -89,7 +88,7 @@ pub(crate) async fn load(link: &Link) -> Result<Loaded, Error> {
         }
         engine.load_schedule(*record);
     }
-    Ok(Loaded { engine, clock: counters.clock, lsn, recent })
+    Ok(Loaded { engine, clock: counters.clock, lsn })
 }
 
 /// What needs an archive: whether groups lag, and by how much.
@@ -117,19 +116,11 @@ async fn query(link: &Link, sql: &str, params: Vec<Param>) -> Result<Vec<Row>, E
 }
 
 async fn counters(link: &Link) -> Result<(Counters, u64, u64), Error> {
-    let sql = "select lsn, token, n, f, k, audit, clock, last_seq from {s}.journal order by lsn desc limit 1";
+    let sql = "select lsn, last_seq, token, n, f, k, audit, clock from {s}.reached";
     let rows = query(link, sql, vec![]).await?;
-    let Some(row) = rows.first() else { return Ok((Counters::default(), 0, 0)) };
-    let cells = Cells { table: "journal", row };
-    let counters = Counters {
-        token: cells.u64(1)?,
-        n: cells.u64(2)?,
-        f: cells.u64(3)?,
-        k: cells.u64(4)?,
-        audit: cells.u64(5)?,
-        clock: StoreTime(cells.u64(6)?),
-    };
-    Ok((counters, cells.u64(0)?, cells.u64(7)?))
+    let Some(row) = rows.first() else { return Err(damaged("table reached", "its row is not there")) };
+    let cells = Cells { table: "reached", row };
+    Ok((journal::counters(cells, 2)?, cells.u64(0)?, cells.u64(1)?))
 }
 
 /// A row of a table that the engine alone reads.
@@ -179,23 +170,21 @@ async fn finished(engine: &mut Engine, link: &Link, known: &Known) -> Result<(),
     Ok(())
 }
 
-async fn jobs(engine: &mut Engine, link: &Link, known: &Known) -> Result<Vec<Change>, Error> {
-    let (entries, mut recent) = (Entries::all(link).await?, Vec::new());
+async fn jobs(engine: &mut Engine, link: &Link, known: &Known) -> Result<(), Error> {
     let sql = format!("select {JOB} from {{s}}.job where id > $1 order by id limit {PIECE}");
     let mut last = uuid::Uuid::nil();
     loop {
         let rows = query(link, &sql, vec![Param::new(last, Type::UUID)]).await?;
         for row in &rows {
             let cells = Cells { table: "job", row };
-            let mut live = cells.live_job()?;
-            recent.extend(entries.apply(&mut live, cells.lsn()?));
+            let live = cells.live_job()?;
             refers(&known.queues, &live.job.queue, "job")?;
             refers(&known.policies, &live.job.policy, "job")?;
             engine.load_job(live.job, live.extras, live.lease, live.settled);
         }
         match rows.last() {
             Some(row) if rows.len() == PIECE => last = row.get(0),
-            _ => return Ok(recent),
+            _ => return Ok(()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Calls as the process that leads answers them, its own and those of others.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use mainstay_core::{
     Error, ErrorKind, TopicFilter,
@@ -15,34 +15,44 @@ use crate::{
     home::Pool,
     link::Link,
     read::{self, LogQuery},
+    tables,
+    term::Leading,
 };
 
 /// One record.
-pub(crate) async fn get(desk: &Desk, pool: &Pool, key: &Key) -> Result<Option<Record>, Error> {
+pub(crate) async fn get(desk: &Leading, pool: &Pool, key: &Key) -> Result<Option<Record>, Error> {
     if !matches!(key, Key::Job(_) | Key::AccessToken(_)) {
         return desk.record(key).await;
     }
     desk.tidied().await?;
+    tables::wait_for(desk, &desk.behind, pool.within()).await?;
     let now = desk.clock.now();
-    pool.read(async |link: &Link| match key {
+    let found = pool.read(async |link: &Link| match key {
         Key::Job(id) => {
             let found = read::records(link, &[*id], now).await?.remove(id);
             Ok(found.map(|job| Record::Job(Box::new(job))))
         }
         Key::AccessToken(name) => Ok(read::access_token(link, name.as_str()).await?.map(Record::AccessToken)),
         _ => Ok(None),
-    })
-    .await
+    });
+    current(desk, found.await)
+}
+
+/// The tables lack what whoever leads next has done a moment ago: what they say is true while nobody else can lead.
+fn current<T>(desk: &Leading, read: Result<T, Error>) -> Result<T, Error> {
+    let read = read?;
+    desk.is_current().map(|()| read)
 }
 
 /// A page.
-pub(crate) async fn list(desk: &Desk, pool: &Pool, query: &Query, page: &Page) -> Result<Slice, Error> {
+pub(crate) async fn list(desk: &Leading, pool: &Pool, query: &Query, page: &Page) -> Result<Slice, Error> {
     if Desk::has_list(query) {
         return desk.list(query, page).await;
     }
     desk.tidied().await?;
+    tables::wait_for(desk, &desk.behind, pool.within()).await?;
     let now = desk.clock.now();
-    pool.read(async |link: &Link| read::list(link, query, page, now).await).await
+    current(desk, pool.read(async |link: &Link| read::list(link, query, page, now).await).await)
 }
 
 /// A piece of the log.
@@ -75,7 +85,7 @@ pub(crate) fn now(desk: &Desk) -> Result<Now, Error> {
 }
 
 /// A call of another process.
-pub(crate) async fn answer(desk: &Arc<Desk>, pool: &Pool, call: Call) -> Told {
+pub(crate) async fn answer(desk: &Leading, pool: &Pool, call: Call) -> Told {
     let told = match call {
         Call::Submit { commits, within_ms } => {
             let batch = Batch { commits, within: None };

@@ -37,6 +37,11 @@ pub struct Options {
     pub root_certificates: Option<PathBuf>,
     /// Bodies of the newest unfinished jobs are kept in RAM up to this many bytes. Defaults to 64 MiB.
     pub body_cache_bytes: usize,
+    /// What the tables may lack, in bytes: the journal has it, and this process holds it in RAM until they have followed.
+    /// At half of it they follow at once, at all of it writers wait. Defaults to 64 MiB.
+    pub behind_bytes: usize,
+    /// A table of the journal is emptied, and the other written, after this many bytes. Defaults to 32 MiB.
+    pub journal_bytes: usize,
     /// What callers may have handed over without an answer, in bytes; more is refused as `Overloaded`. Defaults to
     /// 64 MiB.
     pub queue_bytes: usize,
@@ -73,6 +78,8 @@ impl Options {
             migrate: true,
             root_certificates: None,
             body_cache_bytes: 64 << 20,
+            behind_bytes: 64 << 20,
+            journal_bytes: 32 << 20,
             queue_bytes: 64 << 20,
             housekeeping: true,
             within: Duration::from_secs(30),

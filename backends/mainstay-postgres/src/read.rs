@@ -22,7 +22,6 @@ use crate::{
     fault::{Trouble, damaged},
     fill::body,
     link::Link,
-    recent::Entries,
     rows::{Cells, FINISHED, JOB},
     step::Param,
     write::ids,
@@ -50,11 +49,9 @@ pub(crate) async fn records(
     let finished =
         format!("select {}, {AROUND} from {{s}}.finished j {JOINS} where j.id = any($1)", columns(FINISHED));
     let mut found = HashMap::new();
-    let entries = Entries::about(link, wanted).await?;
     for row in &query(link, &live, vec![ids(wanted)]).await? {
         let cells = Cells { table: "job", row };
-        let mut live = cells.live_job()?;
-        entries.apply(&mut live, cells.lsn()?);
+        let live = cells.live_job()?;
         let lease = live.lease.filter(|lease| lease.until > now.store);
         let Some(record) = around(cells, width(JOB), &live.job, now)? else { continue };
         let record = JobRecord {

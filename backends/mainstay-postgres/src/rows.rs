@@ -20,7 +20,7 @@ use crate::fault::damaged;
 /// The columns of the table `job`, as [`Cells::live_job`] reads them.
 pub(crate) const JOB: &str = "id, n, queue, policy, priority, phase, flags, run_at, created_at, attempt, crashes, size, \
      token, nonce, lease_until, lease_ms, claimed_at, worker, \
-     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, extras, lsn";
+     settled_token, settled_nonce, settled_verb, settled_state, settled_run_at, extras";
 /// The columns of the table `finished`, as [`Cells::finished_job`] reads them.
 pub(crate) const FINISHED: &str = "queue, lane, f, id, n, policy, priority, flags, run_at, created_at, attempt, crashes, \
      size, state, reason, finished_at, \
@@ -142,12 +142,7 @@ impl<'r> Cells<'r> {
         Ok(Some(SettledLease { id, verb, state, run_at: self.get::<Option<i64>>(i + 4)?.map(Timestamp) }))
     }
 
-    /// The group that wrote a row of [`JOB`].
-    pub(crate) fn lsn(&self) -> Result<u64, Error> {
-        self.u64(24)
-    }
-
-    /// A row of [`JOB`], without what changed lately.
+    /// A row of [`JOB`].
     pub(crate) fn live_job(&self) -> Result<LiveRow, Error> {
         let flags: i16 = self.get(6)?;
         let extras = self.extras(23)?;

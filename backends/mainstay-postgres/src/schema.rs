@@ -18,6 +18,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/0004.sql"),
     include_str!("schema/0005.sql"),
     include_str!("schema/0006.sql"),
+    include_str!("schema/0007.sql"),
 ];
 
 /// The format that this build reads and writes.
@@ -26,8 +27,14 @@ pub(crate) const FORMAT: i32 = STEPS.len() as i32;
 /// Before a step of a schema that is in use: whoever leads it with an older build does so no more, and an older build
 /// does not begin to (see `lead::take`). First of all: it waits for the transaction that is under way, which has not
 /// got the locks of the step to wait for.
+///
+/// Whoever brings the tables further does not lock the leader's row: it is kept waiting at its own, and finds that its
+/// process leads no more when the step has been taken.
 const DEPOSE: &str =
-    "update {s}.leader set epoch = epoch + 1, expires = '-infinity', owner = null, backend_pid = null;";
+    "update {s}.leader set epoch = epoch + 1, expires = '-infinity', owner = null, backend_pid = null;
+     if to_regclass('{s}.reached') is not null then
+       execute 'select 1 from {s}.reached for update';
+     end if;";
 
 /// How long a step waits for a table; whoever comes for it meanwhile waits as long.
 const LOCK: Duration = Duration::from_millis(500);

@@ -36,6 +36,7 @@ use crate::{
     options::Options,
     post::{Post, may_look, other},
     schema,
+    term::Leading,
 };
 
 /// PostgreSQL as the store. Of all processes that have it open, one leads; the others carry their calls to it.
@@ -79,7 +80,7 @@ impl Runtimes {
 
 /// Whom to ask.
 enum Whom {
-    Own(Arc<Desk>),
+    Own(Arc<Leading>),
     Other,
 }
 
@@ -196,7 +197,7 @@ impl PostgresStore {
         }
     }
 
-    fn leading(&self) -> Option<Arc<Desk>> {
+    fn leading(&self) -> Option<Arc<Leading>> {
         match &*self.home.role.borrow() {
             Role::Leads(desk) => Some(desk.clone()),
             _ => None,
@@ -233,9 +234,17 @@ async fn prepare(target: &Target) -> Result<bool, Error> {
     } else {
         schema::check(&link, schema).await?;
     }
-    let rows = link.query("select current_setting('synchronous_commit')", vec![]).await;
-    let rows = rows.map_err(Trouble::error)?;
-    Ok(rows.first().is_none_or(|row| row.get::<_, &str>(0) != "off"))
+    let sql = "select current_setting('synchronous_commit'), current_setting('server_encoding')";
+    let rows = link.query(sql, vec![]).await.map_err(Trouble::error)?;
+    let [commit, encoding] = rows.first().map_or(["", ""], |row| [row.get(0), row.get(1)]);
+    // A text that a group has and the tables cannot keep would be in the way of all behind it.
+    if !["UTF8", "SQL_ASCII"].contains(&encoding) {
+        let message = format!(
+            "the database keeps its texts as {encoding}: make one with `create database … encoding 'UTF8' template template0`"
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    Ok(commit != "off")
 }
 
 /// Brings the tables of a schema up to date, as opening does. Answers how many steps that took.
@@ -390,7 +399,7 @@ impl Store for PostgresStore {
 
     fn stats(&self) -> Vec<(&'static str, f64)> {
         match self.leading() {
-            Some(desk) => [desk.stats(), self.home.target.outbox.stats(), vec![("leads", 1.0)]].concat(),
+            Some(leading) => [leading.stats(), self.home.target.outbox.stats()].concat(),
             None => vec![("leads", 0.0)],
         }
     }

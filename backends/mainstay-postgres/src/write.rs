@@ -1,10 +1,10 @@
-//! A group as the statements of one transaction: the last state of each row that it changed.
+//! Groups as the statements of one transaction: the last state of each row that they changed.
 
 use std::sync::Arc;
 
 use mainstay_core::{
     JobId,
-    engine::change::{Change, Counters, FinishedJob, Lane, LiveLease, SettledLease},
+    engine::change::{Change, FinishedJob, Lane, LiveJob, LiveLease, SettledLease},
     job::{FAILURES_KEPT, JobBody},
 };
 use mainstay_writer::{
@@ -16,42 +16,20 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::{
-    recent::{Changed, Plan},
     rows::{bytes_of, extras, flags, uuid},
     step::{Param, Step},
     things::{self, Forgotten},
 };
 
-/// All that a group does to the tables.
-pub(crate) fn steps(
-    batch: &Batch,
-    epoch: u64,
-    last_seq: u64,
-    forgotten: Forgotten,
-    recent: &Plan,
-) -> Vec<Step> {
+/// All that a batch does to the tables.
+pub(crate) fn steps(batch: &Batch, forgotten: Forgotten) -> Vec<Step> {
     let mut steps = Vec::new();
     jobs(batch, &mut steps);
-    recent.steps(&mut steps);
     finished(batch, &mut steps);
     bodies(batch, forgotten, &mut steps);
     events(batch, &mut steps);
     things::steps(batch, forgotten, &mut steps);
-    steps.push(journal(batch.lsn, epoch, &batch.counters, last_seq));
     steps
-}
-
-/// The group's own row.
-fn journal(lsn: u64, epoch: u64, counters: &Counters, last_seq: u64) -> Step {
-    let Counters { token, n, f, k, audit, clock } = *counters;
-    let numbers = [lsn, epoch, token, n, f, k, audit, clock.0, last_seq];
-    Step {
-        sql: "insert into {s}.journal (lsn, epoch, token, n, f, k, audit, clock, last_seq) \
-              select $1, $2, $3, $4, $5, $6, $7, $8, $9 where {p}"
-            .to_owned(),
-        params: numbers.into_iter().map(Param::i64).collect(),
-        rows: Some(1),
-    }
 }
 
 /// Columns on their way into the tables, each an array with a value a row. They are taken apart in the list of a `select`:
@@ -178,15 +156,16 @@ impl Columns {
 }
 
 fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
-    let (mut gone, mut whole) = (Vec::new(), Vec::new());
+    let (mut gone, mut whole, mut changed) = (Vec::new(), Vec::new(), Vec::new());
     let mut rows: Vec<_> = batch.jobs.iter().collect();
     // In one order, so that pages are touched in it.
     rows.sort_unstable_by_key(|(id, _)| **id);
     for (id, row) in rows {
         match &row.now {
             None => gone.push(uuid(*id)),
-            // Seen to by `recent`.
-            Some(Job::Changed { .. }) => {}
+            Some(Job::Changed { job, lease, settled }) => {
+                changed.push(Changed { job, lease: lease.as_ref(), settled: *settled });
+            }
             Some(Job::Whole(live)) => {
                 if row.was {
                     gone.push(uuid(*id));
@@ -200,26 +179,31 @@ fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
         let params = Columns::default().uuids("id", gone).params;
         steps.push(Step { sql: "delete from {s}.job where id = any($1) and {p}".to_owned(), params, rows });
     }
-    insert_jobs(&whole, batch.lsn, steps);
+    insert_jobs(&whole, steps);
+    update_jobs(&changed, steps);
 }
 
-/// Jobs that only change, in their own rows.
-pub(crate) fn update_jobs(changed: &[Changed], lsn: u64, steps: &mut Vec<Step>) {
+/// The columns of a job that change.
+struct Changed<'b> {
+    job: &'b LiveJob,
+    lease: Option<&'b LiveLease>,
+    settled: Option<SettledLease>,
+}
+
+fn update_jobs(changed: &[Changed<'_>], steps: &mut Vec<Step>) {
     if changed.is_empty() {
         return;
     }
     let columns = Columns::default()
         .uuids("id", changed.iter().map(|row| uuid(row.job.id)).collect())
         .i16s("phase", changed, |row| row.job.phase as i16)
-        .i16s("flags", changed, |row| flags(&row.job))
+        .i16s("flags", changed, |row| flags(row.job))
         .i64s("run_at", changed, |row| row.job.run_at.0)
         .i32s("attempt", changed, |row| row.job.attempt)
         .i32s("crashes", changed, |row| row.job.crashes)
-        .i64s("lsn", changed, |_| bits(lsn))
-        .leases(changed, |row| row.lease.as_ref())
+        .leases(changed, |row| row.lease)
         .settled(changed, |row| row.settled);
-    let names =
-        ["phase", "flags", "run_at", "attempt", "crashes", "lsn"].iter().chain(&LEASE).chain(&SETTLED);
+    let names = ["phase", "flags", "run_at", "attempt", "crashes"].iter().chain(&LEASE).chain(&SETTLED);
     // What no row has any more is null in all of them.
     let set = |name: &&str| match columns.names.contains(name) {
         true => format!("{name} = new.{name}"),
@@ -233,7 +217,7 @@ pub(crate) fn update_jobs(changed: &[Changed], lsn: u64, steps: &mut Vec<Step>) 
     steps.push(Step { sql, params: columns.params, rows: Some(changed.len() as u64) });
 }
 
-fn insert_jobs(rows: &[&LiveRow], lsn: u64, steps: &mut Vec<Step>) {
+fn insert_jobs(rows: &[&LiveRow], steps: &mut Vec<Step>) {
     if rows.is_empty() {
         return;
     }
@@ -250,7 +234,6 @@ fn insert_jobs(rows: &[&LiveRow], lsn: u64, steps: &mut Vec<Step>) {
         .i32s("attempt", rows, |row| row.job.attempt)
         .i32s("crashes", rows, |row| row.job.crashes)
         .i64s("size", rows, |row| i64::from(row.job.size))
-        .i64s("lsn", rows, |_| bits(lsn))
         .leases(rows, |row| row.lease.as_ref())
         .settled(rows, |row| row.settled)
         .bytes("extras", rows, |row| extras(&row.job, &row.extras));

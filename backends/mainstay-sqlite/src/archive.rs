@@ -1,235 +1,71 @@
-//! The finished jobs as the engine asks for them: those that the tables lack from RAM, the others from the tables.
-//!
-//! What is remembered here goes once the tables have it, and not before: so whoever looks here first and then in the
-//! tables misses nothing.
+//! What the engine asks of the file, for the archive that all stores share: that has what the tables lack.
 
-mod events;
+use std::path::Path;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    path::Path,
-    sync::Arc,
-};
-
-use hashbrown::HashMap;
 use mainstay_core::{
     Error, JobId,
     engine::change::{
-        Archive, Change, DeadRef, EventMeta, FinishedJob, FinishedKey, FinishedRef, GroupId, Lane, QueueId,
-        TopicId,
+        DeadRef, EventMeta, FinishedJob, FinishedKey, FinishedRef, GroupId, Lane, QueueId, TopicId,
     },
 };
-use rusqlite::{Connection, OptionalExtension, Statement, params};
+use mainstay_writer::archive::OfTables;
+use rusqlite::{Connection, OptionalExtension, Result as SqlResult, Rows, Statement, params};
 
 use crate::{
-    archive::events::RecentEvents,
+    block::Merge,
     fault::read_error,
-    row::{Cells, FINISHED, FINISHED_REF, bits},
+    row::{BLOCK, Cells, DEAD_REF, FINISHED, FINISHED_REF, FROM_OF_ALL, FROM_OF_TOPIC, bits},
 };
 
-/// A group forgets this many at least of what the tables have.
-const FORGET_AT_ONCE: usize = 1_024;
-
 /// The writer's archive.
-pub(crate) struct Recent<'c> {
+pub(crate) type Recent<'c> = mainstay_writer::archive::Recent<OfFile<'c>>;
+
+pub(crate) fn recent<'c>(conn: &'c Connection, path: &'c Path) -> Result<Recent<'c>, Error> {
+    Ok(Recent::new(OfFile::new(conn, path)?))
+}
+
+pub(crate) struct OfFile<'c> {
     path: &'c Path,
     by_id: Statement<'c>,
     taken: Statement<'c>,
     oldest: Statement<'c>,
-    /// The group under way.
-    lsn: u64,
-    /// By id; `None`: not finished any more, whatever the tables say.
-    jobs: HashMap<JobId, (u64, Option<Arc<FinishedJob>>)>,
-    lanes: HashMap<(QueueId, Lane), Recents>,
-    /// What was remembered, oldest first.
-    order: VecDeque<(u64, Entry)>,
-    /// How much of that was left when the group began.
-    left: usize,
-    /// How to take the group under way back.
-    undo: Vec<Undo>,
-    events: RecentEvents<'c>,
+    of_topic: Statement<'c>,
+    of_all: Statement<'c>,
+    dead_by_number: Statement<'c>,
+    dead_of_group: Statement<'c>,
 }
 
-/// A lane of finished jobs, as far as it differs from the tables.
-#[derive(Default)]
-struct Recents {
-    /// By place; `None`: gone.
-    places: BTreeMap<u64, Place>,
-    /// How many of them are gone.
-    gone: usize,
-    /// Nothing is left up to this place, whatever the tables say. (Places of [`Lane::Own`] do not grow; there it
-    /// stays 0.)
-    trimmed_to: u64,
-    /// What the engine was told is oldest. If these go, in this order, nothing is left before them.
-    told: VecDeque<u64>,
-}
-
-/// With the group that said so.
-type Place = (u64, Option<FinishedRef>);
-
-#[derive(Clone, Copy)]
-enum Entry {
-    Job(JobId),
-    Place(FinishedKey),
-    Queue(QueueId),
-}
-
-enum Undo {
-    Job(JobId, Option<(u64, Option<Arc<FinishedJob>>)>),
-    Place(FinishedKey, Option<Place>),
-    Trimmed(QueueId, Lane, u64),
-}
-
-impl Recents {
-    fn set(&mut self, f: u64, place: Option<Place>) -> Option<Place> {
-        let is_gone = |place: &Option<Place>| usize::from(matches!(place, Some((_, None))));
-        self.gone += is_gone(&place);
-        let before = match place {
-            Some(place) => self.places.insert(f, place),
-            None => self.places.remove(&f),
-        };
-        self.gone -= is_gone(&before);
-        before
-    }
-}
-
-impl<'c> Recent<'c> {
-    pub(crate) fn new(conn: &'c Connection, path: &'c Path) -> Result<Recent<'c>, Error> {
+impl<'c> OfFile<'c> {
+    fn new(conn: &'c Connection, path: &'c Path) -> Result<OfFile<'c>, Error> {
         let prepare = |sql: &str| conn.prepare(sql).map_err(|e| read_error(path, e));
-        Ok(Recent {
+        Ok(OfFile {
             path,
             by_id: prepare(&format!("SELECT {FINISHED} FROM finished WHERE id = ?1"))?,
             taken: prepare("SELECT 1 FROM finished WHERE queue = ?1 AND lane = ?2 AND f = ?3")?,
             oldest: prepare(&format!(
                 "SELECT {FINISHED_REF} FROM finished WHERE queue = ?1 AND lane = ?2 AND f > ?3 ORDER BY f LIMIT ?4"
             ))?,
-            lsn: 0,
-            jobs: HashMap::new(),
-            lanes: HashMap::new(),
-            order: VecDeque::new(),
-            left: 0,
-            undo: Vec::new(),
-            events: RecentEvents::new(conn, path)?,
+            // In this order: the topic says how far its events are gone.
+            of_topic: prepare(&format!(
+                "SELECT {BLOCK}, topic.removed_up_to FROM event_block CROSS JOIN topic ON topic.id = event_block.topic \
+                 WHERE event_block.topic = ?1 AND event_block.first >= {FROM_OF_TOPIC} ORDER BY event_block.first"
+            ))?,
+            of_all: prepare(&format!(
+                "SELECT {BLOCK}, topic.removed_up_to FROM event_block CROSS JOIN topic ON topic.id = event_block.topic \
+                 WHERE event_block.first >= {FROM_OF_ALL} ORDER BY event_block.first"
+            ))?,
+            dead_by_number: prepare(&format!(
+                "SELECT {DEAD_REF} FROM dead_event WHERE number = ?1 AND revived <= ?2"
+            ))?,
+            dead_of_group: prepare(&format!(
+                "SELECT {DEAD_REF} FROM dead_event WHERE grp = ?1 AND NOT revived ORDER BY number LIMIT ?2"
+            ))?,
         })
-    }
-
-    /// A group begins; the tables have everything up to `applied`. They get there in large steps; what they have is
-    /// forgotten in small ones, a little more each time than came.
-    pub(crate) fn begin(&mut self, lsn: u64, applied: u64) {
-        self.lsn = lsn;
-        self.events.begin(lsn, applied);
-        let came = self.order.len().saturating_sub(self.left);
-        for _ in 0..FORGET_AT_ONCE.max(2 * came) {
-            let Some((since, entry)) = self.order.front().copied().filter(|(since, _)| *since <= applied)
-            else {
-                break;
-            };
-            self.order.pop_front();
-            match entry {
-                Entry::Job(id) => {
-                    if let hashbrown::hash_map::Entry::Occupied(job) = self.jobs.entry(id)
-                        && job.get().0 == since
-                    {
-                        job.remove();
-                    }
-                }
-                Entry::Place(key) => {
-                    let Some(lane) = self.lanes.get_mut(&(key.queue, key.lane)) else { continue };
-                    if lane.places.get(&key.f).is_some_and(|(at, _)| *at == since) {
-                        lane.set(key.f, None);
-                    }
-                }
-                Entry::Queue(id) => self.lanes.retain(|(queue, _), _| *queue != id),
-            }
-        }
-        self.left = self.order.len();
-    }
-
-    /// Remembers a change of the group under way.
-    pub(crate) fn note(&mut self, change: &Change) {
-        match change {
-            Change::JobFinished(finished) => {
-                self.set_job(finished.job.id, Some(finished.clone()));
-                self.set_place(finished.key, Some(FinishedJob::as_ref(finished)));
-            }
-            Change::FinishedRevived { key, id } => {
-                self.set_job(*id, None);
-                self.place_goes(*key);
-            }
-            Change::FinishedRemoved(gone) => {
-                self.set_job(gone.id, None);
-                self.place_goes(gone.key);
-            }
-            // Its lanes are empty, and remember that until the tables say so too.
-            Change::QueueRemoved(id) => self.order.push_back((self.lsn, Entry::Queue(*id))),
-            Change::Event(change) => self.events.note(change),
-            _ => {}
-        }
-    }
-
-    /// The group under way has happened.
-    pub(crate) fn commit(&mut self) {
-        self.undo.clear();
-        self.events.commit();
-    }
-
-    /// The group under way has not happened.
-    pub(crate) fn roll_back(&mut self) {
-        while let Some(undo) = self.undo.pop() {
-            match undo {
-                Undo::Job(id, Some(before)) => drop(self.jobs.insert(id, before)),
-                Undo::Job(id, None) => drop(self.jobs.remove(&id)),
-                Undo::Place(key, before) => drop(self.lane(&key).set(key.f, before)),
-                Undo::Trimmed(queue, lane, before) => {
-                    self.lanes.entry((queue, lane)).or_default().trimmed_to = before;
-                }
-            }
-        }
-        self.events.roll_back();
-        self.lanes.values_mut().for_each(|lane| lane.told.clear());
-        while self.order.back().is_some_and(|(since, _)| *since == self.lsn) {
-            self.order.pop_back();
-        }
-    }
-
-    fn set_job(&mut self, id: JobId, now: Option<Arc<FinishedJob>>) {
-        let before = self.jobs.insert(id, (self.lsn, now));
-        self.undo.push(Undo::Job(id, before));
-        self.order.push_back((self.lsn, Entry::Job(id)));
-    }
-
-    fn set_place(&mut self, key: FinishedKey, now: Option<FinishedRef>) {
-        let lsn = self.lsn;
-        let before = self.lane(&key).set(key.f, Some((lsn, now)));
-        self.undo.push(Undo::Place(key, before));
-        self.order.push_back((lsn, Entry::Place(key)));
-    }
-
-    fn place_goes(&mut self, key: FinishedKey) {
-        let lane = self.lane(&key);
-        if key.lane == Lane::Own || lane.told.front() != Some(&key.f) {
-            lane.told.clear();
-            return self.set_place(key, None);
-        }
-        lane.told.pop_front();
-        let trimmed_to = std::mem::replace(&mut lane.trimmed_to, key.f);
-        let before = lane.set(key.f, None);
-        self.undo.push(Undo::Trimmed(key.queue, key.lane, trimmed_to));
-        if before.is_some() {
-            self.undo.push(Undo::Place(key, before));
-        }
-    }
-
-    fn lane(&mut self, key: &FinishedKey) -> &mut Recents {
-        self.lanes.entry((key.queue, key.lane)).or_default()
     }
 }
 
-impl Archive for Recent<'_> {
+impl OfTables for OfFile<'_> {
     fn finished(&mut self, id: JobId) -> Result<Option<FinishedJob>, Error> {
-        if let Some((_, recent)) = self.jobs.get(&id) {
-            return Ok(recent.as_deref().cloned());
-        }
         let path = self.path;
         let found = self
             .by_id
@@ -238,52 +74,79 @@ impl Archive for Recent<'_> {
     }
 
     fn is_taken(&mut self, key: FinishedKey) -> Result<bool, Error> {
-        let recent = self.lanes.get(&(key.queue, key.lane));
-        // Also one that is gone: its row may still be in the tables.
-        if recent.is_some_and(|recent| recent.places.contains_key(&key.f)) {
-            return Ok(true);
-        }
         let row = params![key.queue.0, key.lane as u8, bits(key.f)];
         self.taken.exists(row).map_err(|e| read_error(self.path, e))
     }
 
-    fn oldest(&mut self, queue: QueueId, lane: Lane, limit: usize) -> Result<Vec<FinishedRef>, Error> {
-        let path = self.path;
-        let recents = self.lanes.entry((queue, lane)).or_default();
-        let from = recents.trimmed_to;
-        // As many as may turn out to be gone come on top.
-        let most = limit + recents.gone;
-        let mut rows = self
-            .oldest
-            .query(params![queue.0, lane as u8, bits(from), most as i64])
-            .map_err(|e| read_error(path, e))?;
-        let mut found = Vec::with_capacity(limit.min(1_024));
-        while let Some(row) = rows.next().map_err(|e| read_error(path, e))? {
-            found.push(Cells { path, table: "finished", row }.finished_ref()?);
-        }
-        // Behind the last row there may be others.
-        let until =
-            if found.len() == most { found.last().map_or(u64::MAX, |last| last.key.f) } else { u64::MAX };
-        found.retain(|row| !recents.places.contains_key(&row.key.f));
-        let known = recents.places.range(from + 1..).take_while(|(f, _)| **f <= until);
-        found.extend(known.filter_map(|(_, (_, place))| *place).take(limit));
-        found.sort_unstable_by_key(|row| row.key.f);
-        found.truncate(limit);
-        recents.told = found.iter().map(|row| row.key.f).collect();
-        Ok(found)
+    fn oldest(
+        &mut self,
+        queue: QueueId,
+        lane: Lane,
+        behind: u64,
+        limit: usize,
+    ) -> Result<Vec<FinishedRef>, Error> {
+        let rows = self.oldest.query(params![queue.0, lane as u8, bits(behind), limit as i64]);
+        collect(self.path, "finished", rows, |row| row.finished_ref())
     }
 
     fn events(&mut self, topic: Option<TopicId>, from: u64, limit: usize) -> Result<Vec<EventMeta>, Error> {
-        self.events.events(topic, from, limit)
+        let rows = match topic {
+            Some(topic) => self.of_topic.query(params![topic.0, bits(from)]),
+            None => self.of_all.query(params![bits(from)]),
+        };
+        metas(self.path, rows, from, limit)
     }
 
-    fn dead_event(&mut self, number: u64) -> Result<Option<DeadRef>, Error> {
-        self.events.dead_event(number)
+    fn dead_event(&mut self, number: u64, revived_too: bool) -> Result<Option<DeadRef>, Error> {
+        let rows = self.dead_by_number.query(params![bits(number), revived_too]);
+        Ok(collect(self.path, "dead_event", rows, |row| row.dead_ref(0))?.pop())
     }
 
     fn dead_events(&mut self, group: GroupId, limit: usize) -> Result<Vec<DeadRef>, Error> {
-        self.events.dead_events(group, limit)
+        let rows = self.dead_of_group.query(params![group.0, limit as i64]);
+        collect(self.path, "dead_event", rows, |row| row.dead_ref(0))
     }
+}
+
+/// What is known of the first `limit` events at or behind `from` that are left of blocks in order.
+fn metas(path: &Path, rows: SqlResult<Rows<'_>>, from: u64, limit: usize) -> Result<Vec<EventMeta>, Error> {
+    let mut rows = rows.map_err(|e| read_error(path, e))?;
+    let (mut merge, mut found) = (Merge::default(), Vec::new());
+    let mut take = |merge: &mut Merge, until| {
+        while found.len() < limit
+            && let Some((meta, ..)) = merge.next(until)
+        {
+            found.push(meta);
+        }
+        found.len() < limit
+    };
+    while let Some(row) = rows.next().map_err(|e| read_error(path, e))? {
+        let row = Cells { path, table: "event_block", row };
+        let place = row.block_place()?;
+        if !take(&mut merge, place.first) {
+            return Ok(found);
+        }
+        let from = from.max(row.u64(5)? + 1);
+        if place.last >= from {
+            merge.add(row.heads()?, from);
+        }
+    }
+    take(&mut merge, u64::MAX);
+    Ok(found)
+}
+
+fn collect<T>(
+    path: &Path,
+    table: &'static str,
+    rows: SqlResult<Rows<'_>>,
+    decode: impl Fn(Cells<'_>) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
+    let mut rows = rows.map_err(|e| read_error(path, e))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(|e| read_error(path, e))? {
+        found.push(decode(Cells { path, table, row })?);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

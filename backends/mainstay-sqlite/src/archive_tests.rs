@@ -1,11 +1,14 @@
 //! The archive against the shortest thing that does the same, while the tables follow at any distance; and the tables
 //! against it, whatever shares a batch.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use mainstay_core::{
     Timestamp,
-    engine::change::{Counters, Extras, LiveJob, Phase, PolicyId},
+    engine::change::{Archive, Change, Counters, Extras, LiveJob, Phase, PolicyId},
     id::JobIds,
     job::{JobBody, JobState},
     name::Name,
@@ -204,7 +207,7 @@ proptest! {
         let path = Path::new("a test");
         migrate(&conn, path).unwrap();
         let mut world = World {
-            archive: Recent::new(&conn, path).unwrap(),
+            archive: recent(&conn, path).unwrap(),
             tables: Tables::new(&conn, path).unwrap(),
             model: Model::default(),
             waiting: VecDeque::new(),
@@ -225,6 +228,6 @@ proptest! {
         world.tables_are_right();
         world.archive.begin(world.lsn + 1, world.applied);
         world.compare();
-        prop_assert!(world.archive.jobs.is_empty() && world.archive.order.is_empty());
+        prop_assert!(world.archive.is_empty());
     }
 }

@@ -21,10 +21,9 @@
 //! 1. `store` is what callers see, `options` how it is opened, `open` how it comes to life;
 //! 2. the writer of `mainstay_writer` makes groups of commits; `ground` is what it stands on here, `room` whether there is
 //!    room for another group;
-//! 3. `journal` makes a group durable, `behind` holds it until `apply` has brought it into the `tables`, at a `pace` that
-//!    lets others go first, and `places` bounds the journal meanwhile; `row` and `schema` say how the tables look, `load`
-//!    reads them at open;
-//! 4. `read` answers everything else from snapshots; `archive` has the finished jobs and events that the tables lack;
+//! 3. `journal` makes a group durable, `behind` (of `mainstay_writer`) holds it until `apply` has brought it into the
+//!    `tables`, at a `pace` that lets others go first; `row` and `schema` say how the tables look, `load` reads them at open;
+//! 4. `read` answers everything else from snapshots; `archive` is what the engine is told of the tables;
 //! 5. `checkpoint` keeps SQLite's own log short, `backup` copies the file, `lock` keeps others out;
 //! 6. `fault` decides what an error of SQLite means, `aftermath` what is done after the worst of them.
 
@@ -32,11 +31,6 @@ mod aftermath;
 mod apply;
 mod archive;
 mod backup;
-mod behind;
-#[cfg(test)]
-mod behind_model;
-#[cfg(test)]
-mod behind_tests;
 mod checkpoint;
 mod connection;
 mod fault;
@@ -47,7 +41,6 @@ mod lock;
 mod open;
 mod options;
 mod pace;
-mod places;
 mod read;
 mod room;
 mod row;
@@ -57,7 +50,7 @@ mod store;
 mod sync;
 mod tables;
 
-use mainstay_writer::{answer, block, clock, inbox, message, stopwatch, tail};
+use mainstay_writer::{answer, behind, block, clock, inbox, message, places, stopwatch, tail};
 
 pub use journal::files::{Files, JournalFile};
 pub use options::{Durability, FatalHook, Options};

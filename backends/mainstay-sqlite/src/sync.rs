@@ -3,4 +3,3 @@
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, atomic};
 
 pub(crate) use mainstay_writer::stopwatch::Stopwatch;
-pub(crate) use tokio::sync::watch;

@@ -6,7 +6,7 @@
 //!
 //! 1. [`mutex`], [`condvar`], [`atomic`], [`once`]: those of the standard library;
 //! 2. [`notify`], [`oneshot`], [`watch`]: those of tokio, as far as they are used;
-//! 3. [`check`] runs a model.
+//! 3. [`check`] runs a model; [`stopped`] is a watch that it sets.
 //!
 //! Where these differ from what they stand for, they make fewer things happen, so a model says nothing of:
 //! - *time*: a wait of up to [`SHORT`] ends at once when nothing has come, a longer one never by itself. So a long
@@ -26,6 +26,7 @@ pub mod mutex;
 pub mod notify;
 pub mod once;
 pub mod oneshot;
+pub mod stopped;
 mod tests;
 pub mod watch;
 

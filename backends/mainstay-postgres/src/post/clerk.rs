@@ -11,7 +11,6 @@ use mainstay_core::{
     Error, ErrorKind,
     store::{Interest, Wake},
 };
-use mainstay_writer::desk::Desk;
 use tokio::{
     sync::{Notify, Semaphore, mpsc},
     task::JoinSet,
@@ -29,6 +28,7 @@ use crate::{
     link::{Again, Target},
     local,
     step::Param,
+    term::Leading,
 };
 
 /// How long a wake-up is another process's, if it does not say that it is over.
@@ -39,7 +39,7 @@ const FORGOTTEN: Duration = Duration::from_secs(30);
 const LEFT_BEHIND: u32 = 20;
 
 /// Takes calls, has them answered, sends the answers. Until it is dropped.
-pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>) {
+pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Leading>, pool: Arc<Pool>) {
     let told = Arc::new(Notify::new());
     let mut ears = Ears::new(target.clone(), told.clone(), "calls");
     let mut link = Again::new(target.clone());
@@ -82,7 +82,7 @@ pub(crate) async fn clerk(target: Arc<Target>, desk: Arc<Desk>, pool: Arc<Pool>)
 }
 
 struct Clerk {
-    desk: Arc<Desk>,
+    desk: Arc<Leading>,
     pool: Arc<Pool>,
     answers: mpsc::Sender<(String, u64, Told)>,
     /// Places for calls, and for waits: those take long.

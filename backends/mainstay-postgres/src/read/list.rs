@@ -15,7 +15,6 @@ use super::{query, records, token};
 use crate::{
     fill::event,
     link::Link,
-    recent::Entries,
     rows::{Cells, RETRYING, uuid},
     step::Param,
     write::lane_number,
@@ -142,36 +141,25 @@ async fn piece(
             "(select id, n, queue, {state} from {{s}}.{table} where {below} order by id desc limit {PIECE})"
         )
     };
-    let live = of("job", "phase, flags, run_at, null::smallint as state, lsn");
-    let finished = of("finished", "null::smallint as phase, flags, run_at, state, null::bigint as lsn");
+    let live = of("job", "phase, flags, run_at, null::smallint as state");
+    let finished = of("finished", "null::smallint as phase, flags, run_at, state");
     let from = match (with_live, with_finished) {
         (true, false) => live,
         (false, true) => finished,
         _ => format!("{live} union all {finished}"),
     };
     let sql = format!(
-        "select j.id, j.queue, j.phase, j.flags, j.run_at, j.state, b.kind, b.more, j.lsn from ({from}) j \
+        "select j.id, j.queue, j.phase, j.flags, j.run_at, j.state, b.kind, b.more from ({from}) j \
          left join {{s}}.body b on b.n = j.n order by j.id desc limit {PIECE}"
     );
     let mut found = Vec::new();
     let rows = query(link, &sql, vec![Param::new(uuid(end), Type::UUID)]).await?;
-    let live_ids = rows.iter().filter(|row| row.get::<_, Option<i64>>(8).is_some());
-    let live_ids =
-        live_ids.map(|row| Cells { table: "job", row }.job_id(0)).collect::<Result<Vec<_>, _>>()?;
-    let entries = match filter.state {
-        // No other filter looks at what changes.
-        Some(_) if !live_ids.is_empty() => Entries::about(link, &live_ids).await?,
-        _ => Entries::default(),
-    };
     for row in &rows {
         let cells = Cells { table: "job", row };
         let (id, of) = (cells.job_id(0)?, QueueId(cells.u32(1)?));
         let state = match cells.get::<Option<i16>>(5)? {
             Some(number) => usize::try_from(number).ok().and_then(|at| STATES.get(at)).copied(),
-            None => Some(match entries.newer(id, cells.u64(8)?) {
-                Some(newer) => newer.job.state(now.wall),
-                None => live_state(cells.get(2)?, cells.get(3)?, cells.time(4)?, now),
-            }),
+            None => Some(live_state(cells.get(2)?, cells.get(3)?, cells.time(4)?, now)),
         };
         let fits = queue.is_none_or(|queue| queue == of)
             && filter.state.is_none_or(|wanted| state == Some(wanted))

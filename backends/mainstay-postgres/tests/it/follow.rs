@@ -14,7 +14,7 @@ use mainstay_testkit::cluster::{Cluster, PATIENCE};
 use tokio::task::JoinSet;
 
 use crate::{
-    hands::{claim, enqueue, job, on_schema, queue, serves, submit, until},
+    hands::{claim, enqueue, in_tables, job, on_schema, queue, serves, submit, until},
     harness::Place,
     wire::{Does, Wire},
 };
@@ -146,6 +146,7 @@ async fn a_connection_that_breaks_behind_a_call_does_it_once() {
     submit(&follower, note("on-its-way")).await.unwrap();
     assert!(wire.is_played());
     submit(&follower, note("after")).await.unwrap();
+    in_tables(&follower).await;
     assert_eq!(noted(&place), "3");
 }
 
@@ -160,6 +161,7 @@ async fn a_call_of_which_no_word_can_be_sent_is_done_once() {
     submit(&follower, note("first")).await.unwrap();
     assert!(wire.is_played());
     submit(&follower, note("second")).await.unwrap();
+    in_tables(&follower).await;
     assert_eq!(noted(&place), "2");
 }
 
@@ -179,6 +181,7 @@ async fn a_call_that_was_lost_on_its_way_is_unknown_soon_and_not_done_later() {
     assert_eq!((lost.kind(), lost.applied()), (ErrorKind::Unavailable, Applied::Unknown), "{lost}");
     ping.unwrap();
     submit(&follower, note("after")).await.unwrap();
+    in_tables(&follower).await;
     assert_eq!(noted(&place), "2");
 }
 

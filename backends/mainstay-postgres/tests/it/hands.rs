@@ -67,6 +67,12 @@ pub(crate) fn on_schema(place: &Place, sql: &str) -> String {
     cluster.sql(&sql.replace("{s}", &place.schema))
 }
 
+/// Until the tables have what was answered: whoever reads them waits for that.
+pub(crate) async fn in_tables(store: &dyn Store) {
+    let nobody = JobIds::default().next(1, &queue(), 1);
+    assert!(store.get(&Key::Job(nobody)).await.expect("the tables follow").is_none());
+}
+
 #[tokio::test]
 async fn one_that_follows_has_everything_when_the_leader_closes() {
     let place = Place::new();
@@ -137,6 +143,7 @@ async fn a_leader_that_was_replaced_changes_nothing() {
     let place = Place::new();
     let (mut ids, store) = (JobIds::default(), place.open_store());
     enqueue(&store, &mut ids).await;
+    in_tables(&store).await;
     let jobs = || on_schema(&place, "select count(*) from {s}.job");
     // As another process would.
     on_schema(
@@ -150,6 +157,7 @@ async fn a_leader_that_was_replaced_changes_nothing() {
     on_schema(&place, "update {s}.leader set expires = '-infinity'");
     serves(&store).await;
     enqueue(&store, &mut ids).await;
+    in_tables(&store).await;
     assert_eq!((jobs(), claim(&store).await.len()), ("2".to_owned(), 2));
 }
 

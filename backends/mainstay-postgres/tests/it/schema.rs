@@ -6,7 +6,7 @@ use mainstay_core::{ErrorKind, Store, id::JobIds};
 use mainstay_testkit::cluster::{Cluster, PATIENCE};
 
 use crate::{
-    hands::{claim, enqueue, on_schema, serves, until},
+    hands::{claim, enqueue, in_tables, on_schema, serves, until},
     harness::Place,
 };
 
@@ -44,8 +44,12 @@ async fn steps_that_another_process_takes_are_not_counted() {
 }
 
 /// Brings a schema back to what it was before the last step.
-const BEFORE_THE_LAST_STEP: &str =
-    "begin; drop index {s}.outbox_refused; update {s}.format set version = version - 1; commit";
+pub(crate) const BEFORE_THE_LAST_STEP: &str = "begin; drop view {s}.journal; drop table {s}.journal_1, {s}.reached; \
+    drop function {s}.prove_tables(bigint, bigint), {s}.clear_journal(int); \
+    alter table {s}.journal_0 drop column data; alter table {s}.journal_0 rename to journal; \
+    alter table {s}.job add column lsn bigint not null default 0; \
+    create table {s}.recent (lsn bigint primary key, ids uuid[] not null, changes bytea[] not null); \
+    update {s}.format set version = version - 1; commit";
 
 #[tokio::test]
 async fn a_migration_takes_the_lead_away_first() {
@@ -54,7 +58,7 @@ async fn a_migration_takes_the_lead_away_first() {
     let id = enqueue(&store, &mut ids).await;
     let epoch = || on_schema(&place, "select epoch from {s}.leader").parse::<u64>().unwrap();
     let before = epoch();
-    // As it was before the last step.
+    in_tables(&store).await;
     on_schema(&place, BEFORE_THE_LAST_STEP);
     let options = place.options();
     let migrated = tokio::task::spawn_blocking(move || mainstay_postgres::migrate(options).unwrap()).await;
@@ -105,8 +109,8 @@ async fn a_newer_build_that_has_changed_the_tables_ends_those_that_are_older() {
 /// migration says that it failed, nothing of it comes later.
 #[tokio::test]
 async fn a_migration_that_gets_no_table_keeps_nobody_waiting_and_does_nothing() {
-    let (place, mut ids, mut tasks) = (Place::new(), JobIds::default(), tokio::task::JoinSet::new());
-    let store = place.open_store();
+    let (place, mut tasks) = (Place::new(), tokio::task::JoinSet::new());
+    place.open_store().close(Duration::from_secs(5)).await.unwrap();
     on_schema(&place, BEFORE_THE_LAST_STEP);
     let url = Cluster::url();
     let (client, connection) =
@@ -114,7 +118,7 @@ async fn a_migration_that_gets_no_table_keeps_nobody_waiting_and_does_nothing() 
             .await
             .unwrap();
     tasks.spawn(async move { drop(connection.await) });
-    let holds = format!("begin; lock table {}.outbox in row exclusive mode", place.schema);
+    let holds = format!("begin; lock table {}.job in row exclusive mode", place.schema);
     client.batch_execute(&holds).await.unwrap();
     let options = place.options();
     let migration = tokio::task::spawn_blocking(move || mainstay_postgres::migrate(options));
@@ -123,7 +127,7 @@ async fn a_migration_that_gets_no_table_keeps_nobody_waiting_and_does_nothing() 
         "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%{name}%'"
     );
     until("it tries", async || on_schema(&place, &tries) != "0").await;
-    enqueue(&store, &mut ids).await;
+    assert_eq!(on_schema(&place, "select count(*) from {s}.job"), "0");
     let refused = migration.await.unwrap().unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
     assert!(refused.to_string().contains("nothing was changed"), "{refused}");

@@ -11,10 +11,8 @@ mod spare;
 mod sync {
     pub(super) use mainstay_loom::{Condvar, Mutex, MutexGuard};
 
-    pub(super) use super::watch::Stopwatch;
+    pub(super) use mainstay_loom::stopped::Stopwatch;
 }
-#[path = "../stopped_watch.rs"]
-mod watch;
 
 use std::{
     io,
@@ -25,7 +23,7 @@ use std::{
     },
 };
 
-use mainstay_loom::{check, thread};
+use mainstay_loom::{check, stopped as watch, thread};
 
 use self::spare::Spare;
 use super::{

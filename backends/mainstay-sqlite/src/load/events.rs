@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Each, known};
 use crate::{
-    archive::Recent,
+    archive::recent,
     fault::read_error,
     row::{BLOCK, Cells, DEAD_REF, DELIVERY, bits},
 };
@@ -41,7 +41,7 @@ pub(super) fn load_events(
     load_ids(engine, each)?;
     load_groups(engine, each)?;
     // The journal is empty: the tables alone answer.
-    engine.load_pending(&mut Recent::new(conn, path)?)
+    engine.load_pending(&mut recent(conn, path)?)
 }
 
 /// The first that is left and the last tell how many there are.

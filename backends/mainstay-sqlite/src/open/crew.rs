@@ -15,7 +15,7 @@ use rusqlite::Connection;
 
 use crate::{
     aftermath, apply,
-    archive::Recent,
+    archive::recent,
     checkpoint, connection,
     fault::{self, Fault},
     ground::Disk,
@@ -136,7 +136,7 @@ fn write(
     let shared = crew.shared.clone();
     let path = &shared.path;
     let worked = catch_unwind(AssertUnwindSafe(|| {
-        let prepared = Recent::new(&conn, path).and_then(|archive| Ok((archive, Jobs::new(&conn, path)?)));
+        let prepared = recent(&conn, path).and_then(|archive| Ok((archive, Jobs::new(&conn, path)?)));
         let (archive, jobs) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {

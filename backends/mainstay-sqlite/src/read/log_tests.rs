@@ -263,7 +263,7 @@ impl<'c> World<'c> {
     /// Asks what the engine would ask.
     fn look_up(&mut self) {
         let path = Path::new(PATH);
-        let mut archive = crate::archive::Recent::new(self.conn, path).unwrap();
+        let mut archive = crate::archive::recent(self.conn, path).unwrap();
         let topics: Vec<u32> = (0..self.removed.len() as u32).collect();
         let topic = self.below(topics.len() as u64) as u32;
         for (topic, topics) in [(None, &topics[..]), (Some(TopicId(topic)), &[topic])] {

@@ -24,12 +24,17 @@ pub type Result<T> = std::result::Result<T, Nonsense>;
 /// The content of a record: its counters, and its changes in order.
 pub fn group(bytes: &[u8]) -> Result<(Counters, Vec<Change>)> {
     let mut bytes = Bytes(bytes);
-    let counters = bytes.counters()?;
+    Ok((bytes.counters()?, changes(bytes.0)?))
+}
+
+/// Changes in order, to the end.
+pub fn changes(bytes: &[u8]) -> Result<Vec<Change>> {
+    let mut bytes = Bytes(bytes);
     let mut changes = Vec::new();
     while !bytes.0.is_empty() {
         changes.push(bytes.change()?);
     }
-    Ok((counters, changes))
+    Ok(changes)
 }
 
 /// One change, and nothing behind it.

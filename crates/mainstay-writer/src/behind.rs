@@ -7,21 +7,21 @@ use std::{
 };
 
 use mainstay_core::{Error, engine::change::Counters};
-pub(crate) use mainstay_writer::batch::Handed;
 
 use super::sync::{
     Condvar, Mutex, MutexGuard, Stopwatch,
     atomic::{AtomicBool, AtomicU64, Ordering},
     watch,
 };
+pub use crate::batch::Handed;
 use crate::{
-    apply::Batch,
+    batch::Batch,
     places::{Place, Places},
 };
 
 /// The tables follow after this long if nobody asks for them earlier: a job that comes and goes meanwhile costs them
 /// nothing but its history, and not that if retention forgets it meanwhile.
-pub(crate) const LAG: Duration = Duration::from_secs(1);
+pub const LAG: Duration = Duration::from_secs(1);
 /// The batch gathers what waits when that is this part of the bound: what came and went leaves memory early.
 const GATHER_PART: usize = 16;
 /// When the tables could not be written, they are tried again after this long.
@@ -29,26 +29,26 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 
 /// How far the tables are.
 #[derive(Clone, Default)]
-pub(crate) struct Reached {
+pub struct Reached {
     /// The last group in the tables.
-    pub(crate) lsn: u64,
+    pub lsn: u64,
     /// The tables cannot follow at the moment; this is why, and what they lack.
-    pub(crate) stuck: Option<Stuck>,
+    pub stuck: Option<Stuck>,
     /// Nobody will bring them any further.
-    pub(crate) over: bool,
+    pub over: bool,
 }
 
 /// Tables that cannot be written.
 #[derive(Clone)]
-pub(crate) struct Stuck {
-    pub(crate) error: Error,
+pub struct Stuck {
+    pub error: Error,
     /// Everything up to this group...
-    pub(crate) lsn: u64,
+    pub lsn: u64,
     /// ... that the tables lack.
-    pub(crate) overlay: Arc<Batch>,
+    pub overlay: Arc<Batch>,
 }
 
-pub(crate) struct Behind {
+pub struct Behind {
     state: Mutex<State>,
     /// For the tables' thread.
     wake: Condvar,
@@ -131,7 +131,7 @@ impl State {
 }
 
 /// What the tables' thread is to do.
-pub(crate) enum Task {
+pub enum Task {
     /// Add to the batch, which can wait.
     Gather(Vec<Handed>),
     /// Add to the batch, and write it.
@@ -143,7 +143,7 @@ pub(crate) enum Task {
 }
 
 /// Why the writer cannot hand over.
-pub(crate) enum NoRoom {
+pub enum NoRoom {
     /// The tables cannot follow.
     Stuck(Error),
     /// The store has ended.
@@ -152,11 +152,11 @@ pub(crate) enum NoRoom {
 
 /// The store has ended, and the tables have not followed.
 #[derive(Debug)]
-pub(crate) struct Over;
+pub struct Over;
 
 impl Behind {
     /// The tables may lack `limit` bytes, and the journal may hold `journal` that they need not have durably.
-    pub(crate) fn new(limit: usize, journal: u64, (lsn, n, seq): (u64, u64, u64)) -> Behind {
+    pub fn new(limit: usize, journal: u64, (lsn, n, seq): (u64, u64, u64)) -> Behind {
         Behind {
             state: Mutex::new(State::new(Places::new(lsn, journal))),
             wake: Condvar::new(),
@@ -178,7 +178,7 @@ impl Behind {
 
     /// Waits until there is room for another group. Tables that could not be written are tried once more, unless that
     /// was a moment ago: then every caller would have the disk filled anew, and wait for it.
-    pub(crate) fn room(&self) -> Result<(), NoRoom> {
+    pub fn room(&self) -> Result<(), NoRoom> {
         let mut state = self.lock();
         let mut failures = None;
         while self.has_no_room(&state) {
@@ -210,7 +210,7 @@ impl Behind {
     }
 
     /// Hands a group over, with the bytes of its record. From now on, a read waits for it.
-    pub(crate) fn hand_over(&self, group: Handed, record: usize) {
+    pub fn hand_over(&self, group: Handed, record: usize) {
         let mut state = self.lock();
         self.handed.store(group.lsn, Ordering::Release);
         let before = state.queued;
@@ -234,27 +234,27 @@ impl Behind {
     // The readers' side.
 
     /// What a read that begins now must see.
-    pub(crate) fn handed(&self) -> u64 {
+    pub fn handed(&self) -> u64 {
         self.handed.load(Ordering::Acquire)
     }
 
     /// The last group in the tables.
-    pub(crate) fn lsn(&self) -> u64 {
+    pub fn lsn(&self) -> u64 {
         self.lsn.load(Ordering::Acquire)
     }
 
     /// Bodies up to this number are in the tables, or gone.
-    pub(crate) fn n(&self) -> u64 {
+    pub fn n(&self) -> u64 {
         self.n.load(Ordering::Acquire)
     }
 
     /// Events up to this number are in the tables, or gone.
-    pub(crate) fn seq(&self) -> u64 {
+    pub fn seq(&self) -> u64 {
         self.seq.load(Ordering::Acquire)
     }
 
     /// Has the tables follow at once, up to this group.
-    pub(crate) fn want(&self, lsn: u64) {
+    pub fn want(&self, lsn: u64) {
         self.wanted.fetch_max(lsn, Ordering::AcqRel);
         let mut state = self.lock();
         if state.wanted < lsn {
@@ -264,12 +264,12 @@ impl Behind {
         }
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<Reached> {
+    pub fn watch(&self) -> watch::Receiver<Reached> {
         self.reached.subscribe()
     }
 
     /// Waits until the tables have a group, on a thread of its own. `false`: they cannot have it now.
-    pub(crate) fn wait_for(&self, lsn: u64) -> bool {
+    pub fn wait_for(&self, lsn: u64) -> bool {
         if self.lsn() >= lsn {
             return true;
         }
@@ -281,7 +281,7 @@ impl Behind {
 
     /// Waits until the tables have a group, on a thread of its own. If they cannot be written now, answers what they
     /// lack up to it.
-    pub(crate) fn wait_for_or_lack(&self, lsn: u64) -> Result<Option<Stuck>, Over> {
+    pub fn wait_for_or_lack(&self, lsn: u64) -> Result<Option<Stuck>, Over> {
         self.want(lsn);
         let mut state = self.lock();
         loop {
@@ -307,7 +307,7 @@ impl Behind {
     // The tables' side.
 
     /// Waits until there is enough to apply, or somebody waits for it.
-    pub(crate) fn next(&self) -> Task {
+    pub fn next(&self) -> Task {
         let mut state = self.lock();
         loop {
             if state.over {
@@ -336,12 +336,12 @@ impl Behind {
     }
 
     /// Somebody waits for the tables: nothing goes before them.
-    pub(crate) fn is_waited_for(&self) -> bool {
+    pub fn is_waited_for(&self) -> bool {
         self.is_short.load(Ordering::Acquire) || self.wanted.load(Ordering::Acquire) > self.lsn()
     }
 
     /// What was taken, and is not in the tables, counts for this much by now.
-    pub(crate) fn holds(&self, bytes: usize) {
+    pub fn holds(&self, bytes: usize) {
         let mut state = self.lock();
         state.held = bytes;
         self.look_for_room(&state);
@@ -350,7 +350,7 @@ impl Behind {
     }
 
     /// The tables have this; answers its bytes of the journal.
-    pub(crate) fn applied(&self, batch: &Batch) -> u64 {
+    pub fn applied(&self, batch: &Batch) -> u64 {
         let (lsn, n) = (batch.lsn, batch.counters.n);
         let mut state = self.lock();
         state.held = state.held.saturating_sub(batch.bytes);
@@ -370,12 +370,12 @@ impl Behind {
     }
 
     /// Whether the batch that was taken is to be synced by itself: the journal is long.
-    pub(crate) fn wants_sync(&self) -> bool {
+    pub fn wants_sync(&self) -> bool {
         self.lock().places.want_sync()
     }
 
     /// The tables could not be written; answers what came meanwhile, after a rest.
-    pub(crate) fn stuck(&self, stuck: Stuck) -> Option<Vec<Handed>> {
+    pub fn stuck(&self, stuck: Stuck) -> Option<Vec<Handed>> {
         self.failed(stuck);
         let rests = |state: &mut State| state.closing.is_none() && !state.over && !state.again;
         let rested = self.wake.wait_timeout_while(self.lock(), TRY_AGAIN, rests);
@@ -383,7 +383,7 @@ impl Behind {
         (!state.over).then(|| state.take())
     }
 
-    pub(crate) fn failed(&self, stuck: Stuck) {
+    pub fn failed(&self, stuck: Stuck) {
         let mut state = self.lock();
         state.stuck = Some(stuck.clone());
         state.failures += 1;
@@ -395,19 +395,19 @@ impl Behind {
     }
 
     /// Whether the writer has ended: what cannot be written now never will be.
-    pub(crate) fn is_closing(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         self.lock().closing.is_some()
     }
 
     // The journal's side.
 
     /// How far the tables are.
-    pub(crate) fn in_tables(&self) -> Place {
+    pub fn in_tables(&self) -> Place {
         self.lock().places.in_tables()
     }
 
     /// This is durable in the tables.
-    pub(crate) fn set_floor(&self, place: Place) {
+    pub fn set_floor(&self, place: Place) {
         let mut state = self.lock();
         state.places.set_floor(place);
         self.look_for_room(&state);
@@ -416,20 +416,20 @@ impl Behind {
         self.moved.notify_all();
     }
 
-    pub(crate) fn floor(&self) -> u64 {
+    pub fn floor(&self) -> u64 {
         self.floor.load(Ordering::Acquire)
     }
 
     // The end.
 
     /// Nothing more will be handed over; the tables get all there is.
-    pub(crate) fn close(&self, counters: Counters) {
+    pub fn close(&self, counters: Counters) {
         self.lock().closing = Some(counters);
         self.wake.notify_all();
     }
 
     /// The store has ended badly: the tables stay as they are.
-    pub(crate) fn abandon(&self) {
+    pub fn abandon(&self) {
         self.lock().over = true;
         self.wake.notify_all();
         self.moved.notify_all();
@@ -437,30 +437,30 @@ impl Behind {
     }
 
     /// Bytes that are in the journal and not in the tables.
-    pub(crate) fn journal_bytes(&self) -> u64 {
+    pub fn journal_bytes(&self) -> u64 {
         self.lock().places.behind()
     }
 
     /// What the tables lack counts for this much.
     #[cfg(test)]
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.lock().bytes()
     }
 
     /// How much larger the file becomes at most when the tables have followed, roughly.
-    pub(crate) fn growth(&self) -> u64 {
+    pub fn growth(&self) -> u64 {
         self.lock().growth
     }
 
     /// Whether the writer would have to wait.
     #[cfg(test)]
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.has_no_room(&self.lock())
     }
 
     /// Takes what waits, as the tables' thread does; answers how many groups.
     #[cfg(test)]
-    pub(crate) fn gather(&self) -> usize {
+    pub fn gather(&self) -> usize {
         self.lock().gather().len()
     }
 

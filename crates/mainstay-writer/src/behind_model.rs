@@ -12,18 +12,16 @@ mod behind;
 mod sync {
     pub(super) use mainstay_loom::{Condvar, Mutex, MutexGuard, atomic, watch};
 
-    pub(super) use super::watch::Stopwatch;
+    pub(super) use mainstay_loom::stopped::Stopwatch;
 }
-#[path = "stopped_watch.rs"]
-mod watch;
 
 use std::sync::Arc;
 
 use mainstay_core::{Error, ErrorKind, engine::change::Counters};
-use mainstay_loom::{block_on, check, check_with, thread};
+use mainstay_loom::{block_on, check, check_with, stopped as watch, thread};
 
 use self::behind::{Behind, Handed, NoRoom, Stuck, Task};
-use crate::apply::Batch;
+use crate::batch::Batch;
 
 /// Bytes of a group; the bound is as much, so that each waits for the one before it.
 const BYTES: usize = 100;

@@ -7,19 +7,19 @@ thread_local! {
 }
 
 /// From now on, so much has passed since whatever was watched.
-pub(super) fn stands_at(elapsed: Duration) {
+pub fn stands_at(elapsed: Duration) {
     SHOWS.set(elapsed);
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stopwatch;
+pub struct Stopwatch;
 
 impl Stopwatch {
-    pub(super) fn start() -> Self {
+    pub fn start() -> Self {
         Self
     }
 
-    pub(super) fn elapsed(self) -> Duration {
+    pub fn elapsed(self) -> Duration {
         SHOWS.get()
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use mainstay_core::{Error, ErrorKind, engine::change::Counters};
 
 use crate::{
-    apply::Batch,
+    batch::Batch,
     behind::{Behind, Handed, NoRoom, Stuck, Task},
 };
 

@@ -10,8 +10,8 @@ const TIMES: u64 = 3;
 
 /// A place in the journal: behind a group, and behind so many bytes since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) lsn: u64,
+pub struct Place {
+    pub lsn: u64,
     bytes: u64,
 }
 
@@ -22,7 +22,7 @@ impl Place {
 }
 
 /// Each is at or behind the one before it.
-pub(crate) struct Places {
+pub struct Places {
     handed: Place,
     /// What a batch was last begun to be written with.
     taken: Place,
@@ -35,63 +35,63 @@ pub(crate) struct Places {
 impl Places {
     /// The journal of a store whose tables may lack `behind` bytes, in segments of `segment`: less than two would be
     /// no bound of a file.
-    pub(crate) fn bound(behind: usize, segment: u64) -> u64 {
+    pub fn bound(behind: usize, segment: u64) -> u64 {
         (behind as u64).saturating_mul(TIMES).max(segment.saturating_mul(2)).max(2)
     }
 
-    pub(crate) fn new(lsn: u64, most: u64) -> Places {
+    pub fn new(lsn: u64, most: u64) -> Places {
         let here = Place { lsn, bytes: 0 };
         Places { handed: here, taken: here, applied: here, floor: here, most }
     }
 
-    pub(crate) fn hand_over(&mut self, lsn: u64, bytes: u64) {
+    pub fn hand_over(&mut self, lsn: u64, bytes: u64) {
         self.handed = Place { lsn, bytes: self.handed.bytes + bytes };
     }
 
     /// All there is goes into the tables.
-    pub(crate) fn take(&mut self) {
+    pub fn take(&mut self) {
         self.taken = self.handed;
     }
 
     /// What was taken is in the tables; answers the bytes of it.
-    pub(crate) fn applied(&mut self) -> u64 {
+    pub fn applied(&mut self) -> u64 {
         let before = std::mem::replace(&mut self.applied, self.taken);
         self.applied.bytes_since(before)
     }
 
-    pub(crate) fn in_tables(&self) -> Place {
+    pub fn in_tables(&self) -> Place {
         self.applied
     }
 
     /// All before it is durable in the tables.
-    pub(crate) fn set_floor(&mut self, place: Place) {
+    pub fn set_floor(&mut self, place: Place) {
         if place.bytes > self.floor.bytes || place.lsn > self.floor.lsn {
             self.floor = place;
         }
     }
 
     /// Bytes that the tables lack.
-    pub(crate) fn behind(&self) -> u64 {
+    pub fn behind(&self) -> u64 {
         self.handed.bytes_since(self.applied)
     }
 
     /// The writer has to wait.
-    pub(crate) fn are_full(&self) -> bool {
+    pub fn are_full(&self) -> bool {
         self.handed.bytes_since(self.floor) >= self.most
     }
 
     /// It will have to, soon.
-    pub(crate) fn are_nearly_full(&self) -> bool {
+    pub fn are_nearly_full(&self) -> bool {
         self.handed.bytes_since(self.floor) >= self.most / 4 * 3
     }
 
     /// A batch is to be written, for the journal's sake.
-    pub(crate) fn are_due(&self) -> bool {
+    pub fn are_due(&self) -> bool {
         self.handed.bytes_since(self.taken) >= self.most / 3
     }
 
     /// The batch that was taken is to be synced by itself.
-    pub(crate) fn want_sync(&self) -> bool {
+    pub fn want_sync(&self) -> bool {
         self.taken.bytes_since(self.floor) >= self.most - self.most / 3
     }
 }
