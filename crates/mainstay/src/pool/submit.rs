@@ -82,6 +82,9 @@ impl<'p, J: Clone + Send + 'static, R: Send + 'static> Submission<'p, J, R> {
     }
 }
 
+/// What a queue says of what was put into it.
+type Put<T> = Result<Sent<T>, SendError<T>>;
+
 /// Counts a job out again that the queue did not take.
 struct Entry<'p, J, R> {
     shared: &'p Shared<J, R>,
@@ -89,11 +92,7 @@ struct Entry<'p, J, R> {
 }
 
 impl<J: Send + 'static, R: Send + 'static> Entry<'_, J, R> {
-    fn sent(
-        &mut self,
-        sent: Result<Sent<Item<J, R>>, SendError<Item<J, R>>>,
-        ticket: Item<J, R>,
-    ) -> Result<PoolJob<R>, SendError<J>> {
+    fn sent(&mut self, sent: Put<Item<J, R>>, ticket: Item<J, R>) -> Result<PoolJob<R>, SendError<J>> {
         let sent = sent.map_err(|refused| {
             refused.map(|item| match item.begin() {
                 Some(waits) => waits.job,

@@ -178,8 +178,13 @@ fn the_effective_configuration_reads_back_and_shows_no_secret() {
     assert!(!text.contains("hunter2") && !text.contains(":pw@"), "{text}");
     assert!(text.lines().any(|l| l.starts_with("tags = [") && l.ends_with("# variable SHOP_TAGS")), "{text}");
     let file = file(&text);
-    let again = loader().file(file.path()).load().unwrap();
+    let mut again = loader().file(file.path()).load().unwrap();
     assert_eq!(again.config.tags, ["x", "y"]);
+    // What follows from the grace is shown, and so it is said when it is read back.
+    let settings = &mut again.settings;
+    assert_eq!((settings.lame_duck_ms.take(), settings.drain_ms.take()), (Some(5000), Some(15_000)));
+    assert_eq!((settings.cancel_ms.take(), settings.stop_ms.take()), (Some(2000), Some(2000)));
+    assert_eq!(settings.flush_ms.take(), Some(3000));
     assert_eq!(again.settings, loaded.settings);
 }
 
