@@ -25,7 +25,7 @@ pub(super) type Key = (Instant, u64);
 
 /// What became of one that was to be put off.
 pub(super) enum Put<T> {
-    Done,
+    Done(Key),
     /// It is there, beyond the bound: whoever brought it waits with it, and brings no other meanwhile.
     Beyond(Key),
     Closed(T),
@@ -47,7 +47,7 @@ impl<T> Later<T> {
         let beyond = entries.by_time.len() >= self.most;
         entries.by_time.insert(key, item);
         self.len.store(entries.by_time.len(), Ordering::Release);
-        if beyond { Put::Beyond(key) } else { Put::Done }
+        if beyond { Put::Beyond(key) } else { Put::Done(key) }
     }
 
     /// That one, if nobody else has taken it.

@@ -30,6 +30,14 @@ struct State<J, R> {
     waker: Option<Waker>,
     /// Tells those who wait for the word to stop, if there ever were any.
     stopped: Option<Arc<Notify>>,
+    /// Where it lies, if it was put off.
+    place: Option<Box<dyn Place>>,
+}
+
+/// Where a job that was put off lies until its time.
+pub(super) trait Place: Send + Sync {
+    /// The job has ended: nobody need keep it.
+    fn clear(&self);
 }
 
 enum Phase<J, R> {
@@ -83,7 +91,7 @@ impl<J, R> Ticket<J, R> {
             priority,
             limit,
             context,
-            state: Mutex::new(State { phase: Phase::Waiting(job), waker: None, stopped: None }),
+            state: Mutex::new(State { phase: Phase::Waiting(job), waker: None, stopped: None, place: None }),
             stop: AtomicBool::new(false),
         }
     }
@@ -116,6 +124,19 @@ impl<J, R> Ticket<J, R> {
         } else {
             drop(state);
             drop(job);
+        }
+    }
+
+    /// It was put off, and lies there. Cancelled before its time, it leaves at once.
+    pub fn lies_in(&self, place: Box<dyn Place>) {
+        let mut state = self.lock();
+        if matches!(state.phase, Phase::Ended(_) | Phase::Taken) {
+            drop(state);
+            place.clear();
+        } else {
+            let old = state.place.replace(place);
+            drop(state);
+            drop(old);
         }
     }
 
@@ -162,10 +183,14 @@ impl<J, R> Ticket<J, R> {
     pub fn cancel(&self) {
         self.stop.store(true, Ordering::Release);
         // One look: what begins now is told, and not ended under its worker's hands.
-        let state = self.lock();
+        let mut state = self.lock();
         let stopped = state.stopped.clone();
+        let place = state.place.take();
         if matches!(state.phase, Phase::Waiting(_) | Phase::PutOff) {
             drop(self.end_it(state, Err(PoolError::Cancelled)));
+            if let Some(place) = place {
+                place.clear();
+            }
         } else {
             drop(state);
         }
@@ -251,7 +276,7 @@ impl<R> PoolJob<R> {
         self.0.id()
     }
 
-    /// Ends the job: at once if it waits (though its place in the queue is kept until its turn), else its handler is told
+    /// Ends the job: at once if it waits (though its place in the queue is kept until its turn) or was put off, else its handler is told
     /// ([`PoolContext::cancelled`](super::PoolContext::cancelled)) and cut after the pool's grace. A value that it gives
     /// all the same counts.
     pub fn cancel(&self) {

@@ -3,17 +3,17 @@
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 
 use futures_util::future::poll_immediate;
 use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{self, Ran};
-use super::later::Put;
+use super::later::{Key, Put};
 use super::shared::{Shared, Spawn};
 use super::slot::{Current, Slot};
-use super::ticket::{Stop, Waits};
+use super::ticket::{Place, Stop, Waits};
 use super::{Item, PoolContext, PoolError};
 use crate::job::JobError;
 use crate::queue::{Receiver, TryRecvError};
@@ -213,7 +213,8 @@ where
                 // A time that the clock does not reach is a long one.
                 let at = now.checked_add(delay).unwrap_or_else(|| now + crate::secs(365 * 86_400));
                 match shared.later.put(at, current.into_item(at)) {
-                    Put::Done => {
+                    Put::Done(key) => {
+                        ticket.lies_in(Box::new(Laid { shared: Arc::downgrade(&self.shared), key }));
                         // It waits until then at least.
                         shared.call.notify_one();
                         Next::Another
@@ -232,6 +233,23 @@ where
                     }
                 }
             }
+        }
+    }
+}
+
+/// A job that was put off, by where it lies.
+struct Laid<J, R> {
+    shared: Weak<Shared<J, R>>,
+    key: Key,
+}
+
+impl<J: Send, R: Send> Place for Laid<J, R> {
+    fn clear(&self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        // Whoever has taken it before sees for themselves that it has ended.
+        if shared.later.take(&self.key).is_some() {
+            shared.meter.ended(&PoolError::Cancelled);
+            shared.left();
         }
     }
 }
