@@ -156,24 +156,22 @@ impl Columns {
 }
 
 fn jobs(batch: &Batch, steps: &mut Vec<Step>) {
-    let (mut gone, mut whole, mut changed) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rows: Vec<_> = batch.jobs.iter().collect();
     // In one order, so that pages are touched in it.
-    rows.sort_unstable_by_key(|(id, _)| **id);
-    for (id, row) in rows {
-        match &row.now {
-            None => gone.push(uuid(*id)),
-            Some(Job::Changed { job, lease, settled }) => {
+    let mut gone = batch.gone.clone();
+    gone.sort_unstable();
+    let gone: Vec<_> = gone.into_iter().map(uuid).collect();
+    let (mut whole, mut changed): (Vec<&LiveRow>, Vec<Changed<'_>>) = (Vec::new(), Vec::new());
+    whole.extend(batch.new.iter().map(|(_, row)| row));
+    for job in batch.jobs.values() {
+        match job {
+            Job::Changed { job, lease, settled } => {
                 changed.push(Changed { job, lease: lease.as_ref(), settled: *settled });
             }
-            Some(Job::Whole(live)) => {
-                if row.was {
-                    gone.push(uuid(*id));
-                }
-                whole.push(&**live);
-            }
+            Job::Back(live) => whole.push(live),
         }
     }
+    whole.sort_by_key(|live| live.job.id);
+    changed.sort_unstable_by_key(|changed| changed.job.id);
     if !gone.is_empty() {
         let rows = Some(gone.len() as u64);
         let params = Columns::default().uuids("id", gone).params;
@@ -314,10 +312,9 @@ fn bodies(batch: &Batch, forgotten: Forgotten, steps: &mut Vec<Step>) {
         }
     }
     if !batch.bodies.is_empty() {
-        let mut rows: Vec<_> = batch.bodies.iter().collect();
-        rows.sort_unstable_by_key(|(n, _)| **n);
+        let rows: Vec<_> = batch.bodies.iter().collect();
         let columns = Columns::default()
-            .i64s("n", &rows, |(n, _)| bits(**n))
+            .i64s("n", &rows, |(n, _)| bits(*n))
             .texts("kind", &rows, |(_, body)| Some(body.kind.to_string()))
             .texts("payload", &rows, |(_, body)| Some(body.payload.to_string()))
             .bytes("more", &rows, |(_, body)| more(body));

@@ -122,7 +122,8 @@ impl Applier<'_> {
 
     /// A little at a time: it may be a hundred thousand things.
     fn free(&self, mut done: Batch) {
-        let Batch { bodies, finished, events, .. } = &mut done;
+        let Batch { new, bodies, finished, events, .. } = &mut done;
+        new.drain().for_each(|_| self.pace.row());
         bodies.drain().for_each(|_| self.pace.row());
         finished.drain().for_each(|_| self.pace.row());
         events.events.drain(..).for_each(|_| self.pace.row());

@@ -29,7 +29,6 @@ pub(super) struct Statements<'c> {
     pub(super) policy_removed: Statement<'c>,
     pub(super) job_put: Statement<'c>,
     pub(super) job_put_plain: Statement<'c>,
-    pub(super) job_replaced: Statement<'c>,
     pub(super) job_updated: Statement<'c>,
     pub(super) job_updated_plain: Statement<'c>,
     pub(super) job_deleted: Statement<'c>,
@@ -92,7 +91,6 @@ impl<'c> Statements<'c> {
                  timeout_ms, retain_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?,
             job_put: p(&format!("INSERT INTO job ({JOB}) VALUES ({JOB_VALUES})"))?,
-            job_replaced: p(&format!("INSERT OR REPLACE INTO job ({JOB}) VALUES ({JOB_VALUES})"))?,
             job_put_plain: p(&format!(
                 "INSERT INTO job ({JOB_PLAIN}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
             ))?,

@@ -67,35 +67,39 @@ impl Statements<'_> {
     }
 
     fn jobs(&mut self, batch: &Batch) -> Result<Missing> {
-        let (mut gone, mut rows) = (Vec::new(), Vec::new());
-        for (id, Row { was, now }) in &batch.jobs {
-            match now {
-                None => gone.push(*id),
-                Some(now) => rows.push((*id, *was, now)),
-            }
-        }
+        let mut gone = batch.gone.clone();
         gone.sort_unstable();
-        rows.sort_unstable_by_key(|(id, ..)| *id);
         if let Some(missing) = self.jobs_go(&gone)? {
             return Ok(Some(missing));
         }
+        let (mut rows, mut changed): (Vec<(JobId, &LiveRow)>, _) = (Vec::new(), Vec::new());
+        rows.extend(batch.new.iter().map(|(_, row)| (row.job.id, row)));
+        for (id, job) in &batch.jobs {
+            match job {
+                Job::Back(row) => rows.push((*id, &**row)),
+                Job::Changed { job, lease, settled } => changed.push((*id, job, lease, settled)),
+            }
+        }
+        // Nearly in order already, which a stable sort is quick with.
+        rows.sort_by_key(|(id, _)| *id);
         let mut plain = Vec::with_capacity(ROWS);
-        for (id, was, now) in rows {
+        for (_, row) in rows {
             self.pace.row();
-            let written = match now {
-                Job::Whole(row) if !was && is_plain(row) => {
-                    plain.push(&row.job);
-                    self.plain_jobs(&mut plain)?;
-                    continue;
-                }
-                Job::Changed { job, lease, settled } => self.update(job, lease.as_ref(), settled)?,
-                Job::Whole(row) => self.put(row, was)?,
-            };
-            if written != 1 {
-                return Ok(Some(format!("job {id}")));
+            if is_plain(row) {
+                plain.push(&row.job);
+                self.plain_jobs(&mut plain)?;
+            } else {
+                self.put(row)?;
             }
         }
         plain.into_iter().try_for_each(|job| self.put_plain(job).map(drop))?;
+        changed.sort_unstable_by_key(|(id, ..)| *id);
+        for (id, job, lease, settled) in changed {
+            self.pace.row();
+            if self.update(job, lease.as_ref(), settled)? != 1 {
+                return Ok(Some(format!("job {id}")));
+            }
+        }
         Ok(None)
     }
 
@@ -108,13 +112,12 @@ impl Statements<'_> {
         Ok(())
     }
 
-    fn put(&mut self, row: &LiveRow, replaces: bool) -> Result<usize> {
+    fn put(&mut self, row: &LiveRow) -> Result<usize> {
         let LiveRow { job, extras, lease, settled } = row;
         let (l, s) = (LeaseCells::new(lease.as_ref()), SettledCells::new(settled));
         let Extras { expires_at, unique_key, keys } = extras;
         let keys = keys.as_deref();
-        let statement = if replaces { &mut self.job_replaced } else { &mut self.job_put };
-        statement.execute(params![
+        self.job_put.execute(params![
             job.id.as_bytes(),
             bits(job.n),
             job.queue.0,
@@ -266,10 +269,9 @@ impl Statements<'_> {
 
     fn bodies(&mut self, batch: &Batch) -> Result<()> {
         self.forget(&batch.forgotten)?;
-        let mut bodies: Vec<_> = batch.bodies.iter().map(|(n, body)| (*n, &**body)).collect();
-        bodies.sort_unstable_by_key(|(n, _)| *n);
         let mut plain = Vec::with_capacity(ROWS);
-        for (n, body) in bodies {
+        for (n, body) in batch.bodies.iter() {
+            let body = &**body;
             self.pace.row();
             if !many::is_plain(body) {
                 self.body(n, body)?;

@@ -3,6 +3,7 @@
 
 mod events;
 mod locks;
+mod numbered;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -27,6 +28,7 @@ use mainstay_core::{
 
 pub use events::{Body, Dead, Delivery, EventBatch, Group, TopicRow};
 pub use locks::{Grant, Locks};
+pub use numbered::Numbered;
 
 /// A group on its way into the tables.
 pub struct Handed {
@@ -57,10 +59,15 @@ pub struct Batch {
     /// What it counts for in the bound of what may lie behind: what its groups did, less what is no longer here of them.
     pub bytes: usize,
     pub growth: u64,
-    pub jobs: HashMap<JobId, Row<Job>>,
+    /// Unfinished jobs that came with it, by number.
+    pub new: Numbered<LiveRow>,
+    /// Other unfinished jobs that differ from the tables.
+    pub jobs: HashMap<JobId, Job>,
+    /// Those whose rows go. They go first: one of them may be back.
+    pub gone: Vec<JobId>,
     pub finished: HashMap<FinishedKey, Row<Arc<FinishedJob>>>,
     /// Bodies that are not in the tables yet.
-    pub bodies: HashMap<u64, Arc<JobBody>>,
+    pub bodies: Numbered<Arc<JobBody>>,
     pub notes: HashMap<u64, Notes>,
     /// Jobs whose body and notes leave the tables.
     pub forgotten: Vec<u64>,
@@ -106,8 +113,8 @@ pub struct Row<T> {
 
 #[derive(Clone)]
 pub enum Job {
-    /// All of it.
-    Whole(Box<LiveRow>),
+    /// All of one that had finished and is back.
+    Back(Box<LiveRow>),
     /// The columns that change, of one that is there.
     Changed { job: LiveJob, lease: Option<LiveLease>, settled: Option<SettledLease> },
 }
@@ -153,34 +160,24 @@ impl Batch {
     fn change(&mut self, change: Change) {
         match change {
             Change::JobPut { job, extras, settled, body } => {
-                if let Some(body) = body {
-                    self.bodies.insert(job.n, body);
-                }
-                let row = self.jobs.entry(job.id).or_insert(Row { was: false, now: None });
-                row.now = Some(Job::Whole(Box::new(LiveRow { job, extras, lease: None, settled })));
-            }
-            Change::JobUpdated { job, lease, settled } => {
-                let row = self.jobs.entry(job.id).or_insert(Row { was: true, now: None });
-                match &mut row.now {
-                    Some(Job::Whole(row)) => {
-                        (row.job, row.lease, row.settled) = (job, lease, settled);
-                        self.spare(SPARED);
+                let row = LiveRow { job, extras, lease: None, settled };
+                match body {
+                    Some(body) => {
+                        self.bodies.insert(job.n, body);
+                        self.new.insert(job.n, row);
                     }
-                    now => {
-                        let again = now.is_some();
-                        *now = Some(Job::Changed { job, lease, settled });
-                        self.spare(if again { SPARED } else { 0 });
-                    }
+                    None => drop(self.jobs.insert(job.id, Job::Back(Box::new(row)))),
                 }
             }
+            Change::JobUpdated { job, lease, settled } => self.job_changes(job, lease, settled),
             Change::JobFinished(finished) => {
-                self.job_goes(finished.job.id);
+                self.job_goes(finished.job.id, finished.job.n);
                 let row = self.finished.entry(finished.key).or_insert(Row { was: false, now: None });
                 row.now = Some(finished);
             }
             Change::FinishedRevived { key, .. } => drop(self.finished_goes(key)),
             Change::JobRemoved { id, n } => {
-                self.job_goes(id);
+                self.job_goes(id, n);
                 self.forget(n);
             }
             Change::FinishedRemoved(gone) => {
@@ -271,13 +268,29 @@ impl Batch {
         }
     }
 
-    fn job_goes(&mut self, id: JobId) {
-        match self.jobs.entry(id) {
-            hashbrown::hash_map::Entry::Occupied(row) if !row.get().was => {
-                row.remove();
-                self.spare(SPARED);
+    fn job_changes(&mut self, job: LiveJob, lease: Option<LiveLease>, settled: Option<SettledLease>) {
+        if let Some(row) = self.new.get_mut(job.n) {
+            (row.job, row.lease, row.settled) = (job, lease, settled);
+            return self.spare(SPARED);
+        }
+        match self.jobs.get_mut(&job.id) {
+            Some(Job::Back(row)) => (row.job, row.lease, row.settled) = (job, lease, settled),
+            Some(changed) => *changed = Job::Changed { job, lease, settled },
+            None => {
+                self.jobs.insert(job.id, Job::Changed { job, lease, settled });
+                return;
             }
-            entry => entry.or_insert(Row { was: true, now: None }).now = None,
+        }
+        self.spare(SPARED);
+    }
+
+    fn job_goes(&mut self, id: JobId, n: u64) {
+        if self.new.remove(n).is_some() {
+            return self.spare(SPARED);
+        }
+        match self.jobs.remove(&id) {
+            Some(Job::Back(_)) => self.spare(SPARED),
+            Some(Job::Changed { .. }) | None => self.gone.push(id),
         }
     }
 
@@ -305,7 +318,7 @@ impl Batch {
         if !self.notes.is_empty() {
             self.notes.remove(&n);
         }
-        match self.bodies.remove(&n) {
+        match self.bodies.remove(n) {
             Some(body) => self.spare(body.size()),
             None => self.forgotten.push(n),
         }
@@ -321,13 +334,20 @@ fn goes<K: Ord, T>(rows: &mut BTreeMap<K, Row<T>>, key: K) {
 
 /// A batch as a reader looks at it while the tables lack it.
 impl Batch {
-    /// `None`: the tables know; `Some(None)`: it is gone. The extras of one that only changed are in the tables.
+    /// `None`: the tables know; `Some(None)`: it is gone. The extras of one that only changed are in the tables. It is
+    /// looked for among all: only who cannot have the tables asks.
     pub fn live(&self, id: JobId) -> Option<Option<Live<'_>>> {
-        let row = self.jobs.get(&id)?;
-        Some(row.now.as_ref().map(|now| match now {
-            Job::Whole(row) => Live::Whole(row),
-            Job::Changed { job, lease, settled } => Live::Changed { job, lease, settled },
-        }))
+        match self.jobs.get(&id) {
+            Some(Job::Back(row)) => return Some(Some(Live::Whole(row))),
+            Some(Job::Changed { job, lease, settled }) => {
+                return Some(Some(Live::Changed { job, lease, settled }));
+            }
+            None => {}
+        }
+        match self.new.iter().find(|(_, row)| row.job.id == id) {
+            Some((_, row)) => Some(Some(Live::Whole(row))),
+            None => self.gone.contains(&id).then_some(None),
+        }
     }
 
     /// A finished job that the tables lack.
@@ -348,7 +368,7 @@ impl Batch {
     }
 
     pub fn body(&self, n: u64) -> Option<&Arc<JobBody>> {
-        self.bodies.get(&n)
+        self.bodies.get(n)
     }
 
     pub fn result(&self, n: u64) -> Option<&Json> {

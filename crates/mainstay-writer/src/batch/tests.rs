@@ -74,7 +74,8 @@ fn what_came_and_went_within_a_batch_counts_for_little() {
     let whole = group(1, life(1, true)).bytes;
     let mut batch = Batch::default();
     (1..=50).for_each(|n| batch.add(group(n, life(n, true))));
-    assert!(batch.jobs.is_empty() && batch.finished.is_empty() && batch.bodies.is_empty());
+    assert!(batch.new.is_empty() && batch.jobs.is_empty() && batch.gone.is_empty());
+    assert!(batch.finished.is_empty() && batch.bodies.is_empty());
     assert!(batch.bytes < 50 * whole / 6, "{} of {} bytes", batch.bytes, 50 * whole);
 }
 
@@ -82,6 +83,6 @@ fn what_came_and_went_within_a_batch_counts_for_little() {
 fn what_stays_in_a_batch_counts_for_what_it_holds() {
     let mut batch = Batch::default();
     (1..=50).for_each(|n| batch.add(group(n, life(n, false))));
-    let held = 50 * (size_of::<FinishedJob>() + batch.bodies[&1].size());
+    let held = 50 * (size_of::<FinishedJob>() + batch.bodies.get(1).unwrap().size());
     assert!(batch.bytes >= held, "{} bytes for {held}", batch.bytes);
 }
