@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_gone_takes_no_memory() {
         let mut ours = Numbered::default();
-        (0..1_000).for_each(|i| drop(ours.insert(i * 1_000, i)));
+        (0..1_000).for_each(|i| assert_eq!(ours.insert(i * 1_000, i), None));
         (0..1_000).for_each(|i| assert_eq!(ours.remove(i * 1_000), Some(i)));
         assert!(ours.is_empty() && ours.pages.is_empty());
     }

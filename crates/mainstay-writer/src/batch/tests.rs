@@ -86,3 +86,52 @@ fn what_stays_in_a_batch_counts_for_what_it_holds() {
     let held = 50 * (size_of::<FinishedJob>() + batch.bodies.get(1).unwrap().size());
     assert!(batch.bytes >= held, "{} bytes for {held}", batch.bytes);
 }
+
+/// What a batch does to the table of unfinished jobs: rows that go, that come, that change.
+fn rows_of(batch: &Batch) -> (Vec<JobId>, Vec<JobId>, Vec<JobId>) {
+    let (mut come, mut change): (Vec<_>, _) = (batch.new.iter().map(|(_, row)| row.job.id).collect(), vec![]);
+    for (id, job) in &batch.jobs {
+        match job {
+            Job::Back(_) => come.push(*id),
+            Job::Changed { .. } => change.push(*id),
+        }
+    }
+    (batch.gone.clone(), come, change)
+}
+
+#[test]
+fn what_goes_from_the_tables_goes_once() {
+    let all = life(1, false);
+    let (put, rest) = all.split_first().unwrap();
+    let Change::JobFinished(finished) = &rest[1] else { unreachable!() };
+    let (id, key) = (finished.job.id, finished.key);
+    let back = |size| {
+        let mut job = job(1, Phase::Waiting);
+        job.size = size;
+        Change::JobPut { job, extras: Extras::default(), settled: None, body: None }
+    };
+    let revived = |size| vec![Change::FinishedRevived { key, id }, back(size)];
+    let rows = |groups: &[Vec<Change>]| {
+        let mut batch = Batch::default();
+        groups.iter().zip(1..).for_each(|(changes, n)| batch.add(group(n, changes.clone())));
+        (rows_of(&batch), batch)
+    };
+    let (none, one) = (vec![], vec![id]);
+    // One that was there changes; changes and goes; goes, is back, and goes again.
+    assert_eq!(rows(&[rest[..1].to_vec()]).0, (none.clone(), none.clone(), one.clone()));
+    assert_eq!(rows(&[rest.to_vec()]).0, (one.clone(), none.clone(), none.clone()));
+    assert_eq!(rows(&[rest.to_vec(), revived(7)]).0, (one.clone(), one.clone(), none.clone()));
+    assert_eq!(
+        rows(&[rest.to_vec(), revived(7), rest.to_vec()]).0,
+        (one.clone(), none.clone(), none.clone())
+    );
+    // One that came with the batch never was there.
+    let came = [vec![put.clone()], rest.to_vec(), revived(7)];
+    let (of_came, batch) = rows(&came);
+    assert_eq!(of_came, (none.clone(), one.clone(), none.clone()));
+    assert!(matches!(batch.live(id), Some(Some(Live::Whole(row))) if row.job.size == 7));
+    let gone = rows(&[&came[..], &[rest.to_vec()]].concat());
+    assert_eq!((gone.0, gone.1.live(id).is_none()), ((none.clone(), none.clone(), none), true));
+    // A reader sees that it is gone.
+    assert!(matches!(rows(&[rest.to_vec()]).1.live(id), Some(None)));
+}
