@@ -24,7 +24,7 @@
 //!         &self.0
 //!     }
 //!     async fn open(&self) -> Arc<dyn Store> {
-//!         Arc::new(MemoryStore::new(self.0.clone()))
+//!         Arc::new(MemoryStore::new(self.0.clone()).without_housekeeping())
 //!     }
 //! }
 //!

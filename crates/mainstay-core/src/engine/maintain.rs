@@ -133,6 +133,8 @@ impl Engine {
                     done.more = true;
                     self.over_retention += excess;
                 }
+                // Its budget ended among those that are too old.
+                done.more |= self.may_be_too_old(id, lane);
             }
             self.remove_if_empty(id);
         }

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     clock::Clock,
-    engine::{Engine, MAX_COMMIT_OPS, change::Change},
+    engine::{Engine, MAX_COMMIT_OPS, TRIM_FROM, change::Change},
     error::{Error, ErrorKind},
     event::{EventInterest, EventItem, EventKey, EventReply, LogBudget, LogSlice, Position},
     hub::{Hub, Waiting},
@@ -45,6 +45,8 @@ struct Inner {
     engine: Engine,
     tables: Tables,
     changes: Vec<Change>,
+    /// When retention last had nothing left to do; `None`: it is done only when somebody asks.
+    tidied: Option<StoreTime>,
     closed: bool,
 }
 
@@ -59,16 +61,28 @@ static CAPABILITIES: Capabilities = Capabilities {
     max_commit_ops: MAX_COMMIT_OPS,
 };
 
-/// Waiters look at the clock at least this often, so that a step of the wall clock is noticed.
+/// Waiters look at the clock at least this often, so that a step of the wall clock is noticed; retention is looked after
+/// as often, by the store's clock.
 const LOOK_AGAIN_MS: u64 = 1_000;
 
 impl MemoryStore {
-    /// An empty store on this clock.
+    /// An empty store on this clock. It tidies up by itself, with the calls that come and for those who wait: leases
+    /// that ran out, jobs that expired, and, about once a second, what retention says.
     pub fn new(clock: Arc<dyn Clock>) -> MemoryStore {
         let mut engine = Engine::new();
-        engine.finish_load(clock.now());
-        let inner = Inner { engine, tables: Tables::default(), changes: Vec::new(), closed: false };
+        let now = clock.now();
+        engine.finish_load(now);
+        let (tables, changes, tidied) = (Tables::default(), Vec::new(), Some(now.store));
+        let inner = Inner { engine, tables, changes, tidied, closed: false };
         MemoryStore { inner: Mutex::new(inner), hub: Arc::default(), clock, timers: Notify::new() }
+    }
+
+    /// Nothing is forgotten but by [`Store::maintain`], which somebody calls about once a second; for tests that say
+    /// when.
+    #[must_use]
+    pub fn without_housekeeping(mut self) -> MemoryStore {
+        self.inner.get_mut().unwrap_or_else(PoisonError::into_inner).tidied = None;
+        self
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, Inner>, Error> {
@@ -83,6 +97,7 @@ impl MemoryStore {
             inner.engine.maintain(Budget::default(), now, &mut inner.tables)?;
             inner.write(&self.hub);
         }
+        let tidy = self.tidy(inner, now)?;
         inner.engine.commit_group();
         let hub = &self.hub;
         inner.engine.take_dirty(|queue, claimable| hub.publish(queue, claimable));
@@ -94,8 +109,23 @@ impl MemoryStore {
         let on_wall = [engine.next_due(), engine.next_expiry()].into_iter().flatten().min();
         let on_wall = on_wall.map(|at| now.store.plus_ms(at.ms_since(now.wall)));
         let on_store = [engine.next_lease_end(), engine.next_retry(), engine.next_opening()];
-        let next = on_store.into_iter().chain([on_wall]).flatten().min();
+        let next = on_store.into_iter().chain([on_wall, tidy]).flatten().min();
         Ok(next.unwrap_or(StoreTime(u64::MAX)).min(now.store.plus_ms(LOOK_AGAIN_MS)))
+    }
+
+    /// Looks after retention now and then, a piece at a time. Answers when the next is due.
+    fn tidy(&self, inner: &mut Inner, now: Now) -> Result<Option<StoreTime>, Error> {
+        let Some(tidied) = inner.tidied else { return Ok(None) };
+        let too_many = inner.engine.over_retention() >= TRIM_FROM;
+        if too_many || tidied.plus_ms(LOOK_AGAIN_MS) <= now.store {
+            let done = inner.engine.maintain(Budget::default(), now, &mut inner.tables)?;
+            inner.write(&self.hub);
+            if done.more {
+                return Ok(Some(now.store.plus_ms(1)));
+            }
+            inner.tidied = Some(now.store);
+        }
+        Ok(None)
     }
 
     async fn until_woken(&self, waiting: Waiting, deadline: StoreTime) -> Result<Wake, Error> {

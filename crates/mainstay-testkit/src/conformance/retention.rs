@@ -205,18 +205,21 @@ pub(super) async fn a_retried_job_is_not_forgotten_for_its_past(w: &mut World) {
 }
 
 pub(super) async fn housekeeping_keeps_to_its_budget(w: &mut World) {
-    keep(w, Retention { completed_count: 0, ..Retention::default() }).await;
-    for _ in 0..5 {
-        cancelled(w, "q").await;
-    }
-    let mut forgotten = 0;
-    for _ in 0..100 {
-        let done = w.store().maintain(mainstay_core::store::Budget { rows: 2 }).await.expect("maintain");
-        assert!(done.forgotten <= 2, "{done:?}");
-        forgotten += done.forgotten;
-        if !done.more {
-            break;
+    for (completed_count, age_ms) in [(0, 0), (100, DAY_MS)] {
+        keep(w, Retention { completed_count, ..Retention::default() }).await;
+        for _ in 0..5 {
+            cancelled(w, "q").await;
         }
+        w.advance(age_ms);
+        let mut forgotten = 0;
+        for _ in 0..100 {
+            let done = w.store().maintain(mainstay_core::store::Budget { rows: 2 }).await.expect("maintain");
+            assert!(done.forgotten <= 2, "{done:?}");
+            forgotten += done.forgotten;
+            if !done.more {
+                break;
+            }
+        }
+        assert_eq!(forgotten, 5, "of {completed_count}, after {age_ms} ms");
     }
-    assert_eq!(forgotten, 5);
 }

@@ -63,7 +63,7 @@ impl Harness for Reference {
         &self.0
     }
     async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(MemoryStore::new(self.0.clone()))
+        Arc::new(MemoryStore::new(self.0.clone()).without_housekeeping())
     }
 }
 

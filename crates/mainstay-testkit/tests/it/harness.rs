@@ -18,7 +18,7 @@ impl Harness for Memory {
     }
 
     async fn open(&self) -> Arc<dyn Store> {
-        Arc::new(MemoryStore::new(self.0.clone()))
+        Arc::new(MemoryStore::new(self.0.clone()).without_housekeeping())
     }
 
     fn acts_between_calls(&self) -> bool {

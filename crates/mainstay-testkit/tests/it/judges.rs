@@ -72,7 +72,7 @@ pub(crate) struct Liar {
 impl Liar {
     pub(crate) fn new(lie: Lie) -> Liar {
         let clock = ManualClock::new();
-        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let store = Arc::new(MemoryStore::new(clock.clone()).without_housekeeping());
         Liar { clock, lie, store }
     }
 }

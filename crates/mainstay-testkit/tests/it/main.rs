@@ -5,5 +5,6 @@ mod documents;
 mod harness;
 mod history;
 mod judges;
+mod memory;
 mod model;
 mod recorded;
