@@ -8,6 +8,7 @@ use mainstay_core::{
         change::{AfterChange, Change, EventChange},
         locks::change::LockChange,
     },
+    op::Reply,
     schedule::ScheduleChange,
 };
 
@@ -74,7 +75,9 @@ pub(crate) fn growth(change: &Change) -> u64 {
             failure.message.len() + failure.backtrace.as_ref().map_or(0, |backtrace| backtrace.len())
         }
         Change::After(AfterChange::Opened { on, .. }) => on.len() * EDGE_BYTES,
-        Change::Keyed { replies, .. } => replies.len() * ROW_BYTES as usize,
+        Change::Keyed { replies, .. } => {
+            replies.iter().map(Reply::pieces).sum::<usize>() * ROW_BYTES as usize
+        }
         Change::Audit { record, .. } => record.detail.len(),
         Change::Lock(LockChange::Granted(_) | LockChange::Queued(_)) => 0,
         Change::Event(EventChange::Published { event, .. }) => event.size(),

@@ -257,6 +257,25 @@ pub enum Reply {
     Note(Arc<str>),
 }
 
+/// A reply counts once for so many bytes of text.
+const PIECE_BYTES: usize = 256;
+
+impl Reply {
+    /// What it counts for where replies are bounded: at least one, and one for each grant, delivery, item or holder. A
+    /// piece has some hundred bytes.
+    pub fn pieces(&self) -> usize {
+        let pieces = match self {
+            Reply::Claimed(grants) => grants.len(),
+            Reply::Event(EventReply::Fetched(deliveries)) => deliveries.len(),
+            Reply::Event(EventReply::Settled(settled)) => settled.len(),
+            Reply::Lock(LockReply::Broken(holders)) => holders.len(),
+            Reply::Note(text) => text.len().div_ceil(PIECE_BYTES),
+            _ => 1,
+        };
+        pieces.max(1)
+    }
+}
+
 /// The answer to an enqueue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enqueued {

@@ -17,7 +17,8 @@ use crate::{
 pub const KEPT_MS: u64 = 86_400_000;
 /// At most this many answers are kept, the newest.
 pub const KEPT_ANSWERS: usize = 1_000_000;
-/// At most this many replies are kept in all, of the newest answers.
+/// At most this many replies are kept in all, of the newest answers; each grant and each delivery of one counts as one
+/// ([`Reply::pieces`]).
 pub const KEPT_REPLIES: usize = 4_000_000;
 
 #[derive(Clone)]
@@ -37,9 +38,15 @@ pub(super) struct Keyed {
     replies: usize,
 }
 
+impl Answer {
+    fn pieces(&self) -> usize {
+        self.replies.iter().map(Reply::pieces).sum()
+    }
+}
+
 impl Keyed {
     pub(super) fn push(&mut self, answer: Answer) {
-        self.replies += answer.replies.len();
+        self.replies += answer.pieces();
         self.by_scope.insert(answer.key.scope, answer.k);
         self.order.push_back(answer);
     }
@@ -57,7 +64,7 @@ impl Keyed {
     }
 
     pub(super) fn put_back(&mut self, answer: Answer) {
-        self.replies += answer.replies.len();
+        self.replies += answer.pieces();
         // A newer answer under the same scope wins.
         self.by_scope.entry(answer.key.scope).or_insert(answer.k);
         self.order.push_front(answer);
@@ -70,10 +77,14 @@ impl Keyed {
     }
 
     fn forget(&mut self, answer: &Answer) {
-        self.replies -= answer.replies.len();
+        self.replies -= answer.pieces();
         if self.by_scope.get(&answer.key.scope) == Some(&answer.k) {
             self.by_scope.remove(&answer.key.scope);
         }
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.order.len() > KEPT_ANSWERS || self.replies > KEPT_REPLIES
     }
 
     fn oldest_at(&self) -> Option<Timestamp> {
@@ -143,8 +154,7 @@ impl Engine {
     }
 
     pub(super) fn keyed_is_due(&self) -> bool {
-        self.keyed.order.len() > KEPT_ANSWERS
-            || self.keyed.replies > KEPT_REPLIES
+        self.keyed.are_too_many()
             || self.keyed.oldest_at().is_some_and(|at| at.plus_ms(KEPT_MS) <= self.now.wall)
     }
 
@@ -162,5 +172,69 @@ impl Engine {
             self.changes.push(Change::KeyedForgotten { up_to });
         }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::Delivery,
+        job::{Grant, JobPolicy},
+        lease::{LeaseId, Token},
+        name::QueueName,
+        topic::TopicName,
+    };
+
+    fn grant() -> Grant {
+        Grant {
+            id: JobId::MIN,
+            n: 1,
+            queue: QueueName::new("q").unwrap(),
+            priority: 5,
+            attempt: 1,
+            crashes: 0,
+            policy: JobPolicy::default(),
+            created_at: Timestamp(0),
+            lease: LeaseId { token: Token(1), nonce: 1 },
+            expires_at: Timestamp(0),
+            body: None,
+        }
+    }
+
+    fn delivery() -> Delivery {
+        Delivery {
+            topic: TopicName::new("orders").unwrap(),
+            seq: 1,
+            attempt: 1,
+            lease: LeaseId { token: Token(1), nonce: 1 },
+            expires_at: Timestamp(0),
+            published_at: Timestamp(0),
+            dead: None,
+            event: None,
+        }
+    }
+
+    /// So many answers of one reply are kept.
+    fn kept_of(reply: Reply) -> usize {
+        let (mut keyed, replies) = (Keyed::default(), Arc::<[Reply]>::from([reply]));
+        for k in 1..=u64::MAX {
+            let key = IdempotencyKey { scope: u128::from(k).to_be_bytes(), fingerprint: [0; 16] };
+            keyed.push(Answer { k, key, at: Timestamp(0), replies: replies.clone() });
+            if keyed.are_too_many() {
+                keyed.pop_oldest();
+                assert!(!keyed.are_too_many());
+                return keyed.order.len();
+            }
+        }
+        unreachable!("a number for each answer")
+    }
+
+    #[test]
+    fn a_kept_answer_counts_for_each_grant_and_delivery() {
+        assert_eq!(kept_of(Reply::Claimed(vec![grant(); 1_000])), KEPT_REPLIES / 1_000);
+        assert_eq!(kept_of(Reply::Event(EventReply::Fetched(vec![delivery(); 500]))), KEPT_REPLIES / 500);
+        assert_eq!(kept_of(Reply::Note("x".repeat(1_024).into())), KEPT_REPLIES / 4);
+        assert_eq!(kept_of(Reply::Done), KEPT_ANSWERS);
     }
 }
