@@ -17,9 +17,11 @@ impl Token {
 
     /// Where a store's counter starts when it opens: past the last token it knows, and past what any earlier
     /// copy of it can have granted in the time before a backup was restored, or a copy that lags took over: a second has
-    /// 2^20 of them, a millisecond its share, and nobody grants as many.
+    /// 2^20 of them, a millisecond its share, and nobody grants as many. A clock beyond the year 2242 says nothing: there
+    /// would be no token left.
     pub fn first_after_open(last: Token, now: Timestamp) -> Token {
-        let by_time = (now.0.max(0) as u128 * (1 << 20) / 1_000) as u64;
+        let by_time = now.0.max(0) as u128 * (1 << 20) / 1_000;
+        let by_time = if by_time < u128::from(Token::LIMIT) { by_time as u64 } else { 0 };
         Token((last.0 + 1).max(by_time))
     }
 }
@@ -100,5 +102,16 @@ mod tests {
         assert!(Token::first_after_open(last, next_ms) > Token(granted));
         let far = Token(1 << 52);
         assert!(Token::first_after_open(far, second) > far);
+    }
+
+    #[test]
+    fn a_clock_of_another_age_leaves_tokens_that_can_be_settled() {
+        let first_day_without = Timestamp((1 << 33) * 1_000);
+        for now in [first_day_without, Timestamp(i64::MAX)] {
+            assert_eq!(Token::first_after_open(Token(5), now), Token(6));
+        }
+        let last = Token::first_after_open(Token(5), Timestamp(first_day_without.0 - 1));
+        let lease = LeaseId { token: last, nonce: 7 };
+        assert!(last.0 < Token::LIMIT && LeaseId::parse(&lease.to_string()) == Ok(lease));
     }
 }
