@@ -1,5 +1,7 @@
 // Shows openapi.json. Text only ever becomes text: nothing here reads markup from data.
 
+import { jsonBody } from '../ui/curl.js';
+
 const TOKEN = 'mainstay.token';
 const STATUS = { 2: 'good', 4: 'bad', 5: 'warn' };
 /** The document. */
@@ -181,7 +183,7 @@ function curl(path, method, operation) {
   const schema = operation.requestBody?.content?.['application/json']?.schema;
   if (schema) {
     const body = follow(schema)?.maxProperties === 0 ? {} : example(schema);
-    words.push(`-d '${JSON.stringify(body).replace(/'/g, "'\\''")}'`);
+    words.push(jsonBody(body));
   }
   if (Object.values(operation.responses).some((response) => response.content?.['application/vnd.sqlite3'])) words.push('-o copy.db');
   // Names in the path are the shell's to fill in.

@@ -1,6 +1,7 @@
 // What there is to see: all queues, one queue, one job.
 
 import { all, call, post, pretty, token, url } from './api.js';
+import { jsonBody } from './curl.js';
 import { ago, badge, copyable, count, h, say, span, sync, tell } from './dom.js';
 
 const STATES = ['available', 'running', 'scheduled', 'retryable', 'blocked', 'dead'];
@@ -114,7 +115,7 @@ function pauseButton(page, name) {
 // Nothing is there yet: how that changes.
 function firstSteps() {
   const as = token.get() ? '-H "authorization: Bearer $MAINSTAY_AUTH_TOKEN" ' : '';
-  const line = (path, body) => copyable(`curl ${as}-d '${JSON.stringify(body)}' \\\n  ${url(path)}`);
+  const line = (path, body) => copyable(`curl ${as}${jsonBody(body)} \\\n  ${url(path)}`);
   return [
     h('div', { class: 'panel padded' },
       h('h2', { text: 'No queue yet' }),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::client::Reply;
 use crate::server::TestServer;
 
-const FILES: [(&str, &str); 11] = [
+const FILES: [(&str, &str); 12] = [
     ("/docs", "text/html; charset=utf-8"),
     ("/docs/docs.css", "text/css; charset=utf-8"),
     ("/docs/docs.js", "text/javascript; charset=utf-8"),
@@ -15,6 +15,7 @@ const FILES: [(&str, &str); 11] = [
     ("/ui/ui.css", "text/css; charset=utf-8"),
     ("/ui/ui.js", "text/javascript; charset=utf-8"),
     ("/ui/api.js", "text/javascript; charset=utf-8"),
+    ("/ui/curl.js", "text/javascript; charset=utf-8"),
     ("/ui/dom.js", "text/javascript; charset=utf-8"),
     ("/ui/views.js", "text/javascript; charset=utf-8"),
     ("/ui/icon.svg", "image/svg+xml"),
@@ -105,6 +106,62 @@ async fn people_are_led_to_the_dashboard_and_programs_are_not() {
     assert_eq!((reply.status, reply.header("location")), (303, Some("ui/")));
     server.request("GET", "/").header("accept", "*/*").send().await.problem(404, "not-found");
     server.request("POST", "/").send().await.problem(405, "method-not-allowed");
+}
+
+/// What curl would send with a body as JSON by the lines of the pages: bare `-d` is a form.
+async fn content_type_of_curl_lines(server: &TestServer) -> String {
+    let rule = text(&server.get("/ui/curl.js").await);
+    let words = rule.split("=> `").nth(1).expect("a template").split(" -d ").next().unwrap().to_owned();
+    for path in ["/ui/views.js", "/docs/docs.js"] {
+        let page = text(&server.get(path).await);
+        assert!(page.contains("jsonBody(") && !page.contains("-d '"), "{path} has a rule of its own");
+    }
+    let mut words = words.split_whitespace();
+    let mut declared = "application/x-www-form-urlencoded".to_owned();
+    while let Some(word) = words.next() {
+        assert_eq!(word, "-H", "a word that every curl knows");
+        let (name, value) = words.next().and_then(|header| header.split_once(':')).expect("a header");
+        assert_eq!(name, "content-type");
+        declared = value.to_owned();
+    }
+    declared
+}
+
+#[tokio::test]
+async fn what_the_pages_curl_lines_send_is_read_as_json() {
+    let server = TestServer::start().await;
+    let declared = content_type_of_curl_lines(&server).await;
+    let document = server.get("/openapi.json").await.is(200);
+    let mut tried = 0;
+    for (template, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let takes_json = operation["requestBody"]["content"]["application/json"].is_object();
+            // A drain would be the last of them.
+            if !takes_json || template == "/admin/drain" {
+                continue;
+            }
+            let path = template
+                .replace("{id}", "01900000-0000-7000-8000-000000000000")
+                .replace("{queue}", "q")
+                .replace("{name}", "n")
+                .replace("{topic}", "t")
+                .replace("{group}", "g")
+                .replace("{schedule}", "n");
+            let method = method.to_uppercase();
+            let on_admin = operation.get("servers").is_some();
+            let to =
+                |path| if on_admin { server.on_admin(&method, path) } else { server.request(&method, path) };
+            let reply = to(&path).header("content-type", &declared).body("{}").send().await;
+            assert!(!matches!(reply.status, 400 | 415), "{method} {template}: {reply:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried}");
+    let publish = server.request("POST", "/v1/topics/t/events").header("content-type", &declared);
+    publish.body("{\"n\":1}").send().await.is(201);
+    let events = server.get("/v1/topics/t/events").await.is(200);
+    let newest = events["items"].as_array().unwrap().iter().any(|event| event["data"] == json!({ "n": 1 }));
+    assert!(newest, "data is JSON: {events}");
 }
 
 #[tokio::test]
