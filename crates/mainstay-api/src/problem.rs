@@ -45,15 +45,15 @@ pub struct ProblemBody {
     /// The HTTP status of the answer.
     pub status: u16,
     /// What went wrong this time, for people.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub detail: String,
     /// The path of the request.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub instance: String,
     /// The code programs decide by.
     pub code: Code,
     /// The request's id, as in the logs.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_nothing")]
     pub request_id: String,
     /// Whether the same request may succeed later.
     #[serde(default)]
@@ -80,6 +80,11 @@ pub struct ProblemBody {
     /// body.
     #[serde(skip)]
     pub retry_after: Option<u64>,
+}
+
+/// RFC 9457 leaves members out that say nothing; what stands between us and the server may write them as `null`.
+fn null_is_nothing<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Problem {
@@ -295,6 +300,8 @@ codes! {
     NotSupported = "not-supported", 501, "Not supported by this store", false;
     /// Shed by the admission limiter.
     Overloaded = "overloaded", 503, "Overloaded", true;
+    /// The server is not ready yet: its admin listener answers so until it has started.
+    Initializing = "initializing", 503, "Still starting", true;
     /// The server is shutting down.
     Draining = "draining", 503, "Shutting down", true;
     /// The store refused or timed out; nothing was acknowledged.
@@ -399,7 +406,7 @@ mod tests {
             assert_eq!(Code::parse(code.as_str()), *code);
             assert!((400..600).contains(&code.status()));
         }
-        assert_eq!(Code::ALL.len(), 23);
+        assert_eq!(Code::ALL.len(), 24);
     }
 
     #[test]

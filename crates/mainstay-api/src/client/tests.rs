@@ -147,6 +147,18 @@ async fn overload_is_retried_and_other_refusals_are_not() {
 }
 
 #[tokio::test]
+async fn a_problem_whose_members_are_null_is_one_all_the_same() {
+    let (listener, client) = server().await;
+    let body = r#"{"type":"about:blank","title":"X","status":503,"code":"initializing","detail":"still starting",
+        "request_id":null,"instance":null,"retryable":true,"outcome":"not-applied","errors":[]}"#;
+    let script = vec![answer("503 X", PROBLEM_JSON, "retry-after: 3600\r\n", body)];
+    let claim = Claim::from_queue("q");
+    let (_, claimed) = tokio::join!(play(listener, script), client.claim(&claim));
+    let error = claimed.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Problem, Some(Code::Initializing)), "{error}");
+}
+
+#[tokio::test]
 async fn a_full_queue_is_told_at_once() {
     let (listener, client) = server().await;
     let script = vec![problem(Code::QueueFull, "retry-after: 1\r\n")];

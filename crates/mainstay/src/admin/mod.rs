@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn;
 use tokio::time::timeout;
 
 #[cfg(feature = "testing")]
@@ -60,7 +61,8 @@ impl Admin {
     pub fn complete(&self) {
         let extensions = std::mem::take(&mut *lock(&self.extensions));
         let base = lock(&self.base).take().unwrap_or_default();
-        *lock(&self.guarded) = Some(extensions.into_iter().fold(base, |router, extend| extend(router)));
+        let router = extensions.into_iter().fold(base, |router, extend| extend(router));
+        *lock(&self.guarded) = Some(router.layer(from_fn(routes::tell_route)));
     }
 
     pub(super) fn guarded(&self) -> Option<Router> {

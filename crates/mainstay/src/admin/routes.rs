@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode, header};
@@ -37,6 +38,16 @@ pub(super) fn guarded(core: &Arc<Core>) -> Router {
         .with_state(core.clone())
 }
 
+/// The pipeline stands before this router is there, and learns from the answer which of its routes it was.
+pub(super) async fn tell_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
 async fn dispatch(State(core): State<Arc<Core>>, request: Request) -> Response {
     match core.admin.guarded() {
         Some(mut router) => match router.call(request).await {
@@ -44,7 +55,9 @@ async fn dispatch(State(core): State<Arc<Core>>, request: Request) -> Response {
             Err(never) => match never {},
         },
         None => {
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "initializing", "still starting").into_response()
+            let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "initializing", "still starting");
+            let refusal = refusal.of_current_request().path(request.uri().path());
+            ([(header::RETRY_AFTER, "1")], refusal).into_response()
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::{HeaderMap, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Sleep, sleep};
 
@@ -81,16 +82,23 @@ pin_project_lite::pin_project! {
         #[pin]
         body: Body,
         guard: Guard,
+        // What is left of a length that only the head declares.
+        left: Option<u64>,
     }
 }
 
 impl Watched {
-    pub fn new(body: Body, mut guard: Guard) -> Self {
+    pub fn new(body: Body, head: &HeaderMap, mut guard: Guard) -> Self {
         if body.is_end_stream() {
             guard.sent();
         }
-        Self { body, guard }
+        let left = if body.size_hint().exact().is_some() { None } else { declared(head) };
+        Self { body, guard, left }
     }
+}
+
+fn declared(head: &HeaderMap) -> Option<u64> {
+    head.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 impl HttpBody for Watched {
@@ -104,8 +112,12 @@ impl HttpBody for Watched {
         let mut this = self.project();
         // A stream's lines belong to its request.
         let frame = ready!(this.guard.within(|| this.body.as_mut().poll_frame(cx)));
-        // A body whose length is known is not asked again after its last byte.
-        if frame.is_none() || this.body.is_end_stream() || this.body.size_hint().exact() == Some(0) {
+        if let (Some(left), Some(Ok(frame))) = (this.left.as_mut(), &frame) {
+            *left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        // A body whose length is known, by itself or by the head, is not asked again after its last byte.
+        let complete = this.body.size_hint().exact() == Some(0) || *this.left == Some(0);
+        if frame.is_none() || this.body.is_end_stream() || complete {
             this.guard.sent();
         }
         Poll::Ready(frame)

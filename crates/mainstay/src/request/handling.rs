@@ -119,8 +119,10 @@ impl Edge {
         if guard.pipeline().careful {
             answers::make_careful(response.headers_mut());
         }
-        guard.answered(response.status());
+        guard.answered(&response);
         // The outcome is known when the body has been sent.
-        response.map(|body| Body::new(Watched::new(body, guard)))
+        let (head, body) = response.into_parts();
+        let watched = Watched::new(body, &head.headers, guard);
+        Response::from_parts(head, Body::new(watched))
     }
 }

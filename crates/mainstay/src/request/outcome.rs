@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::MatchedPath;
+use axum::response::Response;
 use http::{Method, StatusCode};
 
 use super::Pipeline;
@@ -119,8 +120,12 @@ impl Guard {
         self.outcome = Some(outcome);
     }
 
-    pub fn answered(&mut self, status: StatusCode) {
-        self.status = Some(status);
+    pub fn answered(&mut self, response: &Response) {
+        self.status = Some(response.status());
+        if self.route.is_none() {
+            // Of a router that was chosen behind the pipeline.
+            self.route = response.extensions().get::<MatchedPath>().cloned();
+        }
         if let Some(permit) = &mut self.permit {
             permit.answered();
         }

@@ -50,7 +50,18 @@ async fn only_probes_answer_before_boot_has_returned() {
             assert_eq!((ready.status, ready.body.contains("initializing")), (503, true));
             assert_eq!(fetch(admin, "/startupz").await.status, 503);
             assert_eq!(fetch(admin, "/livez").await.status, 200);
-            assert_eq!(fetch(admin, "/admin/config").await.status, 503, "nobody has said yet who may see it");
+            let early = fetch(admin, "/admin/config").await;
+            assert_eq!(early.status, 503, "nobody has said yet who may see it");
+            let problem: serde_json::Value = serde_json::from_str(&early.body).unwrap();
+            let id = early.header("x-request-id").unwrap();
+            assert_eq!(
+                (problem["instance"].as_str(), problem["request_id"].as_str()),
+                (Some("/admin/config"), Some(id))
+            );
+            assert_eq!(
+                (early.header("retry-after"), problem["retryable"].as_bool()),
+                (Some("1"), Some(true))
+            );
             b.http("127.0.0.1:0", Router::new())
         },
         async |running| assert_eq!(fetch(running.admin, "/admin/config").await.status, 200),

@@ -188,6 +188,7 @@ pub(crate) fn answer(mut problem: Problem, path: &str, request_id: &str) -> Resp
         Code::QueueFull
         | Code::RateLimited
         | Code::Overloaded
+        | Code::Initializing
         | Code::Draining
         | Code::StorageUnavailable => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(problem.retry_after.unwrap_or(1)));
@@ -206,7 +207,7 @@ pub(crate) fn refuse(refusal: Refusal) -> Response {
     };
     let mut problem = Problem::new(code, refusal.detail);
     if code == Code::Other {
-        // `initializing` is the only one: whoever asks so early shall come back.
+        // Whatever it is, it was not let through: whoever asked shall come back.
         problem = Problem::new(Code::Overloaded, problem.detail.clone());
     }
     let outcome = if refusal.may_have_applied { Outcome::Unknown } else { Outcome::NotApplied };

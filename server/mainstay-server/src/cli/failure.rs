@@ -13,7 +13,7 @@ use super::words::clean;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 /// `EX_UNAVAILABLE`.
-const UNREACHABLE: u8 = 69;
+const UNAVAILABLE: u8 = 69;
 /// `EX_CONFIG`.
 const CONFIG: u8 = 78;
 
@@ -46,6 +46,11 @@ impl Failure {
         Self { code: USAGE, ..Self::new(title) }
     }
 
+    /// Exit code 69: what is needed is not there.
+    pub(crate) fn unavailable(title: impl Into<String>) -> Self {
+        Self { code: UNAVAILABLE, ..Self::new(title) }
+    }
+
     /// Exit code 78: the configuration is wrong.
     pub(crate) fn config(title: impl Into<String>) -> Self {
         Self { code: CONFIG, ..Self::new(title) }
@@ -70,14 +75,14 @@ impl Failure {
         }
         match error.kind() {
             ErrorKind::Connect => {
-                failure.code = UNREACHABLE;
+                failure.code = UNAVAILABLE;
                 failure.title = format!("no server answers at {url}");
                 failure.tip = Some(
                     "start one with `mainstay serve`, or name it with --server or MAINSTAY_SERVER".to_owned(),
                 );
             }
             ErrorKind::Broken | ErrorKind::Deadline => {
-                failure.code = UNREACHABLE;
+                failure.code = UNAVAILABLE;
                 failure.tip =
                     Some("it may have been done all the same: look before you repeat it".to_owned());
             }
@@ -186,7 +191,7 @@ impl Failure {
     }
 
     /// The server's own document where there is one.
-    fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         let text = match &self.problem {
             Some(problem) => serde_json::to_string(problem),
             None => serde_json::to_string(self),
@@ -209,6 +214,9 @@ fn tip(problem: &Problem) -> Option<String> {
         Code::QueueFull => {
             "run more workers, raise the queue's `max_depth` or `max_age_ms` with `mainstay queues set`, or wait for room \
              with --patience-ms"
+        }
+        Code::Initializing => {
+            "the server is still starting (a large store takes a while): try again in a moment"
         }
         Code::Draining => "the server is shutting down: try again in a moment, or at another one",
         Code::Overloaded | Code::RateLimited | Code::StorageUnavailable => "try again in a moment",

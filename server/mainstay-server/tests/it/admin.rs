@@ -1,5 +1,7 @@
 //! The admin listener.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -168,6 +170,9 @@ async fn a_backup_opens_as_a_store_of_its_own() {
     let copy = server.on_admin("POST", "/admin/backup").send().await;
     assert_eq!(copy.status, 200, "{}", String::from_utf8_lossy(&copy.body));
     std::fs::write(dir.path().join("b.db"), &copy.body).unwrap();
+    let counted = Duration::from_secs(60);
+    let ended = tokio::time::timeout(counted, how_it_ended(&server, "/admin/backup")).await.unwrap();
+    assert!(ended.contains("outcome=\"ok\""), "{ended}");
     assert_eq!(server.stop().await.exit_code(), 0);
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("backup")), "{left:?}");
@@ -175,6 +180,20 @@ async fn a_backup_opens_as_a_store_of_its_own() {
     let server = Setup::default().set("store", of("b.db")).start().await;
     assert_eq!(server.job(&id).await["payload"], json!([1, 2]));
     assert_eq!(server.claim("q", 1).await[0]["id"], id);
+}
+
+/// The first count of requests that this route has had an end of.
+async fn how_it_ended(server: &TestServer, route: &str) -> String {
+    loop {
+        let metrics = server.on_admin("GET", "/metrics").send().await;
+        let text = String::from_utf8(metrics.body).unwrap();
+        let of_route =
+            |line: &&str| line.contains(&format!("http_route=\"{route}\"")) && line.contains("\"200\"");
+        if let Some(line) = text.lines().find(of_route) {
+            return line.to_owned();
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

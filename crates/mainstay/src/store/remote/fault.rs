@@ -199,7 +199,9 @@ fn trouble_of(problem: &Problem) -> Error {
         Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
         Code::NotSupported => ErrorKind::NotSupported,
         // Another will be there soon.
-        Code::Draining | Code::StorageUnavailable | Code::Internal => ErrorKind::Unavailable,
+        Code::Initializing | Code::Draining | Code::StorageUnavailable | Code::Internal => {
+            ErrorKind::Unavailable
+        }
         // Who we are, what we may, what we said: asking again changes nothing.
         _ => ErrorKind::Invalid,
     };
