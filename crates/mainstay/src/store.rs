@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What a store URL may look like, for error messages.
-const FORMS: &str = "memory:, sqlite:PATH, postgres://…, redis://…, nats://…, http://… (a mainstay server)";
+const FORMS: &str = "memory:, sqlite:PATH, postgres://… and http://HOST:PORT (a mainstay server)";
 
 /// What is called when a store can no longer be trusted: after a failed sync, or with a damaged file.
 type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
@@ -85,8 +85,7 @@ pub fn check_url(url: &str) -> Result<(), String> {
         }
         Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(()),
         Some((scheme @ ("redis" | "rediss" | "nats"), _)) => Err(format!(
-            "store `{scheme}:` cannot be opened by this version yet; use memory:, sqlite:PATH, postgres://… or \
-             http://HOST:PORT"
+            "store `{scheme}:` cannot be opened by this version yet; use memory:, sqlite:PATH or postgres://…"
         )),
         _ => Err(format!("`{url}` is not a store URL; the forms are {FORMS}")),
     }

@@ -5,7 +5,7 @@ use mainstay::store::open;
 #[test]
 fn a_store_url_that_cannot_be_opened_says_why_and_what_can() {
     let rows = [
-        ("mysql://x", "the forms are memory:, sqlite:PATH"),
+        ("mysql://x", "the forms are memory:, sqlite:PATH, postgres://… and http://HOST:PORT"),
         ("memory:x", "is not a store URL"),
         ("sqlite:", "is not a store URL"),
         ("", "is not a store URL"),

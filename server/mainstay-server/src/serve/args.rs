@@ -15,8 +15,7 @@ pub struct ServeArgs {
     /// Read this TOML file; `MAINSTAY_CONFIG` may name one too
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where everything is kept: `memory:`, `sqlite:PATH`, `postgres://…` or `http://…` (another mainstay server)
-    /// [default: sqlite:./mainstay.db]
+    /// Where everything is kept: `memory:`, `sqlite:PATH` or `postgres://…` [default: sqlite:./mainstay.db]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// Address of the API; port 0 takes a free one, fd:NAME a socket that was passed [default: 127.0.0.1:6246]

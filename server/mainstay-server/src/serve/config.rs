@@ -10,8 +10,7 @@ use crate::auth::ConfiguredToken;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Where everything is kept: `memory:`, `sqlite:PATH`, `postgres://…` or `http://…` (another
-    /// mainstay server). Defaults to `sqlite:./mainstay.db`.
+    /// Where everything is kept: `memory:`, `sqlite:PATH` or `postgres://…`. Defaults to `sqlite:./mainstay.db`.
     pub store: String,
     /// Address of the API. Defaults to `127.0.0.1:6246`; another than a loopback address needs a token.
     pub listen: String,
@@ -138,8 +137,22 @@ pub fn loader() -> Loader<Config> {
     foreign.into_iter().fold(loader, |loader, name| loader.foreign_variable(name))
 }
 
+/// A server keeps things itself: a store that is a server is for services.
+fn check_store(url: &str) -> Result<(), String> {
+    const FORMS: &str = "memory:, sqlite:PATH and postgres://…";
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        "http" | "https" => Err(format!(
+            "a server cannot keep its things at another server; the forms are {FORMS} (a service reaches a server by \
+             `b.store(\"http://HOST:PORT\")`, the command line by --server)"
+        )),
+        "redis" | "rediss" | "nats" => mainstay::store::check_url(url),
+        _ => mainstay::store::check_url(url)
+            .map_err(|_| format!("`{url}` is not a store URL; the forms are {FORMS}")),
+    }
+}
+
 fn check(config: &Config, _: &Settings, problems: &mut Problems) {
-    if let Err(detail) = mainstay::store::check_url(&config.store) {
+    if let Err(detail) = check_store(&config.store) {
         problems.add("store", detail);
     }
     if !config.listen.contains(':') {
@@ -254,6 +267,16 @@ mod tests {
         let text = problems(&[("MAINSTAY_STORE", "mysql://x")]);
         assert!(text.contains("memory:") && text.contains("sqlite:PATH"), "{text}");
         let text = problems(&[("MAINSTAY_STORE", "redis://localhost/x")]);
+        assert!(text.contains("`redis:` cannot be opened by this version yet"), "{text}");
         assert!(text.contains("postgres"), "{text}");
+        for elsewhere in ["http://127.0.0.1:6246", "https://ops.example.org", "http:"] {
+            let text = problems(&[("MAINSTAY_STORE", elsewhere)]);
+            assert!(text.contains("another server") && text.contains("sqlite:PATH"), "{text}");
+        }
+        for wrong in ["mysql://x", "sqlite:", "memory:x", "nats://x", "redis://x"] {
+            let text = problems(&[("MAINSTAY_STORE", wrong)]);
+            let offered = ["http", "redis://…", "nats://…"].into_iter().find(|form| text.contains(form));
+            assert_eq!(offered, None, "{text}");
+        }
     }
 }

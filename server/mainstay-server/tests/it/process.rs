@@ -85,12 +85,13 @@ fn a_server_that_does_not_start_tells_the_test_why() {
 #[tokio::test]
 async fn what_cannot_be_served_is_refused_with_its_code_and_a_way_out() {
     let dir = tempfile::tempdir().unwrap();
-    let rows: [(&[&str], i32, &[&str]); 8] = [
+    let rows: [(&[&str], i32, &[&str]); 9] = [
         (&["--frobnicate"], 2, &["--frobnicate"]),
         (&["--grace-ms", "soon"], 2, &["--grace-ms"]),
         (&["--listen", "nowhere"], 2, &["HOST:PORT"]),
         (&["--store", "mysql:x"], 78, &["memory:", "sqlite:PATH", "postgres:"]),
         (&["--store", "redis://localhost"], 78, &["redis"]),
+        (&["--store", "http://127.0.0.1:6246"], 78, &["store:", "another server", "sqlite:PATH"]),
         (&["--store", "sqlite:/nowhere/at/all.db"], 69, &["/nowhere/at"]),
         (&["--store", "memory:", "--listen", "0.0.0.0:0"], 78, &["mainstay token create", "0.0.0.0"]),
         (&["--store", "memory:", "--grace-ms", "1000", "--drain-ms", "5000"], 78, &["grace_ms", "drain_ms"]),
