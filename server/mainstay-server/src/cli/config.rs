@@ -22,7 +22,7 @@ pub(crate) fn run(args: &ServeArgs, session: &Session) -> Outcome {
         problems.iter().fold(failure, |failure, problem| failure.detail(problem.to_string()))
     })?;
     for warning in &loaded.warnings {
-        session::note(&format!("warning: {warning}"));
+        session.note(&format!("warning: {warning}"));
     }
     let entry = |value: &mainstay::config::Effective| {
         let shown = RawJson::of(&value.value).unwrap_or_default();

@@ -104,7 +104,7 @@ impl Publish {
         let published =
             api.publish(&topic, &event).await.map_err(|error| Failure::of_call(&error, api.url()))?;
         if published.deduplicated {
-            session::note("it is there already");
+            session.note("it is there already");
         }
         session.answer(&published, || match published.seq {
             Some(seq) => format!("{seq} {}", published.id),

@@ -31,6 +31,7 @@ mod version;
 mod worker;
 mod workers;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -116,8 +117,10 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub(crate) fn main() -> ExitCode {
-    // What clap refuses is exit code 2, with the usage.
-    let Cli { session, command } = Cli::parse();
+    let Cli { session, command } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error, std::env::args_os().skip(1)),
+    };
     // These own their runtime, or need none, and their own exit codes.
     let (session, command) = match command {
         Command::Serve(args) => return serve::app(&args).config(config::loader(&args)).run(serve::boot),
@@ -128,6 +131,29 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(&session),
     }
+}
+
+/// What clap refuses is exit code 2, with the usage; help that was asked for is none.
+fn refused(error: &clap::Error, given: impl Iterator<Item = OsString>) -> ExitCode {
+    if error.use_stderr() && wants_json(given) {
+        let text = error.to_string();
+        let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let title = lines.next().unwrap_or_default();
+        let failure = Failure::usage(title.trim_start_matches("error: "));
+        let failure = lines.fold(failure, Failure::detail);
+        session::note(&failure.json());
+        return ExitCode::from(failure.exit_code());
+    }
+    // Nobody is there to tell if that fails.
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Whether arguments that cannot be read ask for answers in JSON.
+fn wants_json(given: impl Iterator<Item = OsString>) -> bool {
+    let ours: Vec<_> = given.take_while(|argument| argument != "--").collect();
+    ours.iter().any(|argument| argument == "--output=json")
+        || ours.windows(2).any(|two| two[0] == "--output" && two[1] == "json")
 }
 
 fn run(command: Command, session: &Session) -> Outcome {

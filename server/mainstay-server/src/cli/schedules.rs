@@ -113,7 +113,7 @@ impl Schedules {
             Schedules::Trigger(Name { name }) => {
                 let job = api.trigger_schedule(&name).await.map_err(failed)?;
                 if job.deduplicated {
-                    session::note("an earlier job answers for this one");
+                    session.note("an earlier job answers for this one");
                 }
                 session.answer(&job, || job.id.to_string())
             }

@@ -93,6 +93,14 @@ impl Session {
         }
     }
 
+    /// Writes a line beside the answer; a document of its own, where answers are for programs.
+    pub(crate) fn note(&self, text: &str) {
+        match self.output {
+            Output::Text => note(text),
+            Output::Json => note(&serde_json::json!({ "note": text }).to_string()),
+        }
+    }
+
     /// Whether answers are for people.
     pub(crate) fn is_text(&self) -> bool {
         self.output == Output::Text

@@ -72,6 +72,10 @@ impl Token {
                     .tip("look at `tokens` in the configuration file, or ask the server with --admin"))
             }
             (command, Some(url)) => {
+                // Opening a store makes it; there is nothing to see or to revoke in one that nobody meant.
+                if !matches!(command, Token::Create(_)) {
+                    must_exist(url)?;
+                }
                 session::block_on(async { Direct::open(url)?.run(command, session).await })
             }
             (command, None) => session::block_on(command.at_server(session)),
@@ -113,12 +117,23 @@ impl Token {
     }
 }
 
+/// Whether there is a store, where that is a matter of a file.
+fn must_exist(url: &str) -> Outcome {
+    match url.strip_prefix("sqlite:") {
+        Some(path) if !path.is_empty() && !std::path::Path::new(path).exists() => {
+            Err(Failure::unavailable(format!("there is no store at {path}"))
+                .tip("look at the path; `mainstay serve` and `mainstay token create` make stores"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Create {
     /// A `memory:` store forgets its tokens; its server takes them from the configuration.
     fn for_configuration(self, session: &Session) -> Outcome {
         let secret = secret()?;
         session.answer(&created(&self, &secret), || secret.clone())?;
-        session::note(&format!(
+        session.note(&format!(
             "put this into the server's configuration file:\n\n{}",
             configuration(&self.name, &self.scopes, &secret)
         ));

@@ -50,7 +50,7 @@ impl Topics {
                 let config = config.map_err(|problem| Failure::of_problem(&problem))?.value;
                 let put = api.put_topic(&topic, &config).await.map_err(failed)?;
                 for found in &put.incompatible {
-                    session::note(&format!("the new schema is narrower: {found}"));
+                    session.note(&format!("the new schema is narrower: {found}"));
                 }
                 session.answer(&put, || format!("{topic} is configured"))
             }

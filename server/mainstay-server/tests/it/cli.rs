@@ -281,6 +281,66 @@ async fn a_token_is_made_in_a_store_that_no_server_has_open() {
 }
 
 #[tokio::test]
+async fn looking_at_tokens_makes_no_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("typo.db").display());
+    for line in [&["token", "list", "--store", &url][..], &["token", "revoke", "ops", "--store", &url]] {
+        let error = ended(command(line).spawn().unwrap()).await.failed(69);
+        assert!(error.contains("there is no store at") && error.contains("typo.db"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_job_that_is_waited_for_is_named_to_programs() {
+    let server = TestServer::start().await;
+    let enqueue = ["jobs", "enqueue", "q", "k", "--wait-ms", "0", "--output", "json"];
+    let ran = run(&server, &enqueue).await;
+    let told: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, &told["state"]), (Some(1), &json!("available")), "{ran:?}");
+    let id = told["id"].as_str().expect("the id").to_owned();
+    let (claimed, lease) = server.claim_one("q").await;
+    assert_eq!(claimed, id);
+    let complete = json!({ "lease": lease, "result": [1] });
+    server.post(&format!("/v1/jobs/{id}/complete"), complete).await.is(200);
+    let told = run(&server, &["jobs", "result", &id, "--output", "json"]).await.json();
+    assert_eq!(told, json!({ "id": id, "state": "completed", "result": [1] }));
+}
+
+#[tokio::test]
+async fn what_is_said_beside_an_answer_for_programs_is_for_programs() {
+    let server = TestServer::start().await;
+    let ran = run(&server, &["jobs", "enqueue", "q", "--output", "json", "--frobnicate"]).await;
+    let error: Value = serde_json::from_str(&ran.failed(2)).expect("one document");
+    assert!(error["title"].as_str().unwrap().contains("--frobnicate"), "{error}");
+    let error = run(&server, &["jobs", "enqueue", "q", "--frobnicate"]).await.failed(2);
+    assert!(error.starts_with("error: ") && error.contains("Usage:"), "{error}");
+
+    let twice = ["jobs", "enqueue", "q", "k", "--unique-key", "u", "--output", "json"];
+    run(&server, &twice).await.ok();
+    let ran = run(&server, &twice).await;
+    let note: Value = serde_json::from_str(&ran.err).expect("one document");
+    assert!(note["note"].as_str().unwrap().contains("an earlier job"), "{note}");
+}
+
+#[tokio::test]
+async fn how_large_jobs_may_be_is_the_servers_to_say() {
+    let more = Setup::default().set("limits__payload_bytes", 3 << 20).set("limits__bulk", 3).start().await;
+    let long = format!("{{\"kind\":\"k\",\"payload\":\"{}\"}}", "x".repeat(2 << 20));
+    let short = "{\"kind\":\"k\"}\n".repeat(7);
+    let bulk = ["jobs", "enqueue", "q", "--bulk", "-"];
+    let ids = run_with_input(&more, &bulk, &format!("{short}\n{long}\n")).await.ok();
+    assert_eq!(ids.lines().count(), 8);
+    assert_eq!(more.get("/v1/queues/q").await.is(200)["depth"]["available"], 8);
+
+    let less = Setup::default().set("limits__payload_bytes", 10).start().await;
+    let lines = "{\"kind\":\"k\"}\n\n{\"kind\":\"k\",\"payload\":\"0123456789\"}\n";
+    let error = run_with_input(&less, &bulk, lines).await.failed(1);
+    assert!(error.contains("payload-too-large") && error.contains("line 3: /payload: "), "{error}");
+    less.get("/v1/queues/q").await.problem(404, "not-found");
+}
+
+#[tokio::test]
 async fn a_memory_store_takes_tokens_from_the_printed_configuration() {
     let line = ["token", "create", "--store", "memory:", "--name", "ops", "--scope", "admin"];
     let ran = ended(command(&line).spawn().unwrap()).await;

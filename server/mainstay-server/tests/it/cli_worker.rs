@@ -91,6 +91,61 @@ async fn a_result_that_two_readers_could_understand_differently_spoils_no_others
 }
 
 #[tokio::test]
+async fn how_long_a_result_may_be_is_the_servers_to_say() {
+    let long = "head -c 1500000 /dev/zero | tr '\\0' x";
+    let more = Setup::default().set("limits__result_bytes", 2 << 20).start().await;
+    let id = more.enqueue("q", json!({})).await;
+    work(&more, &[], long).await.ok();
+    assert_eq!(more.job(&id).await["result"].as_str().unwrap().len(), 1_500_000);
+
+    let usual = TestServer::start().await;
+    let ids = [usual.enqueue("q", json!({ "payload": 1 })).await, usual.enqueue("q", json!({})).await];
+    let script = format!("if [ \"$(cat)\" = 1 ]; then {long}; else echo fine; fi");
+    let ran = work(&usual, &["--concurrency", "2"], &script).await;
+    assert!(summary(&ran).contains("1 done, 1 failed"), "{ran:?}");
+    let job = usual.job(&ids[0]).await;
+    assert_eq!((&job["state"], &job["errors"][0]["type"]), (&json!("dead"), &json!("result-too-large")));
+    let message = job["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("1048576"), "what the server says: {message}");
+    assert_eq!(usual.job(&ids[1]).await["result"], "fine");
+}
+
+#[tokio::test]
+async fn leases_are_renewed_in_as_many_calls_as_the_server_wants() {
+    let server = Setup::default().set("limits__batch", 2).manual_clock().start().await;
+    for _ in 0..5 {
+        server.enqueue("q", json!({})).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let go = folder.path().join("go");
+    let script = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
+    let worker = start(&server, &["--concurrency", "5", "--lease-ms", "1000", "--until-empty"], &script);
+    let lives_until = |list: &Value| -> Vec<String> {
+        let jobs = list["items"].as_array().unwrap().iter();
+        jobs.filter_map(|job| job["lease_expires_at"].as_str().map(str::to_owned)).collect()
+    };
+    let running = "/v1/jobs?queue=q&state=running";
+    let first = lives_until(&server.get_until(running, |list| lives_until(list).len() == 5).await);
+    server.advance(Duration::from_millis(500));
+    server.get_until(running, |list| lives_until(list).iter().all(|at| *at > first[0])).await;
+    std::fs::write(&go, "").unwrap();
+    let ran = ended(worker).await;
+    assert!(summary(&ran).contains("5 done, 0 failed, 0 lost"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_worker_says_at_once_that_it_waits() {
+    let server = TestServer::start().await;
+    let mut worker = start(&server, &["--wait-ms", "60000"], "true");
+    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
+    // Before the claim that waits is over.
+    let line = timeout(Duration::from_secs(50), lines.next_line()).await.expect("at once").unwrap().unwrap();
+    assert!(line.contains("takes jobs of q"), "{line}");
+    signal(&worker, Signal::TERM);
+    worker.wait().await.unwrap();
+}
+
+#[tokio::test]
 async fn many_jobs_run_side_by_side_and_each_once() {
     let server = TestServer::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -1,23 +1,27 @@
 //! `mainstay jobs enqueue --bulk`: a line, a job.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use mainstay_api::client::HttpClient;
-use mainstay_api::types::{BulkEnqueue, BulkResult, NewJob};
-use mainstay_api::{Limits, strict};
+use mainstay_api::types::{AfterRef, BulkEnqueue, BulkResult, NewJob};
+use mainstay_api::{Code, Limits, Problem, strict};
 
 use super::patience::with_patience;
 use super::{Failure, Outcome, Session};
 
-/// What the server takes at once.
+/// What the server takes at once, unless it is configured to take less.
 const CHUNK_JOBS: usize = 10_000;
-/// Half of what the server takes: a job may be written a little longer than it was read.
+/// Half of what the server takes, unless it is configured otherwise: a job may be written a little longer than it was
+/// read.
 const CHUNK_BYTES: usize = 8 << 20;
-/// No job is longer: its payload is bounded at 1 MiB.
-const MAX_LINE: u64 = 4 << 20;
+/// The longest line: what RAM is worth. How long a payload may be is the server's to say.
+const MAX_LINE: u64 = 64 << 20;
+/// How many mistakes are told one by one.
+const MAX_TOLD: usize = 100;
 
 /// Makes a job of each line. Lines go to the server in chunks; each is taken whole or not at all.
 ///
@@ -36,7 +40,7 @@ pub(super) async fn run(
         let opened = opened.map_err(|e| Failure::usage(format!("cannot read {}: {e}", file.display())))?;
         Box::new(BufReader::with_capacity(1 << 16, opened))
     };
-    let mut lines = Lines { input, number: 0 };
+    let mut lines = Lines::of(input);
     let mut written = Written::begin(session)?;
     let done = send(api, queue, patience_ms, &mut lines, &mut written).await;
     written.end()?;
@@ -61,16 +65,28 @@ async fn send(
 ) -> Outcome {
     let mut api = api.clone();
     loop {
-        let jobs = lines.chunk()?;
+        let Chunk { jobs, at } = lines.chunk()?;
         if jobs.is_empty() {
             return Ok(());
         }
         let jobs = BulkEnqueue { jobs };
         let made =
             with_patience(patience_ms.unwrap_or(0), async || api.enqueue_bulk(queue, &jobs).await).await;
-        let made = made.map_err(|error| Failure::of_call(&error, api.url()))?;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) if error.problem().is_some_and(is_of_the_whole) && can_be_split(&jobs.jobs) => {
+                lines.again(Chunk { jobs: jobs.jobs, at });
+                continue;
+            }
+            Err(error) => {
+                return Err(match error.problem() {
+                    Some(problem) => Failure::of_problem(&in_lines(problem, &at)),
+                    None => Failure::of_call(&error, api.url()),
+                });
+            }
+        };
         written.results(&made.results)?;
-        written.next_line = lines.number + 1;
+        written.next_line = at.last().map_or(lines.number, |line| *line) + 1;
         // The server is there: from now on a moment of trouble is not worth giving up for.
         if patience_ms != Some(0) {
             api = api.with_retry(true);
@@ -85,19 +101,85 @@ fn hold_back(pressure: Option<f64>) -> Duration {
     Duration::from_secs_f64(above.clamp(0.0, 1.0))
 }
 
+/// Whether the server takes fewer jobs, or bytes, at once than these. Nothing of them was made then.
+fn is_of_the_whole(problem: &Problem) -> bool {
+    match problem.code {
+        Code::ValidationFailed => problem.errors.iter().any(|error| error.pointer == "/jobs"),
+        Code::PayloadTooLarge => problem.errors.is_empty(),
+        _ => false,
+    }
+}
+
+/// What counts the jobs of its call has to stay in it.
+fn can_be_split(jobs: &[NewJob]) -> bool {
+    let counts = |job: &NewJob| job.after.iter().any(|after| matches!(after, AfterRef::Local(_)));
+    jobs.len() > 1 && !jobs.iter().any(counts)
+}
+
+/// The problem in lines, where it is about jobs.
+fn in_lines(problem: &Problem, at: &[u64]) -> Problem {
+    let line_of = |pointer: &str| {
+        let job = pointer.strip_prefix("/jobs/")?;
+        let (index, field) = job.split_at(job.find('/').unwrap_or(job.len()));
+        Some((*at.get(index.parse::<usize>().ok()?)?, field.to_owned()))
+    };
+    let mut told = problem.clone();
+    if let [one] = problem.errors.as_slice()
+        && let Some((line, field)) = line_of(&one.pointer)
+    {
+        let label = if field.is_empty() { field } else { format!("{field}: ") };
+        told.detail = format!("line {line}: {label}{}", one.detail);
+    }
+    for error in &mut told.errors {
+        if let Some((line, _)) = line_of(&error.pointer) {
+            error.detail = format!("line {line}: {}", error.detail);
+        }
+    }
+    told
+}
+
+/// Jobs for one call.
+#[derive(Debug)]
+struct Chunk {
+    jobs: Vec<NewJob>,
+    /// The line of each.
+    at: Vec<u64>,
+}
+
 /// Jobs read from lines.
 struct Lines {
     input: Box<dyn BufRead>,
     /// Of the line that was read last, from 1.
     number: u64,
+    /// How many go into one call.
+    most: usize,
+    /// What was too much for one.
+    halves: VecDeque<Chunk>,
 }
 
 impl Lines {
-    /// The next jobs that fit into one call; none at the end.
-    fn chunk(&mut self) -> Result<Vec<NewJob>, Failure> {
-        let (mut jobs, mut bytes) = (Vec::new(), 0);
+    fn of(input: Box<dyn BufRead>) -> Self {
+        Self { input, number: 0, most: CHUNK_JOBS, halves: VecDeque::new() }
+    }
+
+    /// Gives back jobs that are too many, or too much, for one call: they come again in two.
+    fn again(&mut self, Chunk { mut jobs, mut at }: Chunk) {
+        let half = jobs.len().div_ceil(2);
+        self.most = self.most.min(half);
+        let rest = Chunk { jobs: jobs.split_off(half), at: at.split_off(half) };
+        self.halves.push_front(rest);
+        self.halves.push_front(Chunk { jobs, at });
+    }
+
+    /// The next jobs that fit into one call; none at the end. All lines of a chunk that are wrong are told at once.
+    fn chunk(&mut self) -> Result<Chunk, Failure> {
+        if let Some(half) = self.halves.pop_front() {
+            return Ok(half);
+        }
+        let (mut chunk, mut bytes) = (Chunk { jobs: Vec::new(), at: Vec::new() }, 0);
+        let mut wrong = Wrong::default();
         let mut line = Vec::new();
-        while jobs.len() < CHUNK_JOBS && bytes < CHUNK_BYTES {
+        while chunk.jobs.len() + wrong.lines < self.most && bytes < CHUNK_BYTES {
             line.clear();
             let read = (&mut self.input).take(MAX_LINE).read_until(b'\n', &mut line);
             let read = read.map_err(|error| Failure::new(format!("cannot read the jobs: {error}")))?;
@@ -105,29 +187,80 @@ impl Lines {
                 break;
             }
             self.number += 1;
+            if read as u64 == MAX_LINE && !line.ends_with(b"\n") {
+                wrong.add(self.number, [format!("is longer than {MAX_LINE} bytes")]);
+                break;
+            }
             if line.trim_ascii().is_empty() {
                 continue;
             }
-            jobs.push(self.job(&line)?);
             bytes += line.len();
-        }
-        Ok(jobs)
-    }
-
-    /// Checked here, so that what is wrong is told with its line, and nothing of the chunk is made.
-    fn job(&self, line: &[u8]) -> Result<NewJob, Failure> {
-        // What this version cannot do is the server's to say.
-        match strict::parse::<NewJob>(line, &Limits::default()) {
-            Ok(parsed) => Ok(parsed.value),
-            Err(problem) => {
-                let failure = Failure::new(format!("line {} is not a job: {}", self.number, problem.detail));
-                let failure = problem.errors.iter().fold(failure, |failure, error| {
-                    failure.detail(format!("{}: {}", error.pointer, error.detail))
-                });
-                Err(failure
-                    .tip(r#"a line is a JSON object such as {"kind":"send_email","payload":{"to":"ada"}}"#))
+            match job(&line) {
+                Ok(job) => {
+                    chunk.jobs.push(job);
+                    chunk.at.push(self.number);
+                }
+                Err(problem) if problem.errors.is_empty() => wrong.add(self.number, [problem.detail.clone()]),
+                Err(problem) => {
+                    let told = problem.errors.iter().map(|error| match error.pointer.as_str() {
+                        "" => error.detail.clone(),
+                        pointer => format!("{pointer}: {}", error.detail),
+                    });
+                    wrong.add(self.number, told);
+                }
             }
         }
+        wrong.told(chunk)
+    }
+}
+
+/// Checked here, so that what is wrong is told with its line, and nothing of the chunk is made.
+fn job(line: &[u8]) -> Result<NewJob, Problem> {
+    // How large things may be, and what this version cannot do, is the server's to say.
+    let limits = Limits {
+        payload_bytes: usize::MAX,
+        meta_bytes: usize::MAX,
+        tags: usize::MAX,
+        tag_bytes: usize::MAX,
+        ..Limits::default()
+    };
+    strict::parse::<NewJob>(line, &limits).map(|parsed| parsed.value)
+}
+
+/// What is wrong with the lines of a chunk.
+#[derive(Default)]
+struct Wrong {
+    lines: usize,
+    first: u64,
+    told: Vec<String>,
+    more: usize,
+}
+
+impl Wrong {
+    fn add(&mut self, line: u64, what: impl IntoIterator<Item = String>) {
+        if self.lines == 0 {
+            self.first = line;
+        }
+        self.lines += 1;
+        for what in what {
+            if self.told.len() < MAX_TOLD {
+                self.told.push(format!("line {line}: {what}"));
+            } else {
+                self.more += 1;
+            }
+        }
+    }
+
+    /// The chunk, if nothing is wrong with it.
+    fn told(self, chunk: Chunk) -> Result<Chunk, Failure> {
+        let title = match self.lines {
+            0 => return Ok(chunk),
+            1 => format!("line {} is no job", self.first),
+            lines => format!("{lines} lines are no jobs"),
+        };
+        let failure = self.told.into_iter().fold(Failure::new(title), Failure::detail);
+        let failure = if self.more > 0 { failure.detail(format!("and {} more", self.more)) } else { failure };
+        Err(failure.tip(r#"a line is a JSON object such as {"kind":"send_email","payload":{"to":"ada"}}"#))
     }
 }
 
@@ -180,18 +313,20 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
+    use mainstay_api::FieldError;
+
     use super::*;
 
     fn lines(text: &str) -> Lines {
-        Lines { input: Box::new(std::io::Cursor::new(text.to_owned())), number: 0 }
+        Lines::of(Box::new(std::io::Cursor::new(text.to_owned())))
     }
 
     #[test]
     fn a_chunk_never_has_more_jobs_than_a_call_takes() {
         let mut lines = lines(&"{\"kind\":\"k\"}\n\n".repeat(CHUNK_JOBS + 3));
-        assert_eq!(lines.chunk().unwrap().len(), CHUNK_JOBS);
-        assert_eq!(lines.chunk().unwrap().len(), 3);
-        assert!(lines.chunk().unwrap().is_empty());
+        assert_eq!(lines.chunk().unwrap().jobs.len(), CHUNK_JOBS);
+        assert_eq!(lines.chunk().unwrap().jobs.len(), 3);
+        assert!(lines.chunk().unwrap().jobs.is_empty());
     }
 
     #[test]
@@ -200,7 +335,7 @@ mod tests {
         let mut lines = lines(&line.repeat(20));
         let mut chunks = Vec::new();
         loop {
-            let jobs = lines.chunk().unwrap();
+            let jobs = lines.chunk().unwrap().jobs;
             if jobs.is_empty() {
                 break;
             }
@@ -213,11 +348,16 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named_with_all_that_is_wrong() {
-        let text = lines("{\"kind\":\"k\"}\n\n{\"kind\":\"\",\"priority\":10}\n").chunk().unwrap_err().text();
-        for part in ["line 3", "/kind", "/priority"] {
-            assert!(text.contains(part), "{part} in {text}");
+    fn every_wrong_line_is_named_with_all_that_is_wrong_and_once() {
+        let text = "{\"kind\":\"k\"}\n\n{\"kind\":\"\",\"priority\":10}\n[]\n{\"x\n{\"kind\":\"k\"}\n";
+        let text = lines(text).chunk().unwrap_err().text();
+        for part in ["3 lines are no jobs", "line 3: /kind", "line 3: /priority", "line 4: ", "line 5: "] {
+            assert_eq!(text.matches(part).count(), 1, "{part} in {text}");
         }
+        let one = lines("{\"kind\":7}\n").chunk().unwrap_err().text();
+        assert_eq!(one.matches("/kind").count(), 1, "{one}");
+        let many = lines(&"{}\n".repeat(MAX_TOLD + 7)).chunk().unwrap_err().text();
+        assert!(many.contains("and 7 more") && many.lines().count() < MAX_TOLD + 5, "{many}");
         assert!(lines("{\"kind\":").chunk().is_err());
     }
 
@@ -230,6 +370,26 @@ mod tests {
 
     #[test]
     fn the_last_line_needs_no_end() {
-        assert_eq!(lines("{\"kind\":\"a\"}\n{\"kind\":\"b\"}").chunk().unwrap().len(), 2);
+        assert_eq!(lines("{\"kind\":\"a\"}\n{\"kind\":\"b\"}").chunk().unwrap().jobs.len(), 2);
+    }
+
+    #[test]
+    fn what_the_server_refuses_is_told_by_its_line() {
+        let errors = vec![FieldError::new("/jobs/1/payload", "must be at most 10 bytes")];
+        let told = in_lines(&Problem::invalid(errors), &[2, 5]);
+        assert_eq!(told.detail, "line 5: /payload: must be at most 10 bytes");
+        let errors = ["/jobs/0/kind", "/jobs/1/after/0"].map(|at| FieldError::new(at, "no")).to_vec();
+        let told = in_lines(&Problem::invalid(errors), &[2, 5]);
+        assert_eq!(told.errors[1].detail, "line 5: no");
+    }
+
+    #[test]
+    fn jobs_that_count_others_are_not_split() {
+        let mut lines = lines("{\"kind\":\"a\"}\n{\"kind\":\"b\",\"after\":[\"#0\"]}\n{\"kind\":\"c\"}");
+        let chunk = lines.chunk().unwrap();
+        assert!(!can_be_split(&chunk.jobs) && can_be_split(&[chunk.jobs[0].clone(), chunk.jobs[2].clone()]));
+        lines.again(chunk);
+        let sizes = [lines.chunk().unwrap().at, lines.chunk().unwrap().at, lines.chunk().unwrap().at];
+        assert_eq!(sizes, [vec![1, 2], vec![3], vec![]]);
     }
 }

@@ -107,7 +107,7 @@ impl Enqueue {
             with_patience(self.patience_ms.unwrap_or(0), async || api.enqueue(&self.queue, &job).await).await;
         let made = made.map_err(|e| Failure::of_call(&e, api.url()))?;
         if made.deduplicated {
-            session::note("an earlier job answers for this one");
+            session.note("an earlier job answers for this one");
         }
         if !self.wait && self.wait_ms.is_none() {
             return session.answer(&made, || made.id.to_string());

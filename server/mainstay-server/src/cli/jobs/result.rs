@@ -6,6 +6,7 @@ use clap::Args;
 use mainstay_api::JobId;
 use mainstay_api::client::HttpClient;
 use mainstay_api::types::{JobResult, JobState};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{Failure, Outcome, Session, session};
@@ -36,7 +37,8 @@ pub(super) async fn wait(api: &HttpClient, id: JobId, limit_ms: Option<u64>, ses
     let result = loop {
         let left = deadline.map_or(POLL, |deadline| deadline.saturating_duration_since(Instant::now()));
         let wait = u64::try_from(left.min(POLL).as_millis()).unwrap_or(0);
-        let result = api.job_result(id, wait).await.map_err(|e| Failure::of_call(&e, api.url()))?;
+        let result = api.job_result(id, wait).await;
+        let result = result.map_err(|e| Failure::of_call(&e, api.url()).detail(format!("job {id}")))?;
         if result.state.is_finished() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             break result;
         }
@@ -46,9 +48,17 @@ pub(super) async fn wait(api: &HttpClient, id: JobId, limit_ms: Option<u64>, ses
     tell(&result, id, session)
 }
 
+/// What came of which job.
+#[derive(Serialize)]
+struct Told<'r> {
+    id: JobId,
+    #[serde(flatten)]
+    result: &'r JobResult,
+}
+
 fn tell(result: &JobResult, id: JobId, session: &Session) -> Outcome {
     if !session.is_text() {
-        session.answer(result, String::new)?;
+        session.answer(&Told { id, result }, String::new)?;
     }
     match result.state {
         JobState::Completed => {

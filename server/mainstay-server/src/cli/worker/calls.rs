@@ -68,11 +68,13 @@ pub(super) struct Renewed {
 
 /// Renews leases, given with their number, in as few calls as it takes.
 pub(super) fn renew(api: HttpClient, leases: Vec<(u64, JobId, String)>, extend_ms: u64) -> InFlight<Renewed> {
-    /// What a server takes at once.
+    /// What a server takes at once, unless it is configured to take less.
     const BATCH: usize = 1_000;
     Some(Box::pin(async move {
         let mut renewed = Renewed::default();
-        for some in leases.chunks(BATCH) {
+        let (mut most, mut rest) = (BATCH, leases.as_slice());
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(most.min(rest.len()));
             let extend = SettleOutcome::Extend { extend_ms, progress: None };
             let item = |(_, id, lease): &(u64, JobId, String)| SettleItem {
                 id: *id,
@@ -81,6 +83,7 @@ pub(super) fn renew(api: HttpClient, leases: Vec<(u64, JobId, String)>, extend_m
             };
             match api.settle(&Settle { items: some.iter().map(item).collect(), claim: None }).await {
                 Ok(answer) => {
+                    rest = others;
                     for ((number, ..), result) in some.iter().zip(&answer.results) {
                         if is_over(result) {
                             renewed.lost.push(*number);
@@ -88,6 +91,10 @@ pub(super) fn renew(api: HttpClient, leases: Vec<(u64, JobId, String)>, extend_m
                             renewed.cancelled.push(*number);
                         }
                     }
+                }
+                // It takes fewer at once: nothing was done.
+                Err(error) if some.len() > 1 && error.code() == Some(Code::ValidationFailed) => {
+                    most = some.len().div_ceil(2);
                 }
                 Err(error) => {
                     renewed.error = Some(error);

@@ -270,7 +270,9 @@ impl Supervisor {
         let wants = self.phase == Phase::Working && !(self.settings.until_empty && self.seen_empty);
         if wants && self.poll.is_none() && self.poll_at <= now {
             let free = self.free().min(MAX_ITEMS);
-            if let Some(claim) = self.claim(free, self.settings.wait_ms) {
+            // The first is answered at once, so that whoever looks sees that the server is there.
+            let wait_ms = if self.away.has_met() { self.settings.wait_ms } else { 0 };
+            if let Some(claim) = self.claim(free, wait_ms) {
                 self.poll_places = free;
                 self.poll = calls::poll(self.api.clone(), claim);
             }
@@ -292,7 +294,12 @@ impl Supervisor {
         let mut items = Vec::new();
         let mut bytes = 0;
         self.exchanged.clear();
-        while items.len() < most && bytes < MAX_BYTES {
+        while items.len() < most {
+            // A long one goes alone, so that others do not make it too long.
+            let fits = |next: &&Unsettled| items.is_empty() || bytes + size(&next.outcome) <= MAX_BYTES;
+            if self.unsettled.front().filter(fits).is_none() {
+                break;
+            }
             let Some(Unsettled { about, outcome }) = self.unsettled.pop_front() else { break };
             bytes += size(&outcome);
             items.push(SettleItem { id: about.id, lease: about.lease.clone(), outcome });
@@ -344,7 +351,7 @@ impl Supervisor {
             Some(Code::ValidationFailed | Code::PayloadTooLarge | Code::MalformedBody) => {
                 self.careful = self.careful.saturating_sub(1);
                 if let Some(Unsettled { about, outcome }) = items.next() {
-                    match refused(&outcome, &error.to_string()) {
+                    match refused(&outcome, error.code(), &error.to_string()) {
                         Some(outcome) => self.unsettled.push_front(Unsettled { about, outcome }),
                         None => self.lost(&about, &error.to_string()),
                     }

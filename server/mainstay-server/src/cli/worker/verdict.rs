@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 
 use mainstay_api::types::{Complete, JobFailure, Retry, SettleOutcome};
-use mainstay_api::{Limits, RawJson, strict};
+use mainstay_api::{Code, Limits, RawJson, strict};
 
 use super::child::{Ended, Exit, MAX_RESULT};
 use super::{ResultKind, Settings};
@@ -71,10 +71,7 @@ fn not_started(settings: &Settings, error: &io::Error) -> Verdict {
 fn success(settings: &Settings, ended: &Ended) -> SettleOutcome {
     match result(&ended.out, settings.result) {
         Some(result) if !ended.too_much => SettleOutcome::Complete { result: Some(result) },
-        _ => {
-            let message = format!("standard output has more than {MAX_RESULT} bytes");
-            fail("result-too-large", message, Retry::Never)
-        }
+        _ => fail(TOO_LARGE, format!("standard output has more than {MAX_RESULT} bytes"), Retry::Never),
     }
 }
 
@@ -133,11 +130,15 @@ fn fail(kind: &str, message: String, retry: Retry) -> SettleOutcome {
     SettleOutcome::Fail { error, retry }
 }
 
-/// What takes the place of an outcome that the server refused.
-pub(super) fn refused(outcome: &SettleOutcome, why: &str) -> Option<SettleOutcome> {
+/// The type of the error of a result that is too long.
+const TOO_LARGE: &str = "result-too-large";
+
+/// What takes the place of an outcome that the server refused with this code.
+pub(super) fn refused(outcome: &SettleOutcome, code: Option<Code>, why: &str) -> Option<SettleOutcome> {
     match outcome {
         SettleOutcome::Complete { .. } => {
-            Some(fail("result-refused", format!("the server refused the result: {why}"), Retry::Never))
+            let kind = if code == Some(Code::PayloadTooLarge) { TOO_LARGE } else { "result-refused" };
+            Some(fail(kind, format!("the server refused the result: {why}"), Retry::Never))
         }
         _ => None,
     }
