@@ -60,6 +60,13 @@ export function span(ms) {
   return `${whole.format(Math.floor(ms / unit))} ${name}`;
 }
 
+/** A time span that somebody chose, in the largest unit that leaves nothing out. */
+export function exactly(ms) {
+  const [unit, name] = [[86400000, 'd'], [3600000, 'h'], [60000, 'min'], [1000, 's'], [1, 'ms']]
+    .find(([size]) => ms % size === 0 && ms >= size) ?? [1, 'ms'];
+  return `${count(ms / unit)} ${name}`;
+}
+
 /** An instant, seen from now. */
 export function ago(instant) {
   if (!instant) return '–';

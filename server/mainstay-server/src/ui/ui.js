@@ -100,7 +100,8 @@ async function tick() {
 function trouble(error) {
   const stale = seen ? ` What you see is ${span(Date.now() - seen)} old.` : '';
   if (error instanceof Failure && error.status === 401) {
-    tell(at('trouble'), 'This server wants an access token: press “Token”.');
+    tell(at('trouble'), token.get() ? 'This server does not know the access token: press “Token” to give another.'
+      : 'This server wants an access token: press “Token”.');
     if (failures === 1 && !at('token-dialog').open) askForToken();
   } else if (error instanceof Failure) {
     const said = error.message.charAt(0).toUpperCase() + error.message.slice(1);

@@ -2,7 +2,7 @@
 
 import { all, call, post, pretty, token, url } from './api.js';
 import { jsonBody } from './curl.js';
-import { ago, badge, copyable, count, h, say, span, sync, tell } from './dom.js';
+import { ago, badge, copyable, count, exactly, h, say, span, sync, tell } from './dom.js';
 
 const STATES = ['available', 'running', 'scheduled', 'retryable', 'blocked', 'dead'];
 const ALL_STATES = ['scheduled', 'blocked', 'available', 'running', 'retryable', 'completed', 'cancelled', 'dead'];
@@ -164,7 +164,14 @@ export function queueView(page, name, params) {
       tell(missing, there ? '' : 'There is no such queue now: it exists from its first job.');
       pause.element.hidden = !there;
       tiles.hidden = !there;
-      if (!there) return;
+      if (!there) {
+        paused.hidden = true;
+        tell(oldest, '');
+        say(deadCount, '');
+        tell(config, '');
+        list.forget();
+        return;
+      }
       pause.update(queue);
       paused.hidden = !queue.paused;
       totals(tiles, [queue]);
@@ -181,7 +188,7 @@ function settings(config, prefix = '') {
   return Object.entries(config ?? {}).filter(([, value]) => value !== null).flatMap(([key, value]) => {
     const name = prefix + key;
     if (typeof value === 'object') return settings(value, `${name}.`);
-    return key.endsWith('_ms') ? `${name.slice(0, -3)} ${span(value)}` : `${name} ${count(value)}`;
+    return key.endsWith('_ms') ? `${name.slice(0, -3)} ${exactly(value)}` : `${name} ${count(value)}`;
   });
 }
 
@@ -226,6 +233,15 @@ function jobList(page, queue, tab, filters) {
   }
   return {
     element,
+    /** The queue has gone, and all of this with it, also what stands still. */
+    forget() {
+      before.length = 0;
+      cursor = null;
+      next = null;
+      bytes = 0;
+      asked = true;
+      show([]);
+    },
     async refresh(signal) {
       // Later pages stand still while somebody reads them.
       if (!asked && (cursor !== null || bytes > TOO_LONG)) return;
@@ -276,7 +292,7 @@ const short = (id) => `…${id.slice(-12)}`;
 function jobRow() {
   const link = h('a', { class: 'mono' });
   const state = badge('available');
-  const kind = h('td', { 'data-label': 'kind' });
+  const kind = h('td', { class: 'kind', 'data-label': 'kind' });
   const attempts = h('td', { 'data-label': 'attempts' });
   const priority = h('td', { 'data-label': 'priority' });
   const made = h('td', { 'data-label': 'made' });
@@ -290,6 +306,7 @@ function jobRow() {
       say(link, short(job.id));
       state.update(job.state);
       say(kind, job.kind);
+      kind.title = job.kind;
       say(attempts, `${job.attempt} of ${job.max_attempts}`);
       say(priority, job.priority);
       when(made, job.created_at);
@@ -302,7 +319,7 @@ function jobRow() {
 function deadRow(page, queue) {
   let id = '';
   const link = h('a', { class: 'mono' });
-  const kind = h('td', { 'data-label': 'kind' });
+  const kind = h('td', { class: 'kind', 'data-label': 'kind' });
   const reason = h('td', { 'data-label': 'reason' });
   const error = h('td', { class: 'error', 'data-label': 'last error' });
   const attempts = h('td', { 'data-label': 'attempts' });
@@ -320,6 +337,7 @@ function deadRow(page, queue) {
       link.title = job.id;
       say(link, short(job.id));
       say(kind, job.kind);
+      kind.title = job.kind;
       say(reason, job.reason);
       say(error, failure(job.error));
       say(attempts, `${job.attempt} of ${job.max_attempts}`);
@@ -404,11 +422,19 @@ const FACTS = [
   ['worker', (job) => job.worker],
   ['lease until', (job) => job.lease_expires_at],
   ['fencing token', (job) => job.token],
-  ['time limit', (job) => (job.timeout_ms ? span(job.timeout_ms) : null)],
+  ['time limit', (job) => (job.timeout_ms ? exactly(job.timeout_ms) : null)],
   ['unique key', (job) => job.unique?.key],
+  ['concurrency key', (job) => job.concurrency_key],
+  ['fairness key', (job) => job.fairness_key],
+  ['waits for', (job) => (job.waiting_for === undefined ? null
+    : `${count(job.waiting_for)} of ${count(job.after.length)} jobs`)],
+  ['after', (job) => (job.after?.length ? job.after : null)],
+  ['after a failure', (job) => job.after_failure],
   ['tags', (job) => job.tags.join(', ')],
   ['trace', (job) => job.traceparent],
 ];
+/** A job may wait for thousands. */
+const SHOWN = 20;
 const INSTANTS = ['made', 'runs at', 'ended', 'expires', 'lease until'];
 
 /** One job, with everything that is known of it. */
@@ -476,10 +502,18 @@ function showFacts(facts, job) {
       update([, now]) {
         if (INSTANTS.includes(name)) {
           say(value, `${ago(now)} · ${now}`);
+        } else if (Array.isArray(now)) {
+          sync(value, now.slice(0, SHOWN), (job) => job, jobReference);
+          value.title = now.length > SHOWN ? `the first ${SHOWN} of ${count(now.length)}` : '';
         } else say(value, now);
       },
     };
   });
+}
+
+function jobReference(job) {
+  const element = h('a', { class: 'mono', href: jobLink(job), title: job, text: short(job) });
+  return { element, update() {} };
 }
 
 function showFailures(element, errors) {
