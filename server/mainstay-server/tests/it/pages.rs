@@ -160,7 +160,8 @@ async fn what_the_pages_curl_lines_send_is_read_as_json() {
     let publish = server.request("POST", "/v1/topics/t/events").header("content-type", &declared);
     publish.body("{\"n\":1}").send().await.is(201);
     let events = server.get("/v1/topics/t/events").await.is(200);
-    let newest = events["items"].as_array().unwrap().iter().any(|event| event["data"] == json!({ "n": 1 }));
+    let newest =
+        events["items"].as_array().unwrap().iter().any(|item| item["event"]["data"] == json!({ "n": 1 }));
     assert!(newest, "data is JSON: {events}");
 }
 
