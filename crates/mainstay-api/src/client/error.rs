@@ -10,6 +10,8 @@ pub struct ApiError {
     detail: String,
     problem: Option<Box<Problem>>,
     retry_after: Option<Duration>,
+    /// Whatever became of the call, it changes nothing.
+    read: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -37,7 +39,7 @@ impl ApiError {
     }
 
     pub(super) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), problem: None, retry_after: None, source: None }
+        Self { kind, detail: detail.into(), problem: None, retry_after: None, read: false, source: None }
     }
 
     pub(super) fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -53,6 +55,12 @@ impl ApiError {
 
     pub(super) fn with_retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = after;
+        self
+    }
+
+    /// It is of a call that only reads.
+    pub(super) fn of_read(mut self, read: bool) -> Self {
+        self.read = read;
         self
     }
 
@@ -84,6 +92,7 @@ impl ApiError {
         match (self.kind, &self.problem) {
             (_, Some(problem)) => problem.outcome,
             (ErrorKind::Url | ErrorKind::Connect, None) => Outcome::NotApplied,
+            _ if self.read => Outcome::NotApplied,
             _ => Outcome::Unknown,
         }
     }

@@ -159,6 +159,21 @@ async fn a_problem_whose_members_are_null_is_one_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_read_whose_answer_is_lost_has_changed_nothing() {
+    let (listener, client) = server().await;
+    let client = client.with_retry(false);
+    let (_, read) = tokio::join!(play(listener, vec![Then::Break]), client.store());
+    let error = read.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (ErrorKind::Broken, Outcome::NotApplied));
+
+    let (listener, client) = server().await;
+    let client = client.with_retry(false);
+    let claim = Claim::from_queue("q");
+    let (_, claimed) = tokio::join!(play(listener, vec![Then::Break]), client.claim(&claim));
+    assert_eq!(claimed.unwrap_err().outcome(), Outcome::Unknown);
+}
+
+#[tokio::test]
 async fn a_full_queue_is_told_at_once() {
     let (listener, client) = server().await;
     let script = vec![problem(Code::QueueFull, "retry-after: 1\r\n")];

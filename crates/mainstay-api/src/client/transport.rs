@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -72,12 +72,13 @@ impl Transport {
         deadline: Instant,
     ) -> Result<Answer, ApiError> {
         let request = self.request(call, trace, deadline)?;
-        match timeout_at(deadline, self.exchange(request)).await {
+        let answer = match timeout_at(deadline, self.exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => {
                 Err(ApiError::new(ErrorKind::Deadline, format!("no answer from {} in time", self.base)))
             }
-        }
+        };
+        answer.map_err(|error| error.of_read(call.method == Method::GET))
     }
 
     /// Begins an answer that has no end of its own.

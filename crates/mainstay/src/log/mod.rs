@@ -44,6 +44,7 @@ mod span;
 mod stamp;
 mod writer;
 
+use std::ffi::OsString;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -126,12 +127,18 @@ fn start(options: &Options, levels: Levels, out: output::Sink) -> Log {
     let writer = writer::Writer::start(format, out, limiter.clone());
     let level = LogLevel::new(levels);
     let redact = redact::Redact::new(&options.redact);
-    let sink = writer.clone().lines(format, terminal);
+    let colours = terminal && colours_are_wanted(std::env::var_os("NO_COLOR"));
+    let sink = writer.clone().lines(format, colours);
     let layer = layer::Lines::new(level.clone(), sink).redact(redact).limit(limiter);
     if tracing_subscriber::registry().with(layer).try_init().is_ok() {
         bridge::install(&level);
     }
     Log { level, writer }
+}
+
+/// As <https://no-color.org> has it: any text in the variable is a no.
+fn colours_are_wanted(no_color: Option<OsString>) -> bool {
+    no_color.is_none_or(|text| text.is_empty())
 }
 
 impl Log {
@@ -152,5 +159,16 @@ impl Log {
     /// The file cannot be opened; the old one stays in use then.
     pub fn reopen(&self) -> Result<()> {
         self.writer.reopen(millis(1000)).map_err(Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::colours_are_wanted;
+
+    #[test]
+    fn no_color_is_heeded_unless_it_is_empty() {
+        assert!(colours_are_wanted(None) && colours_are_wanted(Some("".into())));
+        assert!(!colours_are_wanted(Some("1".into())) && !colours_are_wanted(Some("0".into())));
     }
 }

@@ -112,7 +112,16 @@ pub(super) async fn revoke(call: Call) -> Answer {
     let (name, _) = input.finish(name)?;
     call.caller.must_always(ScopeKind::Admin)?;
     let ops = vec![Op::RevokeAccessToken { name: name.clone() }, audit(&call, "token.revoke", name.as_str())];
-    call.apply(ops, None).await?;
+    let configured = call.api.tokens.configured().iter().any(|known| known.name == name);
+    call.apply(ops, None).await.map_err(|problem| match problem.code {
+        Code::NotFound if configured => Problem::new(
+            Code::StateConflict,
+            format!(
+                "token `{name}` is in the server's configuration: take it out there, and restart the server"
+            ),
+        ),
+        _ => problem,
+    })?;
     refresh(&call).await;
     empty()
 }

@@ -41,7 +41,7 @@ pub(crate) struct Publish {
     /// The data is text, not JSON: it becomes a JSON string
     #[arg(long)]
     text: bool,
-    /// Unique for its source: the same id within two minutes is not stored again [default: a new UUIDv7]
+    /// Unique for its source: the same id within two minutes is not stored again [default: a new UUID]
     #[arg(long)]
     id: Option<String>,
     /// What happened [default: the topic]

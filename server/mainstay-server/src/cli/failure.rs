@@ -83,8 +83,12 @@ impl Failure {
             }
             ErrorKind::Broken | ErrorKind::Deadline => {
                 failure.code = UNAVAILABLE;
-                failure.tip =
-                    Some("it may have been done all the same: look before you repeat it".to_owned());
+                failure.tip = Some(match error.outcome() {
+                    Outcome::NotApplied => "nothing was changed: ask again".to_owned(),
+                    Outcome::Unknown => {
+                        "it may have been done all the same: look before you repeat it".to_owned()
+                    }
+                });
             }
             ErrorKind::Answer => {
                 failure.tip = Some(format!("is {url} a mainstay server? name it with --server or --admin"));

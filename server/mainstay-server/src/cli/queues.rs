@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use mainstay_api::types::{QueueConfig, QueueView};
-use mainstay_api::{Limits, RawJson, strict};
+use mainstay_api::{Code, Limits, RawJson, strict};
 
 use super::jobs::{PageArgs, more};
 use super::table::{Table, facts};
@@ -71,7 +71,13 @@ impl Queues {
                 session.answer(&view, || shown(&view))
             }
             Queues::Pause { queue } => {
+                // A typo makes a queue: who may not look is not told.
+                let is_new =
+                    matches!(api.queue(&queue).await, Err(error) if error.code() == Some(Code::NotFound));
                 api.pause(&queue).await.map_err(failed)?;
+                if is_new {
+                    session.note(&format!("there was no queue {queue}: it was made"));
+                }
                 session.answer(&done(&queue, "paused", true), || format!("{queue} is paused"))
             }
             Queues::Resume { queue } => {

@@ -6,9 +6,10 @@ use mainstay::core::access::{AccessToken, AuditRecord, Scope, ScopeKind};
 use mainstay::core::name::Name;
 use mainstay::core::op::{Op, Reason};
 use mainstay::core::store::{self, Query, Record};
+use mainstay_api::client::ApiError;
 use mainstay_api::query::PageQuery;
 use mainstay_api::types::{self, Grant, NewToken, Page, TokenCreated, TokenView};
-use mainstay_api::{NAME_RULE, Timestamp, is_name};
+use mainstay_api::{Code, NAME_RULE, Timestamp, is_name};
 use mainstay_server::auth;
 
 use super::table::Table;
@@ -84,7 +85,7 @@ impl Token {
 
     async fn at_server(self, session: &Session) -> Outcome {
         let admin = session.admin()?;
-        let failed = |error| {
+        let failed = |error: ApiError| {
             let failure = Failure::of_admin_call(&error, admin.url());
             if failure.exit_code() == 69 {
                 failure.detail("without a server, `--store sqlite:PATH` opens the store itself")
@@ -94,6 +95,14 @@ impl Token {
         };
         match self {
             Token::Create(Create { name, scopes, .. }) => {
+                let failed = |error: ApiError| {
+                    let tip = "choose another name, or revoke that one first";
+                    if error.code() == Some(Code::StateConflict) {
+                        failed(error).tip(tip)
+                    } else {
+                        failed(error)
+                    }
+                };
                 let made = admin.create_token(&NewToken { name, scopes }).await.map_err(failed)?;
                 session.answer(&made, || made.token.clone())
             }
@@ -110,6 +119,14 @@ impl Token {
                 }
             }
             Token::Revoke { name, .. } => {
+                let failed = |error: ApiError| {
+                    let tip = "what is in the configuration is not revoked, but taken out there";
+                    if error.code() == Some(Code::StateConflict) {
+                        failed(error).tip(tip)
+                    } else {
+                        failed(error)
+                    }
+                };
                 admin.revoke_token(&name).await.map_err(failed)?;
                 revoked(&name, session)
             }

@@ -6,7 +6,7 @@ use mainstay_api::{Limits, strict};
 
 use super::jobs::{PageArgs, more};
 use super::table::Table;
-use super::words::span;
+use super::words::exact;
 use super::{Failure, Outcome, Session, session};
 
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ fn table(topics: &[TopicView]) -> Table {
     for topic in topics {
         let retention = topic.config.retention.unwrap_or_default();
         let kept = [
-            retention.age_ms.map(span),
+            retention.age_ms.map(exact),
             retention.count.map(|count| format!("{count} events")),
             retention.bytes.map(|bytes| format!("{bytes} bytes")),
         ];

@@ -35,6 +35,23 @@ pub(crate) fn span(ms: u64) -> String {
     }
 }
 
+/// A time span that somebody chose, with nothing left out: `1.5s`, `2m`, `1h1s`.
+pub(crate) fn exact(ms: u64) -> String {
+    if ms < 1_000 {
+        return format!("{ms}ms");
+    }
+    let whole = [(86_400, u64::MAX, "d"), (3_600, 24, "h"), (60, 60, "m")].map(|(size, of, unit)| {
+        let number = ms / 1_000 / size % of;
+        if number == 0 { String::new() } else { format!("{number}{unit}") }
+    });
+    let seconds = match (ms / 1_000 % 60, ms % 1_000) {
+        (0, 0) => String::new(),
+        (seconds, 0) => format!("{seconds}s"),
+        (seconds, part) => format!("{seconds}.{}s", format!("{part:03}").trim_end_matches('0')),
+    };
+    whole.concat() + &seconds
+}
+
 /// Text that cannot steer a terminal: everything that is not for reading becomes visible. Ends of lines stay.
 pub(crate) fn clean(text: &str) -> String {
     let visible = |c: char| match c {
@@ -81,6 +98,20 @@ mod tests {
             (90_000_000, "1d1h"),
         ] {
             assert_eq!(span(ms), text);
+        }
+    }
+
+    #[test]
+    fn what_somebody_chose_is_told_whole() {
+        for (ms, text) in [
+            (7, "7ms"),
+            (1_500, "1.5s"),
+            (2_000, "2s"),
+            (61_020, "1m1.02s"),
+            (3_600_000, "1h"),
+            (90_061_001, "1d1h1m1.001s"),
+        ] {
+            assert_eq!(exact(ms), text);
         }
     }
 

@@ -74,7 +74,7 @@ pub fn document(admin: Option<SocketAddr>) -> Value {
     })
 }
 
-const DESCRIPTION: &str = "Durable jobs over HTTP. Every 2xx answer to a write means: durable (on a `memory:` store: \
+const DESCRIPTION: &str = "Durable jobs, fenced locks and persistent events over HTTP. Every 2xx answer to a write means: durable (on a `memory:` store: \
     applied). Unknown fields and values out of range are refused, every mistake of a request at once. Errors are \
     problems (RFC 9457); programs decide by their `code`.";
 

@@ -351,7 +351,20 @@ async fn a_memory_store_takes_tokens_from_the_printed_configuration() {
     std::fs::write(&file, part).unwrap();
     let server = Setup::default().set("config", file.display()).start().await;
     run(&server, &["jobs", "list"]).await.failed(1);
-    ended(at(&server, &["jobs", "list"]).env("MAINSTAY_AUTH_TOKEN", token).spawn().unwrap()).await.ok();
+    let with = |line: &[&str]| ended(at(&server, line).env("MAINSTAY_AUTH_TOKEN", &token).spawn().unwrap());
+    with(&["jobs", "list"]).await.ok();
+    let error = with(&["token", "revoke", "ops"]).await.failed(1);
+    assert!(error.contains("is in the server's configuration") && !error.contains("jobs show"), "{error}");
+    assert!(with(&["token", "revoke", "none"]).await.failed(1).contains("not-found"));
+}
+
+#[tokio::test]
+async fn a_queue_that_a_pause_makes_is_told() {
+    let server = TestServer::start().await;
+    let ran = run(&server, &["queues", "pause", "typo"]).await;
+    assert!(ran.err.contains("there was no queue typo"), "{ran:?}");
+    ran.ok();
+    assert_eq!(run(&server, &["queues", "pause", "typo"]).await.err, "");
 }
 
 #[tokio::test]

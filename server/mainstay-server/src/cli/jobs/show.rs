@@ -5,7 +5,7 @@ use mainstay_api::types::JobView;
 use mainstay_api::{JobId, Timestamp};
 
 use super::super::table::facts;
-use super::super::words::{clean, count, now, span, when};
+use super::super::words::{clean, count, exact, now, when};
 use super::list::reason;
 use super::{Failure, Outcome, Session};
 
@@ -57,7 +57,7 @@ fn text(job: &JobView, now: Timestamp) -> String {
         ("runs", if job.state.is_finished() { String::new() } else { at(job.run_at) }),
         ("finished", shown(job.finished_at)),
         ("expires", shown(job.expires_at)),
-        ("time limit", job.timeout_ms.map(span).unwrap_or_default()),
+        ("time limit", job.timeout_ms.map(exact).unwrap_or_default()),
         ("unique key", job.unique.as_ref().map(|unique| unique.key.clone()).unwrap_or_default()),
         ("after", after(job)),
         ("concurrency", job.concurrency_key.clone().unwrap_or_default()),

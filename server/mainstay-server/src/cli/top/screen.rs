@@ -27,16 +27,19 @@ pub(super) fn draw(top: &Top, frame: Option<Frame<'_>>) -> String {
     let left = rows.map(|rows| rows.saturating_sub(lines.len() + 3));
     let workers_take = left.map(|left| (top.workers.len() + 1).min(left / 3));
     let queues_take = left.zip(workers_take).map(|(left, workers)| left.saturating_sub(workers));
+    let room = frame.as_ref().map(|frame| frame.size.1.saturating_sub(REST).max(SHORTEST));
     if top.queues.is_empty() {
         lines.push("no queues yet: a queue exists from its first job".to_owned());
     } else {
-        lines.extend(cut(&queues(&top.queues), queues_take));
+        lines.extend(cut(&queues(&top.queues, room), queues_take));
     }
     lines.push(String::new());
     if top.workers.is_empty() {
         lines.push("no workers: none has claimed under a name in the last 5 minutes".to_owned());
     } else {
-        lines.extend(cut(&workers::table(&top.workers, top.at).render(), workers_take));
+        let mut named = top.workers.clone();
+        named.iter_mut().for_each(|worker| worker.name = short(&worker.name, room));
+        lines.extend(cut(&workers::table(&named, top.at).render(), workers_take));
     }
     if top.more {
         lines.push("(there are more than a thousand; these are the first by name)".to_owned());
@@ -46,6 +49,25 @@ pub(super) fn draw(top: &Top, frame: Option<Frame<'_>>) -> String {
         lines.iter_mut().for_each(|line| *line = line.chars().take(columns).collect());
     }
     lines.join("\n")
+}
+
+/// What stands beside the name of a queue, about.
+const REST: usize = 86;
+/// Names are cut no shorter, however narrow the screen.
+const SHORTEST: usize = 16;
+
+/// A name, without its middle if it is longer than that.
+fn short(name: &str, room: Option<usize>) -> String {
+    let length = name.chars().count();
+    match room {
+        Some(room) if length > room => {
+            let end = room / 2;
+            let begin = room.saturating_sub(end + 1);
+            let (first, last) = (name.chars().take(begin), name.chars().skip(length - end));
+            first.chain(['…']).chain(last).collect()
+        }
+        _ => name.to_owned(),
+    }
 }
 
 fn heading(top: &Top) -> String {
@@ -74,7 +96,7 @@ fn time(at: Timestamp) -> String {
     format!("{}Z", text.split('.').next().unwrap_or(&text).trim_end_matches('Z'))
 }
 
-fn queues(rows: &[QueueRow]) -> String {
+fn queues(rows: &[QueueRow], room: Option<usize>) -> String {
     let mut table = Table::new(&[
         "QUEUE",
         "#AVAILABLE",
@@ -92,7 +114,7 @@ fn queues(rows: &[QueueRow]) -> String {
         let depth = &row.queue.depth;
         let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.1}"));
         table.row([
-            row.queue.name.clone(),
+            short(&row.queue.name, room),
             depth.available.to_string(),
             depth.running.to_string(),
             depth.retryable.to_string(),
@@ -170,6 +192,19 @@ mod tests {
         );
         assert!(text.contains("w00           1  3s ago  q"), "{text}");
         assert!(draw(&top(0, 0), None).contains("no queues yet"));
+    }
+
+    #[test]
+    fn a_long_name_leaves_room_for_what_it_names() {
+        let mut all = top(2, 1);
+        all.queues[0].queue.name = format!("begin{}end", "x".repeat(120));
+        all.workers[0].name = format!("work{}er", "x".repeat(120));
+        let text = draw(&all, Some(Frame { size: (24, 110), trouble: None }));
+        let row = text.lines().find(|line| line.starts_with("begin")).unwrap();
+        assert!(row.contains("end ") && row.contains(" 5 ") && row.contains("1m1s"), "{text}");
+        let row = text.lines().find(|line| line.starts_with("work")).unwrap();
+        assert!(row.contains("er ") && row.contains("3s ago"), "{text}");
+        assert!(draw(&all, None).contains(&all.queues[0].queue.name), "whole where there is no screen");
     }
 
     #[test]
