@@ -12,7 +12,6 @@ use crate::{
     behind::{Handed, Stuck, Task},
     checkpoint,
     fault::{Fault, Severity},
-    message::Message,
     pace::Pace,
     shared::Shared,
     tables::{Mark, Tables},
@@ -34,8 +33,7 @@ pub(crate) fn run(conn: Connection, shared: &Shared, epoch: u64) -> (Connection,
     });
     if let Err(Fault { severity: Severity::Fatal, error }) = &worked {
         // In this order: whoever is told that it is over hears why, and what comes after is not acknowledged.
-        let _ = shared.failed.set(error.clone());
-        let _ = shared.inbox.force(Message::Failed(error.clone()));
+        shared.fail(error);
         shared.behind.abandon();
     }
     (conn, worked)

@@ -18,7 +18,6 @@ pub(crate) use due::Checkpoints;
 
 use crate::{
     fault::{self, Fault, Result, Severity, read_error},
-    message::Message,
     shared::Shared,
     sync,
 };
@@ -45,9 +44,7 @@ pub(crate) fn run(conn: &Connection, shared: &Shared) {
                 tracing::warn!(%error, "checkpoint failed; it is tried again");
             }
             Err(Fault { severity: Severity::Fatal, error }) => {
-                // First, for a store that is closing takes no message any more.
-                let _ = shared.failed.set(error.clone());
-                let _ = shared.inbox.force(Message::Failed(error));
+                shared.fail(&error);
                 return;
             }
         }

@@ -1,14 +1,23 @@
 //! How connections to the file are opened.
 
-use std::{path::Path, time::Duration};
+use std::{
+    error::Error as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mainstay_core::{Error, ErrorKind};
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 
 use crate::{
-    fault::{damaged_row, read_error},
+    fault::{damaged_row, is_of_pages, read_error},
     options::Options,
     row::{BLOCK, Cells},
+    stopwatch::Stopwatch,
 };
 
 /// The size of a page of a new file.
@@ -88,21 +97,61 @@ pub(crate) fn close_tidily(conn: Connection) {
 
 /// Reads and checks the whole file; the findings say where SQLite found them.
 pub(crate) fn check(conn: &Connection, path: &Path) -> Result<(), Error> {
-    let found = findings(conn, "PRAGMA quick_check(20)").unwrap_or_else(|e| {
-        // It gave up at something worse; table by table, the place shows.
-        let mut found = vec![e.to_string()];
+    match find_damage(conn) {
+        found if found.is_empty() => check_blocks(conn, path),
+        found => Err(damaged_row(path, "quick_check", &found.join("; "))),
+    }
+}
+
+/// What SQLite finds to be wrong with the file, and where.
+fn find_damage(conn: &Connection) -> Vec<String> {
+    let (mut found, gave_up) = findings(conn, "PRAGMA quick_check(20)");
+    found.retain(|finding| finding != "ok");
+    if let Some(e) = gave_up {
+        // At something worse than what it had found by then; table by table, the place shows.
+        found.push(e.to_string());
         for (name, root) in trees(conn).unwrap_or_default() {
-            if let Err(e) = findings(conn, &format!("SELECT count(*) FROM \"{name}\" NOT INDEXED")) {
+            if let (_, Some(e)) = findings(conn, &format!("SELECT count(*) FROM \"{name}\" NOT INDEXED")) {
                 found.push(format!("table {name} with its root at page {root}: {e}"));
             }
         }
-        found
-    });
-    if found != ["ok"] {
-        return Err(damaged_row(path, "quick_check", &found.join("; ")));
     }
-    check_blocks(conn, path)
+    found
 }
+
+/// The error with what a whole check finds out about it, if that takes no longer than [`LOOK`]: of a page that makes no
+/// sense, SQLite itself says neither where it is nor to what it belongs.
+pub(crate) fn located(conn: &mut Connection, error: Error) -> Error {
+    let source = error.source().and_then(|source| source.downcast_ref::<rusqlite::Error>());
+    if !source.is_some_and(is_of_pages) {
+        return error;
+    }
+    let since = Stopwatch::start();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = is_over.clone();
+    let watch = move || {
+        let is_over = since.elapsed() >= LOOK;
+        over.fetch_or(is_over, Ordering::Relaxed);
+        is_over
+    };
+    // Without it the check has no end that anybody could wait for.
+    if conn.progress_handler(STEPS, Some(watch)).is_err() {
+        return error;
+    }
+    let found = find_damage(conn);
+    let _ = conn.progress_handler(0, None::<fn() -> bool>);
+    // What was interrupted says that it was, and no more.
+    if found.is_empty() || is_over.load(Ordering::Relaxed) {
+        return error;
+    }
+    let message = format!("{error}; a check of the file finds: {}", found.join("; "));
+    Error::new(ErrorKind::Untrusted, message).because(error)
+}
+
+/// A store that ends looks for the place of the damage for so long. The next open does for as long as it takes.
+const LOOK: Duration = Duration::from_secs(3);
+/// Steps of SQLite from one look at the clock to the next: far less than a millisecond's.
+const STEPS: i32 = 1_000;
 
 /// What SQLite cannot know: whether blocks are what was written. The first that is not says where it is.
 fn check_blocks(conn: &Connection, path: &Path) -> Result<(), Error> {
@@ -120,10 +169,19 @@ fn check_blocks(conn: &Connection, path: &Path) -> Result<(), Error> {
     each("event_ids", "SELECT first, ids FROM event_ids ORDER BY first", &|row| row.known_ids().map(drop))
 }
 
-fn findings(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = conn.prepare(sql)?;
-    let rows = statement.query_map([], |row| Ok(row.get_ref(0)?.as_str().unwrap_or_default().to_owned()))?;
-    rows.collect()
+/// All rows up to the error, if there is one.
+fn findings(conn: &Connection, sql: &str) -> (Vec<String>, Option<rusqlite::Error>) {
+    let mut found = Vec::new();
+    let mut look = || {
+        let mut statement = conn.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            found.push(row.get_ref(0)?.as_str().unwrap_or_default().to_owned());
+        }
+        Ok(())
+    };
+    let gave_up = look().err();
+    (found, gave_up)
 }
 
 fn trees(conn: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {

@@ -50,6 +50,19 @@ pub(crate) fn read_error(path: &Path, source: rusqlite::Error) -> Error {
     }
 }
 
+/// The same, of one table: with damage, it is half of the place.
+pub(crate) fn read_error_in(path: &Path, table: &str, source: rusqlite::Error) -> Error {
+    if is_of_pages(&source) {
+        return damaged_row(path, &format!("table {table}"), &source.to_string()).because(source);
+    }
+    read_error(path, source)
+}
+
+/// SQLite came upon a page that makes no sense. It does not say which; a check of the file does.
+pub(crate) fn is_of_pages(source: &rusqlite::Error) -> bool {
+    matches!(source.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 /// Of a row whose content makes no sense.
 pub(crate) fn damaged_row(path: &Path, place: &str, what: &str) -> Error {
     let message = format!("the store {} is damaged: {place}: {what}; {}", path.display(), what_to_do(path));

@@ -125,8 +125,12 @@ impl Ground for Disk<'_> {
             // The readers are behind: doing it here slows down what makes the work.
             for Sealed { sender, mut answer, newest } in cold {
                 let lacking = self.shared.wait_for_bodies(newest);
-                let filled = lacking.and_then(|lacking| self.jobs.fill(&mut answer, lacking));
-                let _ = sender.send(filled.map(|()| answer).map_err(|e| not_shown(&e)));
+                let now = self.shared.clock.now();
+                let filled = lacking.and_then(|lacking| {
+                    let _snapshot = self.jobs.snapshot()?;
+                    self.jobs.fill(&mut answer, lacking, now)
+                });
+                let _ = sender.send(self.shared.read(filled).map(|()| answer).map_err(|e| not_shown(&e)));
             }
         }
     }

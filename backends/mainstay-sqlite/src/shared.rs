@@ -9,13 +9,13 @@ use std::{
     },
 };
 
-use mainstay_core::Error;
+use mainstay_core::{Error, ErrorKind};
 use mainstay_writer::desk::Desk;
 
 use crate::{
-    apply::Batch,
-    behind::{Behind, Over},
+    behind::{Behind, Over, Stuck},
     checkpoint::Checkpoints,
+    message::Message,
     options::FatalHook,
     read::{ReadAhead, Reads},
 };
@@ -62,14 +62,31 @@ pub(crate) struct Stats {
 }
 
 impl Shared {
+    /// Ends the store, from another thread than the writer's: it can no longer be trusted.
+    pub(crate) fn fail(&self, error: &Error) {
+        // First, for a store that is closing takes no message any more. Whoever is not the first has nothing to add.
+        if self.failed.set(error.clone()).is_ok() {
+            let _ = self.inbox.force(Message::Failed(error.clone()));
+        }
+    }
+
+    /// Passes on what was read. Damage is as bad here as where the writer comes upon it: it ends the store.
+    pub(crate) fn read<T>(&self, read: Result<T, Error>) -> Result<T, Error> {
+        read.inspect_err(|error| {
+            if error.kind() == ErrorKind::Untrusted {
+                self.fail(error);
+            }
+        })
+    }
+
     /// Waits until the tables have the bodies up to this number. If they cannot be written now, answers what they
     /// lack; an error if the store has ended before they had them.
-    pub(crate) fn wait_for_bodies(&self, newest: u64) -> Result<Option<Arc<Batch>>, Error> {
+    pub(crate) fn wait_for_bodies(&self, newest: u64) -> Result<Option<Stuck>, Error> {
         if newest <= self.behind.n() {
             return Ok(None);
         }
         let lacking = self.behind.wait_for_or_lack(self.behind.handed());
-        lacking.map(|stuck| stuck.map(|stuck| stuck.overlay)).map_err(|Over| self.gone())
+        lacking.map_err(|Over| self.gone())
     }
 
     pub(crate) fn stats(&self) -> Vec<(&'static str, f64)> {

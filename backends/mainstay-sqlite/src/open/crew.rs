@@ -128,7 +128,7 @@ pub(super) fn start_writer(
 /// The life of the writing thread, from the first group to the last.
 fn write(
     crew: Crew,
-    conn: Connection,
+    mut conn: Connection,
     setup: Setup,
     journal: (Journal, Durability),
     ready: &SyncSender<Result<(), Error>>,
@@ -156,35 +156,36 @@ fn write(
     });
     let (ended, counters) = match worked {
         Ok(counters) => (Ok(()), counters),
-        Err(error) => (Err(error), None),
+        Err(error) => (Err(fail(&shared, error, Some(&mut conn))), None),
     };
-    if let Err(error) = &ended {
-        fail(&shared, error);
-    }
     // The tables' connection closes last: only the last one takes SQLite's log along, and only if it may write.
     drop(conn);
     let (ending, lock) = crew.end(counters);
-    if let Err(error) = &ending
-        && error.kind() == ErrorKind::Untrusted
-    {
-        fail(&shared, error);
-    }
+    let ending = ending.map_err(|error| match error.kind() {
+        ErrorKind::Untrusted => fail(&shared, error, None),
+        _ => error,
+    });
     // Only now may another process have it; and only then may anybody hear that it is over.
     drop(lock);
     shared.ended.send_replace(Some(ended.and(ending)));
 }
 
-/// Nothing is acknowledged from here on.
-fn fail(shared: &Shared, error: &Error) {
+/// Nothing is acknowledged from here on. Answers the error with what is found out about it with `conn`.
+fn fail(shared: &Shared, error: Error, conn: Option<&mut Connection>) -> Error {
     let _ = shared.failed.set(error.clone());
-    tracing::error!(%error, "the store can no longer be trusted; nothing more is acknowledged");
     // Dropped messages close their callers' channels; they learn the cause from `failed`.
     drop(shared.inbox.close_and_empty());
     drop(shared.reads.close_and_empty());
-    aftermath::mark(&shared.path, error);
+    aftermath::mark(&shared.path, &error);
+    let error = match conn {
+        Some(conn) => connection::located(conn, error),
+        None => error,
+    };
+    tracing::error!(%error, "the store can no longer be trusted; nothing more is acknowledged");
     if let Some(hook) = &shared.on_fatal {
-        hook(error);
+        hook(&error);
     }
+    error
 }
 
 fn spawn<T: Send + 'static>(

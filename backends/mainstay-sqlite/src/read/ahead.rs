@@ -6,7 +6,7 @@ use mainstay_core::{Error, job::JobBody};
 
 use super::{Jobs, Reader};
 use crate::{
-    fault::read_error,
+    fault::read_error_in,
     row::{Cells, bits},
 };
 
@@ -34,7 +34,7 @@ impl Reader<'_> {
     /// Reads bodies for the writer. It is not told when they are there: if nothing happens, nobody needs them.
     pub(super) fn read_ahead(&mut self, numbers: &[u64]) {
         let mut bodies = Vec::with_capacity(numbers.len());
-        // After trouble, what was not read is asked for again by somebody who can be told.
+        // After trouble that passes, what was not read is asked for again by somebody who can be told.
         let _ = self.in_snapshot(|reader| reader.jobs.bodies(numbers, &mut bodies));
         let count = bodies.len() as u64;
         let mut found = bodies.into_iter().peekable();
@@ -49,7 +49,7 @@ impl Jobs<'_> {
     /// Bodies with these numbers, which are in order, as far as they are in the tables.
     fn bodies(&mut self, numbers: &[u64], into: &mut Vec<(u64, Arc<JobBody>)>) -> Result<(), Error> {
         let path = self.path;
-        let failed = |e| read_error(path, e);
+        let failed = |e| read_error_in(path, "body", e);
         for piece in numbers.chunk_by(|a, b| b - a <= NEAR) {
             let ([first, .., last] | [first @ last]) = piece else { continue };
             let mut rows = self.bodies.query((bits(*first), bits(*last))).map_err(failed)?;

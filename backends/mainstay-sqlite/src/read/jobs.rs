@@ -10,13 +10,13 @@ use mainstay_core::{
     op::Reply,
     time::Now,
 };
-use rusqlite::{Connection, OptionalExtension, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Row, Statement, Transaction, params};
 
 use crate::{
     answer::Answer,
     apply::{Batch, Live},
     behind::Stuck,
-    fault::{damaged_row, read_error},
+    fault::{damaged_row, read_error, read_error_in},
     row::{BODY, Cells, FAILURE, FINISHED, JOB, LiveRow, POLICY, bits},
 };
 
@@ -60,6 +60,12 @@ impl<'c> Jobs<'c> {
             failures: prepare(&format!("SELECT {FAILURE} FROM failure WHERE n = ?1 ORDER BY at, attempt"))?,
             waits_for: prepare("SELECT count(*) FROM edge WHERE waiter = ?1")?,
         })
+    }
+
+    /// The tables as they are when the first statement after this reads them, until it is dropped.
+    pub(crate) fn snapshot(&self) -> Result<Transaction<'c>, Error> {
+        // Read-only, so that its end cannot fail in a way that matters.
+        self.conn.unchecked_transaction().map_err(|e| read_error(self.path, e))
     }
 
     /// What the tables lack comes first, unless they have it by now in the snapshot that is read.
@@ -228,7 +234,7 @@ impl<'c> Jobs<'c> {
     /// The failures of a job, oldest first.
     pub(super) fn failures(&mut self, n: u64) -> Result<Vec<FailureRecord>, Error> {
         let path = self.path;
-        let failed = |e| read_error(path, e);
+        let failed = |e| read_error_in(path, "failure", e);
         let mut rows = self.failures.query([bits(n)]).map_err(failed)?;
         let mut failures = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
@@ -242,21 +248,35 @@ impl<'c> Jobs<'c> {
         Ok(failures)
     }
 
-    /// Fills in what the writer did not have at hand.
-    pub(crate) fn fill(&mut self, answer: &mut Answer, lacking: Option<Arc<Batch>>) -> Result<(), Error> {
-        self.lacking = lacking;
+    /// Fills in what the writer did not have at hand. What is not there must have been forgotten since: a job that is
+    /// there and has no body is damage, which is told, for its grant would run out, and again, until the job is dead.
+    /// Within a snapshot, so that it can tell the two apart.
+    pub(crate) fn fill(
+        &mut self,
+        answer: &mut Answer,
+        lacking: Option<Stuck>,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.lack(lacking)?;
         for reply in answer.replies_mut() {
             match reply {
                 Reply::Claimed(grants) => {
                     for grant in grants.iter_mut().filter(|grant| grant.body.is_none()) {
                         grant.body = self.body(grant.n)?;
+                        if grant.body.is_none() {
+                            // In the same snapshot: reading a job that has none is an error.
+                            self.job(grant.id, now)?;
+                        }
                     }
-                    // A job whose body is gone has been forgotten since: its lease is lost.
+                    // Forgotten since: its lease is lost.
                     grants.retain(|grant| grant.body.is_some());
                 }
                 Reply::Enqueued(enqueued) if enqueued.kind.is_none() => {
-                    // Nobody knows it any more once the first job has been forgotten.
                     enqueued.kind = self.body(enqueued.n)?.map(|body| body.kind.clone());
+                    if enqueued.kind.is_none() {
+                        // Nobody knows it any more once the first job has been forgotten.
+                        self.job(enqueued.id, now)?;
+                    }
                 }
                 Reply::Event(EventReply::Fetched(deliveries)) => {
                     let lacking = self.lacking.as_deref();
@@ -278,35 +298,32 @@ fn one<T>(
     read: impl FnOnce(Cells<'_>) -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
     let found = statement.query_row(params![key], |row: &Row<'_>| Ok(read(Cells { path, table, row })));
-    found.optional().map_err(|e| read_error(path, e))?.transpose()
+    found.optional().map_err(|e| read_error_in(path, table, e))?.transpose()
 }
 
 #[cfg(test)]
 mod tests {
     use mainstay_core::{
-        ErrorKind, StoreTime, Timestamp,
+        ErrorKind, LeaseId, StoreTime, Timestamp, Token,
         engine::change::{Change, Counters, Extras},
         id::JobIds,
-        job::JobFailure,
+        job::{Grant, JobFailure},
+        op::Committed,
         queue::QueueConfig,
     };
 
     use super::*;
     use crate::{
         behind::Handed,
+        inbox::Inbox,
         schema::migrate,
         tables::{Mark, Tables},
     };
 
-    #[test]
-    fn what_the_tables_have_by_now_is_not_added_to_them() {
-        let (conn, path) = (Connection::open_in_memory().unwrap(), Path::new("a test"));
-        migrate(&conn, path).unwrap();
-        let (mut tables, mut jobs) = (Tables::new(&conn, path).unwrap(), Jobs::new(&conn, path).unwrap());
-        let name = QueueName::new("q").unwrap();
-        let job = LiveJob {
-            id: JobIds::default().next(1_000, &name, 1),
-            n: 1,
+    fn job(n: u64) -> LiveJob {
+        LiveJob {
+            id: JobIds::default().next(1_000, &QueueName::new("q").unwrap(), n),
+            n,
             run_at: Timestamp(1),
             created_at: Timestamp(1),
             queue: QueueId(0),
@@ -319,7 +336,73 @@ mod tests {
             retrying: true,
             cancel_requested: false,
             has_extras: false,
+        }
+    }
+
+    fn grant(job: &LiveJob) -> Grant {
+        Grant {
+            id: job.id,
+            n: job.n,
+            queue: QueueName::new("q").unwrap(),
+            priority: 5,
+            attempt: 1,
+            crashes: 0,
+            policy: JobPolicy::default(),
+            created_at: Timestamp(1),
+            lease: LeaseId { token: Token(1), nonce: 2 },
+            expires_at: Timestamp(9),
+            body: None,
+        }
+    }
+
+    /// Also one of its name that came after it is another.
+    #[test]
+    fn a_grant_of_a_job_that_was_forgotten_since_is_left_out() {
+        let (conn, path) = (Connection::open_in_memory().unwrap(), Path::new("a test"));
+        migrate(&conn, path).unwrap();
+        let (mut tables, mut jobs) = (Tables::new(&conn, path).unwrap(), Jobs::new(&conn, path).unwrap());
+        let (name, config) = (QueueName::new("q").unwrap(), QueueConfig::default());
+        let put = |job: LiveJob, body: Option<&str>| Change::JobPut {
+            job,
+            extras: Extras::default(),
+            settled: None,
+            body: body.map(|text| Arc::new(JobBody::new("k", text))),
         };
+        let again = LiveJob { n: 3, ..job(2) };
+        let changes = vec![
+            Change::Queue { id: QueueId(0), name, config, paused: false, dropped: false },
+            Change::Policy { id: PolicyId(0), policy: JobPolicy::default() },
+            put(again, Some("3")),
+            put(job(4), Some("4")),
+        ];
+        let counters = Counters::default();
+        let mut batch = Batch::default();
+        batch.add(Handed { lsn: 1, counters, changes, bytes: 0, growth: 0 });
+        tables.apply(&batch, &counters, Mark { epoch: 1, lsn: 1, clean: false }).unwrap();
+        let grants = [job(1), job(2), job(4)].iter().map(grant).collect();
+        let committed = Committed { replies: vec![Reply::Claimed(grants)], repeated: false };
+        let inbox = Arc::new(Inbox::new(1));
+        let mut answer = Answer::new(vec![Ok(committed)], vec![], vec![], &inbox);
+        let now = Now { wall: Timestamp(1), store: StoreTime(1) };
+        jobs.fill(&mut answer, None, now).unwrap();
+        let replies: Vec<_> = answer.replies_mut().map(|reply| reply.clone()).collect();
+        let [Reply::Claimed(grants)] = &replies[..] else { panic!("{replies:?}") };
+        assert_eq!(grants.iter().map(|grant| grant.n).collect::<Vec<_>>(), [4]);
+
+        conn.execute_batch("DELETE FROM body WHERE n = 4").unwrap();
+        let Some(Reply::Claimed(grants)) = answer.replies_mut().next() else { panic!("{replies:?}") };
+        grants[0].body = None;
+        let error = jobs.fill(&mut answer, None, now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    }
+
+    #[test]
+    fn what_the_tables_have_by_now_is_not_added_to_them() {
+        let (conn, path) = (Connection::open_in_memory().unwrap(), Path::new("a test"));
+        migrate(&conn, path).unwrap();
+        let (mut tables, mut jobs) = (Tables::new(&conn, path).unwrap(), Jobs::new(&conn, path).unwrap());
+        let name = QueueName::new("q").unwrap();
+        let job = job(1);
         let config = QueueConfig::default();
         let failure = JobFailure { message: "no".into(), ..JobFailure::default() };
         let changes = vec![

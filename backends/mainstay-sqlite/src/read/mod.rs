@@ -23,7 +23,6 @@ use tokio::sync::oneshot;
 use crate::{
     answer::{Sealed, not_shown},
     behind::Stuck,
-    fault::read_error,
     inbox::{Inbox, Taken},
     shared::Shared,
 };
@@ -137,11 +136,11 @@ impl Reader<'_> {
     fn fill(&mut self, sealed: Vec<Sealed>) {
         let mut filled = Vec::with_capacity(sealed.len());
         let newest = sealed.iter().map(|sealed| sealed.newest).max().unwrap_or_default();
-        let lacking = self.shared.wait_for_bodies(newest);
+        let (lacking, now) = (self.shared.wait_for_bodies(newest), self.shared.clock.now());
         let done = self.in_snapshot(|reader| {
             for Sealed { sender, mut answer, .. } in sealed {
-                let bodies = lacking.clone().and_then(|lacking| reader.jobs.fill(&mut answer, lacking));
-                filled.push((sender, bodies.map(|()| answer)));
+                let bodies = lacking.clone().and_then(|lacking| reader.jobs.fill(&mut answer, lacking, now));
+                filled.push((sender, reader.shared.read(bodies).map(|()| answer)));
             }
             Ok(())
         });
@@ -151,14 +150,12 @@ impl Reader<'_> {
         }
     }
 
-    /// Runs `read` in one snapshot of the file, taken now.
+    /// Runs `read` in one snapshot of the file, taken now. Damage that it comes upon ends the store.
     fn in_snapshot<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        let conn = self.conn;
-        // Read-only, so that its end cannot fail in a way that matters; dropped, it is over.
-        let snapshot = conn.unchecked_transaction().map_err(|e| read_error(self.path, e))?;
+        let snapshot = self.shared.read(self.jobs.snapshot())?;
         let result = read(self);
         drop(snapshot);
-        result
+        self.shared.read(result)
     }
 }
 

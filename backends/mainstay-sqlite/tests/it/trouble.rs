@@ -16,7 +16,7 @@ use mainstay_core::{Applied, ErrorKind, Store, op::Op};
 use mainstay_sqlite::{Durability, SqliteStore};
 use mainstay_testkit::faults::{Disk, On, Trouble};
 
-use crate::harness::{Jobs, Place, Tell, batch, close, figure, journal_on, on, queue};
+use crate::harness::{Jobs, Place, Tell, batch, claim, close, figure, journal_on, on, queue};
 
 #[tokio::test]
 async fn a_full_disk_refuses_cleanly_and_the_store_goes_on_when_there_is_room() {
@@ -160,6 +160,96 @@ async fn a_damaged_page_is_reported_with_its_place() {
     let text = error.to_string();
     assert!(text.contains("jobs.db") && text.contains(&format!("page {root}")), "{text}");
     assert!(text.contains("restore a backup"), "{text}");
+}
+
+/// Damages a closed store by hand, opens it, and has `meet` come upon it: that ends the store, which says why, once, to
+/// its owner too. It is not opened again. Answers what was said.
+async fn ended_by(damage: impl FnOnce(&Place), meet: impl AsyncFnOnce(&SqliteStore)) -> String {
+    let place = Place::new();
+    let store = place.open_store();
+    let mut jobs = Jobs::default();
+    // No job's grant fits beside another's.
+    store.ops((0..100).map(|_| jobs.next(&format!("\"{}\"", "x".repeat(1_000)))).collect::<Vec<_>>()).await;
+    close(&store).await;
+    damage(&place);
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let store = place
+        .try_open(|options| {
+            options.on_fatal = Some(Arc::new(move |error| {
+                drop(tell.lock().unwrap().send((error.kind(), error.to_string())));
+            }));
+        })
+        .expect("nothing that opening reads is damaged");
+    meet(&store).await;
+    assert!(close_fails(&store).await);
+    let said: Vec<_> = told.try_iter().collect();
+    assert!(matches!(&said[..], [(ErrorKind::Untrusted, _)]), "{said:?}");
+    for error in [store.try_ops([jobs.next("3")]).await.unwrap_err(), store.ping().await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+    }
+    assert!(place.file("jobs.db-failed").exists() && place.file("jobs.db-log1").exists());
+    said.into_iter().next().unwrap().1
+}
+
+/// Zeroes the header of a page that has rows of `body`; answers its number.
+fn damage_bodies(place: &Place) -> u32 {
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'body'";
+    let root = place.shell().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() as usize;
+    let mut bytes = fs::read(place.path()).unwrap();
+    let at = (root - 1) * 4_096;
+    assert_eq!(bytes[at], 5, "the root has pages below it");
+    // The first of them has the oldest jobs.
+    let first = at + usize::from(u16::from_be_bytes([bytes[at + 12], bytes[at + 13]]));
+    let page = u32::from_be_bytes(bytes[first..first + 4].try_into().unwrap());
+    bytes[(page as usize - 1) * 4_096..][..8].fill(0);
+    fs::write(place.path(), bytes).unwrap();
+    page
+}
+
+/// The store was opened and everything that came upon it was answered with an error that passes: the queue stood still
+/// for ever, in silence.
+#[tokio::test]
+async fn a_damaged_page_that_a_reader_comes_upon_ends_the_store_with_its_place() {
+    let mut page = 0;
+    let text = ended_by(
+        |place| page = damage_bodies(place),
+        async |store| {
+            let error = store.try_ops([claim(1)]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+            assert!(error.to_string().contains("table body"), "{error}");
+        },
+    )
+    .await;
+    assert!(text.contains("table body") && text.contains(&format!("page {page}")), "{text}");
+    assert!(text.contains("restore a backup"), "{text}");
+
+    // Whoever comes upon it: somebody who looks at a list...
+    ended_by(
+        |place| page = damage_bodies(place),
+        async |store| {
+            let page = mainstay_core::store::Page { limit: 100, cursor: None };
+            let query = mainstay_core::store::Query::Jobs(mainstay_core::store::JobFilter::default());
+            let error = store.list(&query, &page).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_job_without_a_body_is_not_taken_for_one_that_was_forgotten() {
+    let text = ended_by(
+        |place| {
+            place.shell().execute_batch("DELETE FROM body WHERE n = (SELECT min(n) FROM body)").unwrap();
+        },
+        async |store| {
+            let error = store.try_ops([claim(1)]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+        },
+    )
+    .await;
+    assert!(text.contains("its body is not there"), "{text}");
 }
 
 #[tokio::test]
