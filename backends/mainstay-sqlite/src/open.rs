@@ -79,7 +79,8 @@ fn open_locked(
     let mut tables = Tables::new(&conn, path).map_err(checked)?;
     let lsn = catch_up(&mut tables, path, &segments, left)?;
     if !left.clean {
-        tracing::info!(path = %path.display(), "the store was not closed in good order; nothing is lost");
+        let (path, groups) = (path.display(), lsn - left.lsn);
+        tracing::info!(%path, groups, "the store was not closed in good order; what was answered and is in its journal was replayed");
     }
     let loaded = load(&conn, options).map_err(checked)?;
 
@@ -151,9 +152,6 @@ fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Ma
     }
     if !left.clean {
         tables.needs_no_journal().map_err(|fault| fault.error)?;
-    }
-    if last > left.lsn {
-        tracing::info!(path = %path.display(), groups = last - left.lsn, "the tables caught up with the journal");
     }
     Ok(last)
 }

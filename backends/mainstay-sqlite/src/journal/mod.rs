@@ -96,9 +96,11 @@ impl Journal {
     /// The record has the number of a group that is in the tables, so nobody replays it.
     fn begin_epoch(&mut self, files: &dyn Files, store: &Path) -> io::Result<()> {
         record::begin(&mut self.record);
-        record::end(&mut self.record, self.epoch, self.lsn, self.synced);
+        record::end(&mut self.record, self.epoch, self.lsn, self.synced, self.active.bytes);
         self.active.file.write_at(&self.record, 0)?;
         self.active.file.sync()?;
+        // One that a killed process was making may be longer than the disk knows; its records will say how long it is.
+        self.free.iter().try_for_each(|segment| segment.file.sync())?;
         // A process that was killed may have made the file and not have come to this.
         files.sync_folder(store)?;
         self.at = self.record.len() as u64;
@@ -145,8 +147,7 @@ impl Journal {
         encode::counters(&mut head, counters);
         self.record[record::HEADER..][..COUNTERS].copy_from_slice(&head);
         let lsn = self.lsn + 1;
-        record::end(&mut self.record, self.epoch, lsn, self.synced);
-        let length = self.record.len() as u64;
+        let length = record::padded(self.record.len()) as u64;
         if self.at + length > self.active.bytes {
             self.next_segment(length, floor, store)?;
         } else if self.at > self.active.bytes / 2 && self.free.is_empty() {
@@ -155,6 +156,8 @@ impl Journal {
                 self.spare.ask(segment::next_bytes(self.active.bytes, self.most));
             }
         }
+        // When it is known in which segment it will be.
+        record::end(&mut self.record, self.epoch, lsn, self.synced, self.active.bytes);
         self.active.file.write_at(&self.record, self.at).map_err(|e| match e.kind() {
             // It is not whole, so it is not there.
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Fault::clean(no_segment(store, e)),

@@ -2,16 +2,18 @@
 //! record may begin.
 //!
 //! ```text
-//! 0  "mnst"   4  version   8  bytes behind the header   12  CRC-32 of everything else, without the padding
+//! 0  "mnst"   4  version (1 byte)   5  whole pages of 4,096 bytes that its segment has (3 bytes)   8  bytes behind the
+//! header   12  CRC-32 of everything else, without the padding
 //! 16 epoch   24  number   32  everything up to this number was known to be on the disk when this was written
 //! ```
 
 /// The form of records this build writes, and the only one it reads.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Records begin at multiples of this, so that one that follows damage can be found.
 pub(crate) const ALIGN: usize = 64;
 pub(crate) const HEADER: usize = 40;
 const MAGIC: [u8; 4] = *b"mnst";
+const PAGE: u64 = 4_096;
 
 /// What a header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) struct Header {
     pub(crate) lsn: u64,
     /// An unreadable record up to here is damage; one above may simply not have been written in time.
     pub(crate) synced: u64,
+    /// Its segment had at least so many bytes when this was written. 0 in journals of before this was noted.
+    pub(crate) of_bytes: u64,
 }
 
 /// Leaves room for a header.
@@ -32,11 +36,12 @@ pub(crate) fn begin(out: &mut Vec<u8>) {
     out.resize(HEADER, 0);
 }
 
-/// Fills the header in and pads.
-pub(crate) fn end(out: &mut Vec<u8>, epoch: u64, lsn: u64, synced: u64) {
+/// Fills the header in and pads. The record goes into a segment of `of_bytes`.
+pub(crate) fn end(out: &mut Vec<u8>, epoch: u64, lsn: u64, synced: u64, of_bytes: u64) {
     let length = (out.len() - HEADER) as u32;
     out[..4].copy_from_slice(&MAGIC);
-    out[4..8].copy_from_slice(&VERSION.to_le_bytes());
+    let pages = (of_bytes / PAGE).min(0xff_ffff) as u32;
+    out[4..8].copy_from_slice(&(u32::from(VERSION) | pages << 8).to_le_bytes());
     out[8..12].copy_from_slice(&length.to_le_bytes());
     out[16..24].copy_from_slice(&epoch.to_le_bytes());
     out[24..32].copy_from_slice(&lsn.to_le_bytes());
@@ -56,7 +61,8 @@ pub(crate) fn header(bytes: &[u8]) -> Option<Header> {
     let bytes = bytes.get(..HEADER)?;
     let u32_at = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-    (bytes[..4] == MAGIC && u32_at(4) == VERSION).then(|| Header {
+    (bytes[..4] == MAGIC && bytes[4] == VERSION).then(|| Header {
+        of_bytes: u64::from(u32_at(4) >> 8) * PAGE,
         length: u32_at(8) as usize,
         crc: u32_at(12),
         epoch: u64_at(16),
@@ -87,7 +93,7 @@ mod tests {
         let mut out = vec![];
         begin(&mut out);
         out.extend(content);
-        end(&mut out, 7, 8, 6);
+        end(&mut out, 7, 8, 6, 1 << 20);
         out
     }
 
@@ -96,7 +102,7 @@ mod tests {
         let whole = record(b"some changes");
         assert_eq!(whole.len() % ALIGN, 0);
         let read = header(&whole).unwrap();
-        assert_eq!((read.epoch, read.lsn, read.synced), (7, 8, 6));
+        assert_eq!((read.epoch, read.lsn, read.synced, read.of_bytes), (7, 8, 6, 1 << 20));
         assert_eq!(content(&whole, &read).unwrap(), b"some changes");
         for bit in 0..(HEADER + read.length) * 8 {
             let mut damaged = whole.clone();

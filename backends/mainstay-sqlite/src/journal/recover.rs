@@ -123,7 +123,13 @@ pub(crate) fn replay(
     for segment in segments {
         let mut bytes = [0; record::HEADER];
         segment.file.read_at(&mut bytes, 0).map_err(|e| unreadable(&segment.path, e))?;
-        firsts.push(record::header(&bytes).filter(|header| header.epoch == epoch).map(|header| header.lsn));
+        let first = record::header(&bytes).filter(|header| header.epoch == epoch);
+        // Nothing was ever in one that is shorter than it was to be; records lie in whole ones alone.
+        if let Some(made) = first.map(|header| header.of_bytes).filter(|made| *made > segment.bytes) {
+            let what = format!("the file ends here and was {made} bytes long: {LOST}");
+            return Err(damaged(store, segment, segment.bytes as usize, &what));
+        }
+        firsts.push(first.map(|header| header.lsn));
     }
     let mut next = lsn + 1;
     let mut ended_in = None;
@@ -135,9 +141,12 @@ pub(crate) fn replay(
             break;
         }
         let before = next;
-        let end = walk(&read(&segments[at])?, epoch, &mut next, |lsn, content| {
-            let (counters, changes) = decode::group(content)
-                .map_err(|what| damaged(store, &segments[at], 0, &format!("record {lsn} holds {what}")))?;
+        let end = walk(&read(&segments[at])?, epoch, &mut next, |place, lsn, content| {
+            let damaged = |what: String| damaged(store, &segments[at], place, &what);
+            let content =
+                content.ok_or_else(|| damaged(format!("the file ends within record {lsn}: {LOST}")))?;
+            let (counters, changes) =
+                decode::group(content).map_err(|what| damaged(format!("record {lsn} holds {what}")))?;
             each(lsn, counters, changes, content.len())
         })?;
         ended_in = Some((at, end));
@@ -163,12 +172,17 @@ pub(crate) fn replay(
     Ok(next - 1)
 }
 
-/// Goes from record to record and hands out those from `next` on. Answers where the first lies that is none.
+/// A segment has all its bytes before it has a record.
+const LOST: &str =
+    "it was cut short, as by a copy that was not finished, and what was answered may be lacking";
+
+/// Goes from record to record and hands out those from `next` on, with their places; without content, the file ends
+/// within it. Answers where the first lies that is none.
 fn walk(
     bytes: &[u8],
     epoch: u64,
     next: &mut u64,
-    mut each: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    mut each: impl FnMut(usize, u64, Option<&[u8]>) -> Result<(), Error>,
 ) -> Result<usize, Error> {
     let mut at = 0;
     let mut last = None;
@@ -178,8 +192,11 @@ fn walk(
             break;
         }
         if header.lsn == *next {
-            let Some(content) = record::content(&bytes[at..], &header) else { break };
-            each(header.lsn, content)?;
+            let content = record::content(&bytes[at..], &header);
+            if content.is_none() && bytes.len() - at >= record::HEADER + header.length {
+                break;
+            }
+            each(at, header.lsn, content)?;
             *next += 1;
         }
         last = Some(header.lsn);
@@ -210,4 +227,56 @@ fn damaged(store: &Path, segment: &Segment, at: usize, what: &str) -> Error {
 fn unreadable(path: &Path, e: io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("the journal {} could not be read: {e}", path.display()))
         .because(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use mainstay_writer::codec::encode;
+
+    use super::{super::files::SystemFiles, *};
+
+    const EPOCH: u64 = 7;
+
+    /// Replays a segment of `made` bytes with the records 5, 6 and 7, which is cut to the length that `cut` makes of the
+    /// places where they begin. Answers the last record.
+    fn replayed(made: u64, cut: impl FnOnce(&[usize]) -> usize) -> Result<u64, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("a.db");
+        let (mut bytes, mut places, mut record) = (vec![], vec![], vec![]);
+        for lsn in 5..8 {
+            record::begin(&mut record);
+            encode::counters(&mut record, &Counters::default());
+            record::end(&mut record, EPOCH, lsn, lsn - 1, made);
+            places.push(bytes.len());
+            bytes.extend_from_slice(&record);
+        }
+        bytes.resize(8_192, 0);
+        bytes.truncate(cut(&places));
+        fs::write(segment::path(&store, 1), bytes).unwrap();
+        replay(&store, &segments(&SystemFiles, &store)?, (EPOCH, 4), |_, _, _, _| Ok(()))
+    }
+
+    fn is_told(replayed: Result<u64, Error>, place: &str) {
+        let error = replayed.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+        assert!(error.to_string().contains(place), "{error}");
+    }
+
+    #[test]
+    fn a_segment_that_is_shorter_than_it_was_made_is_damage() {
+        assert_eq!(replayed(8_192, |_| 8_192).unwrap(), 7);
+        // Behind the last record, between two, within one: also where nothing that is left looks as if it lacked anything.
+        for cut in [|_: &[usize]| 4_096, |at: &[usize]| at[2], |at: &[usize]| at[2] + 50] {
+            is_told(replayed(8_192, cut), "was 8192 bytes long");
+        }
+    }
+
+    #[test]
+    fn a_journal_of_before_lengths_were_noted_is_read_and_may_not_end_within_a_record() {
+        assert_eq!(replayed(0, |_| 8_192).unwrap(), 7);
+        assert_eq!(replayed(0, |_| 4_096).unwrap(), 7);
+        // Nothing tells this from a record that was never written.
+        assert_eq!(replayed(0, |at| at[2]).unwrap(), 6);
+        is_told(replayed(0, |at| at[2] + 50), "ends within record 7");
+    }
 }

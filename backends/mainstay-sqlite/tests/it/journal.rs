@@ -80,6 +80,23 @@ async fn a_hole_in_the_journal_is_damage_and_is_reported_with_its_place() {
     }
 }
 
+/// A copy that was not finished: it was opened with what lay in the rest gone, and nothing said so.
+#[tokio::test]
+async fn a_journal_that_was_cut_short_is_refused_wherever_it_ends() {
+    let whole = abandoned(20).await;
+    let at = records(&whole);
+    let bytes = fs::read(whole.file("jobs.db-log1")).unwrap();
+    // Between two records, within one, right behind the last, far behind it.
+    for length in [at[15], at[15] + 100, at[20] + 512, bytes.len() - 1] {
+        let place = abandoned(20).await;
+        fs::write(place.file("jobs.db-log1"), &bytes[..length]).unwrap();
+        let error = place.try_open(|_| {}).err().expect("what was answered last may be lacking");
+        assert_eq!(error.kind(), ErrorKind::Untrusted, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("jobs.db-log1") && text.contains(&format!("byte {length}")), "{text}");
+    }
+}
+
 #[tokio::test]
 async fn a_record_that_nothing_leads_to_is_damage_too() {
     let place = abandoned(20).await;
