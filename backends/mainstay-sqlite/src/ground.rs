@@ -91,7 +91,9 @@ impl Ground for Disk<'_> {
         let record = self.journal.noted();
         let bytes = record + group.changes.len() * size_of::<Change>();
         let sync = self.durability == Durability::Strict;
-        let lsn = self.journal.append(counters, sync, self.shared.behind.floor(), &self.shared.path)?;
+        let lsn = self.journal.append(counters, sync, self.shared.behind.floor(), &self.shared.path);
+        // For one that is no longer than a segment the disk is full whatever is in it.
+        let lsn = lsn.inspect_err(|_| group.no_room = record as u64 <= self.journal.ordinary())?;
         if sync {
             self.synced();
         } else {

@@ -134,6 +134,11 @@ impl Journal {
         self.record.len() - record::HEADER - COUNTERS
     }
 
+    /// How long the next segment is, unless a record needs a longer one.
+    pub(crate) fn ordinary(&self) -> u64 {
+        segment::next_bytes(self.active.bytes, self.most)
+    }
+
     /// Writes the record; with `sync`, it and all before it are on the disk. Segments of groups up to `floor` may be
     /// written over. Answers the number of the group.
     pub(crate) fn append(
@@ -153,7 +158,7 @@ impl Journal {
         } else if self.at > self.active.bytes / 2 && self.free.is_empty() {
             self.recycle(floor);
             if self.free.is_empty() {
-                self.spare.ask(segment::next_bytes(self.active.bytes, self.most));
+                self.spare.ask(self.ordinary());
             }
         }
         // When it is known in which segment it will be.
@@ -197,7 +202,7 @@ impl Journal {
     }
 
     fn new_segment(&mut self, length: u64) -> io::Result<Segment> {
-        let ordinary = segment::next_bytes(self.active.bytes, self.most);
+        let ordinary = self.ordinary();
         loop {
             let segment = self.spare.take(ordinary.max(length.next_multiple_of(4_096)))?;
             if segment.bytes >= length {

@@ -51,7 +51,8 @@ async fn what_was_answered_is_synced_in_time_also_while_everything_else_is_refus
     let store = place
         .try_open(|options| {
             options.max_file_bytes = Some(1 << 20);
-            options.durability = Durability::Interval(Duration::from_millis(20));
+            // Long enough that the last one is not synced on the way.
+            options.durability = Durability::Interval(Duration::from_millis(250));
         })
         .unwrap();
     let mut jobs = Jobs::default();
@@ -97,6 +98,39 @@ async fn one_that_cannot_be_written_does_not_take_its_neighbours_along() {
     // The one that was handed over twice is there already; only what does not fit is refused.
     assert_eq!(done, [true, false, true, true]);
     assert_eq!(store.available().await, 4);
+}
+
+/// Each was tried alone, in vain, and said so: hundreds of lines a second.
+#[tokio::test]
+async fn on_a_full_disk_a_group_is_refused_as_a_whole() {
+    let (place, disk) = (Place::new(), Disk::new());
+    let store = place.try_open(journal_on(&disk)).unwrap();
+    let mut jobs = Jobs::default();
+    disk.hold(true);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut held_up = Box::pin(store.submit(batch([jobs.next("0")])));
+    assert!(held_up.as_mut().poll(&mut cx).is_pending());
+    while figure(&store, "queue_bytes") > 0.0 {
+        std::thread::yield_now();
+    }
+    let mut answers: Vec<_> = (0..9).map(|_| Box::pin(store.submit(batch([jobs.next("1")])))).collect();
+    for answer in &mut answers {
+        assert!(answer.as_mut().poll(&mut cx).is_pending());
+    }
+    disk.plan(Trouble::Full, On::Journal, 0);
+    disk.hold(false);
+    // This one may have been on its way already.
+    let kept = u64::from(held_up.await.is_ok());
+    for answer in answers {
+        let error = answer.await.unwrap_err();
+        assert_eq!((error.kind(), error.applied()), (ErrorKind::Unavailable, Applied::No), "{error}");
+        assert!(error.to_string().contains("no room for the journal"), "{error}");
+    }
+    assert!(figure(&store, "failed_groups_total") <= 2.0, "the nine are one");
+    disk.heal();
+    store.enqueue(&mut jobs, "2").await;
+    assert_eq!(store.available().await, kept + 1);
+    close(&store).await;
 }
 
 #[tokio::test]

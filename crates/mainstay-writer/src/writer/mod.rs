@@ -2,6 +2,7 @@
 //! durable on its [`Ground`], and answers them.
 
 mod alarm;
+mod complaints;
 mod group;
 
 use std::{
@@ -32,6 +33,7 @@ use crate::{
     stopwatch::Stopwatch,
 };
 use alarm::Alarm;
+use complaints::Complaints;
 pub use group::Group;
 
 /// What a writer stands on: where a group becomes durable, and what the engine asks of its tables.
@@ -106,6 +108,7 @@ pub struct Writer<G> {
     group: Group,
     /// The last group could not be written; what the writer does by itself is not tried again at once.
     failing: bool,
+    complaints: Complaints,
     /// When retention was looked after last, on the store's clock.
     tidied: StoreTime,
 }
@@ -138,6 +141,7 @@ impl<G: Ground> Writer<G> {
             waiting: VecDeque::new(),
             group: Group::default(),
             failing: false,
+            complaints: Complaints::default(),
             tidied,
         }
     }
@@ -216,7 +220,9 @@ impl<G: Ground> Writer<G> {
         self.answer_asks(now);
         self.group.clear();
         self.desk.figures.failed_groups.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(%error, "a group of commits could not be written");
+        if let Some(unsaid) = self.complaints.another(now.store) {
+            tracing::warn!(%error, unsaid, "a group of commits could not be written");
+        }
         Ok(())
     }
 

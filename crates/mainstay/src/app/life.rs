@@ -135,16 +135,22 @@ async fn wind_down(core: &Arc<Core>, entries: Vec<Entry>, ran: bool, ended: &mut
     }
 
     core.shutdown.advance(Phase::Stopping);
-    let mut late = Vec::new();
-    timed(ended, Phase::Stopping, stop_all(core, entries, &mut late)).await;
+    let (mut late, mut unclean) = (Vec::new(), Vec::new());
+    timed(ended, Phase::Stopping, stop_all(core, entries, &mut late, &mut unclean)).await;
     ended.cut.extend(late);
+    ended.unclean = unclean;
     core.loops.abort();
     core.shutdown.advance(Phase::Flushing);
 }
 
 /// Undoes everything in reverse. Each has its own limit, and leaves an equal share to each of the others: one hook
 /// that hangs cannot eat what the rest needs.
-async fn stop_all(core: &Arc<Core>, entries: Vec<Entry>, late: &mut Vec<Overstayer>) {
+async fn stop_all(
+    core: &Arc<Core>,
+    entries: Vec<Entry>,
+    late: &mut Vec<Overstayer>,
+    unclean: &mut Vec<(String, Error)>,
+) {
     let deadline = Instant::now() + core.budget.stop;
     let parts = core.parts();
     let begun = |part: &Arc<dyn Part>| parts.iter().any(|other| Arc::ptr_eq(part, other));
@@ -169,9 +175,7 @@ async fn stop_all(core: &Arc<Core>, entries: Vec<Entry>, late: &mut Vec<Overstay
             Ok(Ok(())) => {
                 tracing::debug!(component = %name, took_ms = began.elapsed().as_millis() as u64, "stopped");
             }
-            Ok(Err(error)) => {
-                tracing::warn!(component = %name, error = %error.chain(), "did not stop cleanly")
-            }
+            Ok(Err(error)) => unclean.push((name, error)),
             Err(_) => late.push(Overstayer::new(name, "did not stop in time", began.elapsed())),
         }
     }

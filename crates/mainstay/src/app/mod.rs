@@ -108,7 +108,7 @@ where
     }
 
     /// Runs the service until a signal, `POST /admin/drain` or a failure ends it, and answers the exit code: 0 when
-    /// everything drained, 1 when something had to be cut, 69 when a store is unavailable at start, 74 when one
+    /// everything drained, 1 when something had to be cut or did not stop cleanly, 69 when a store is unavailable at start, 74 when one
     /// cannot be trusted any more, 78 for a wrong configuration.
     ///
     /// To be called from `main`, outside of any runtime. The process is gone a second before the grace ends, whatever

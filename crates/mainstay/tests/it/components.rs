@@ -47,7 +47,9 @@ async fn components_are_started_in_order_and_stopped_in_reverse() {
         *log.lock().unwrap(),
         ["open db", "open bus", "open cache", "close cache", "close bus", "close db"]
     );
-    assert_eq!(ended.exit_code(), 0, "a hook that fails is logged, and holds nobody up");
+    // A hook that fails holds nobody up, and it is not a clean end.
+    let unclean: Vec<_> = ended.unclean.iter().map(|(name, error)| format!("{name}: {error}")).collect();
+    assert_eq!((ended.exit_code(), &*unclean), (1, &["bus: it was not flushed".to_owned()][..]));
 }
 
 #[tokio::test(start_paused = true)]

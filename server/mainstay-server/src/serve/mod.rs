@@ -16,8 +16,8 @@ pub use config::{Config, LimitsConfig, loader};
 
 /// Runs the server until a signal, `POST /admin/drain` or a failure ends it.
 ///
-/// The exit code is 0 when everything drained, 1 when something had to be cut, 69 when the store is unavailable at
-/// start, 74 when it cannot be trusted any more, 78 for a wrong configuration.
+/// The exit code is 0 when everything drained, 1 when something had to be cut or the store did not close in good order,
+/// 69 when the store is unavailable at start, 74 when it cannot be trusted any more, 78 for a wrong configuration.
 pub fn run(args: ServeArgs) -> ExitCode {
     app(&args).run(boot)
 }
