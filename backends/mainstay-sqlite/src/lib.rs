@@ -18,7 +18,8 @@
 //!
 //! The modules, from the caller to the disk:
 //!
-//! 1. `store` is what callers see, `options` how it is opened, `open` how it comes to life;
+//! 1. `store` is what callers see, `options` how it is opened, `open` how it comes to life, `progress` what is said
+//!    while that takes long;
 //! 2. the writer of `mainstay_writer` makes groups of commits; `ground` is what it stands on here, `room` whether there is
 //!    room for another group;
 //! 3. `journal` makes a group durable, `behind` (of `mainstay_writer`) holds it until `apply` has brought it into the
@@ -41,6 +42,7 @@ mod lock;
 mod open;
 mod options;
 mod pace;
+mod progress;
 mod read;
 mod room;
 mod row;
@@ -53,5 +55,5 @@ mod tables;
 use mainstay_writer::{answer, behind, block, clock, inbox, message, places, stopwatch, tail};
 
 pub use journal::files::{Files, JournalFile};
-pub use options::{Durability, FatalHook, Options};
+pub use options::{Durability, FatalHook, Options, ProgressHook};
 pub use store::SqliteStore;

@@ -3,6 +3,7 @@
 mod events;
 
 use std::{
+    cell::Cell,
     collections::HashSet,
     hash::Hash,
     path::Path,
@@ -28,6 +29,7 @@ use crate::{
     connection,
     fault::{damaged_row, read_error},
     options::Options,
+    progress::Progress,
     row::{Cells, JOB, LOCK_GRANT, LOCK_WAITER, LiveRow, POLICY},
     tables::{LIMIT, Mark, SCHEDULE, limit, schedule_record},
 };
@@ -63,15 +65,21 @@ type Each<'e> =
     &'e dyn Fn(&'static str, &str, &mut dyn FnMut(Cells<'_>) -> Result<(), Error>) -> Result<(), Error>;
 
 /// Reads everything the engine keeps in RAM, in one snapshot.
-pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error> {
+pub(crate) fn load(conn: &Connection, options: &Options, progress: &Progress) -> Result<Loaded, Error> {
     let path = options.path.as_path();
     let snapshot = conn.unchecked_transaction().map_err(|e| read_error(path, e))?;
     let mut engine = Engine::new();
+    let seen = Cell::new(0);
     let each = |table: &'static str, sql: &str, row: &mut dyn FnMut(Cells<'_>) -> Result<(), Error>| {
         let mut statement = conn.prepare(sql).map_err(|e| read_error(path, e))?;
         let mut rows = statement.query([]).map_err(|e| read_error(path, e))?;
         while let Some(found) = rows.next().map_err(|e| read_error(path, e))? {
             row(Cells { path, table, row: found })?;
+            // SQLite itself shows no progress where it hands out row by row.
+            seen.set(seen.get() + 1);
+            if seen.get() % PIECE == 0 {
+                progress.goes_on();
+            }
         }
         Ok::<(), Error>(())
     };
@@ -129,7 +137,7 @@ pub(crate) fn load(conn: &Connection, options: &Options) -> Result<Loaded, Error
         engine.load_limit(id, &key, value);
         Ok(())
     })?;
-    load_jobs(&mut engine, options, &queues, &policies)?;
+    load_jobs(&mut engine, options, &queues, &policies, progress)?;
     each("edge", "SELECT waiter, subject, failure FROM edge", &mut |row| {
         let waiter = row.job_id(0)?;
         // A job that has finished may be waited for, if it is dead.
@@ -184,6 +192,7 @@ fn load_jobs(
     options: &Options,
     queues: &HashSet<QueueId>,
     policies: &HashSet<PolicyId>,
+    progress: &Progress,
 ) -> Result<(), Error> {
     let conn = connection::open_reader(options)?;
     let (sender, decoded) = sync_channel(PIECES_AHEAD);
@@ -193,6 +202,7 @@ fn load_jobs(
             for LiveRow { job, extras, lease, settled } in piece {
                 engine.load_job(job, extras, lease, settled);
             }
+            progress.goes_on();
         }
         decoder
             .join()

@@ -32,6 +32,7 @@ use crate::{
     lock::Lock,
     options::Options,
     places::Places,
+    progress::Progress,
     read::{ReadAhead, WAITING_READS},
     schema::migrate,
     shared::Shared,
@@ -58,11 +59,16 @@ fn open_locked(
 ) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     let path = options.path.as_path();
     let files = options.files.clone().unwrap_or_else(|| Arc::new(SystemFiles));
-    let conn = connection::open_writer(options)?;
+    let progress = Progress::new(path.to_owned(), options.on_progress.clone());
+    let mut conn = connection::open_writer(options)?;
+    progress.follow(&mut conn)?;
+    progress.begin("bringing it to the format of this build");
     migrate(&conn, path)?;
+    progress.begin("moving what SQLite's log holds into the file");
     // Whatever the last process left in SQLite's log is in the file, and synced, before anything is served.
     checkpoint::full(&conn, path)?;
     if options.check || failed_before {
+        progress.begin("reading and checking the whole file");
         connection::check(&conn, path)?;
     }
     let checked = |e: Error| match e.kind() {
@@ -77,12 +83,14 @@ fn open_locked(
         recover::belongs(&*files, path, &segments, left.epoch)?;
     }
     let mut tables = Tables::new(&conn, path).map_err(checked)?;
-    let lsn = catch_up(&mut tables, path, &segments, left)?;
+    progress.begin("replaying the journal");
+    let lsn = catch_up(&mut tables, path, &segments, left, &progress)?;
     if !left.clean {
         let (path, groups) = (path.display(), lsn - left.lsn);
         tracing::info!(%path, groups, "the store was not closed in good order; what was answered and is in its journal was replayed");
     }
-    let loaded = load(&conn, options).map_err(checked)?;
+    progress.begin("reading what is kept in memory");
+    let loaded = load(&conn, options, &progress).map_err(checked)?;
 
     let clock = StoreClock::new(options.clock.clone(), loaded.clock);
     let mut engine = loaded.engine;
@@ -94,6 +102,7 @@ fn open_locked(
     begin_epoch(&mut tables, &mut engine, &clock, Mark { epoch, lsn, clean: false })?;
     let used = tables.used_bytes().unwrap_or_default();
     drop(tables);
+    progress.let_go(&mut conn)?;
 
     let tail = Tail::new(engine.last_seq(), engine.topic_directory());
     let shared = Arc::new(Shared {
@@ -134,7 +143,13 @@ const PIECE_BYTES: usize = 32 << 20;
 
 /// Brings the tables to the end of the journal, durably: what the system shows of it need not be on the disk. They say
 /// then that no journal is needed, so that it may be written over.
-fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Mark) -> Result<u64, Error> {
+fn catch_up(
+    tables: &mut Tables<'_>,
+    path: &Path,
+    segments: &[Segment],
+    left: Mark,
+    progress: &Progress,
+) -> Result<u64, Error> {
     tables.sync_commits(true).map_err(|fault| fault.error)?;
     let mut batch = Batch::default();
     let mut apply = |batch: &mut Batch| {
@@ -145,6 +160,7 @@ fn catch_up(tables: &mut Tables<'_>, path: &Path, segments: &[Segment], left: Ma
     let last = recover::replay(path, segments, (left.epoch, left.lsn), |lsn, counters, changes, bytes| {
         let bytes = bytes + changes.len() * size_of::<Change>();
         batch.add(Handed { lsn, counters, changes, bytes, growth: 0 });
+        progress.goes_on();
         if batch.bytes >= PIECE_BYTES { apply(&mut batch) } else { Ok(()) }
     })?;
     if batch.lsn > left.lsn {

@@ -52,7 +52,14 @@ pub struct Options {
     /// Called once, on the writer's thread, when the store can no longer be trusted (a failed sync, a damaged file,
     /// a foreign writer). Nothing is acknowledged from then on; a server ends its process here. Must not block.
     pub on_fatal: Option<FatalHook>,
+    /// Called while the store is opened, on the thread that opens it, each time something has been done: opening may
+    /// take minutes (a check after a fatal error, a new format of a large file) and does not resume where it was given
+    /// up, so a time limit should count from the last call. About a hundred times a second; must not block.
+    pub on_progress: Option<ProgressHook>,
 }
+
+/// What is called while a store that is being opened goes on.
+pub type ProgressHook = Arc<dyn Fn() + Send + Sync>;
 
 /// What is called when a store can no longer be trusted.
 pub type FatalHook = Arc<dyn Fn(&Error) + Send + Sync>;
@@ -86,6 +93,7 @@ impl Options {
             vfs: None,
             files: None,
             on_fatal: None,
+            on_progress: None,
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::{
 /// What a store URL may look like, for error messages.
 const FORMS: &str = "memory:, sqlite:PATH, postgres://… and http://HOST:PORT (a mainstay server)";
 
+mod opening;
+use opening::Steps;
+
 /// What is called when a store can no longer be trusted: after a failed sync, or with a damaged file.
 type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
 
@@ -28,7 +31,7 @@ type OnFatal = Arc<dyn Fn(&mainstay_core::Error) + Send + Sync>;
 /// # Errors
 /// A URL of no known form; a form this build or this version cannot open, named; the store's own trouble.
 pub fn open(url: &str) -> Result<Client> {
-    open_with(url, None, clock::current(), Arc::new(|_| ()))
+    open_with(url, None, clock::current(), Arc::new(|_| ()), Steps::default())
 }
 
 /// Opens the store of a mainstay server at `http://HOST:PORT` with an access token.
@@ -36,7 +39,7 @@ pub fn open(url: &str) -> Result<Client> {
 /// # Errors
 /// Those of [`open`].
 pub fn open_with_token(url: &str, token: impl Into<Secret<String>>) -> Result<Client> {
-    open_with(url, Some(token.into()), clock::current(), Arc::new(|_| ()))
+    open_with(url, Some(token.into()), clock::current(), Arc::new(|_| ()), Steps::default())
 }
 
 /// Brings the tables of a `postgres:` store up to date, as opening it does. Answers how many steps that took. Blocks.
@@ -55,10 +58,11 @@ fn open_with(
     token: Option<Secret<String>>,
     clock: Arc<dyn Clock>,
     on_fatal: OnFatal,
+    steps: Steps,
 ) -> Result<Client> {
     check_url(url).map_err(Error::config)?;
     let store: Arc<dyn Store> = match url.split_once(':') {
-        Some(("sqlite", path)) => sqlite(path, &clock, on_fatal)?,
+        Some(("sqlite", path)) => sqlite(path, &clock, on_fatal, steps)?,
         Some(("http", _)) => remote(url, token.as_ref(), &clock)?,
         Some(("postgres" | "postgresql", _)) => postgres(url, &clock, on_fatal)?,
         _ => Arc::new(MemoryStore::new(clock.clone())),
@@ -194,8 +198,6 @@ async fn give_locks_back(client: Client, shutdown: Shutdown) {
 
 /// How long giving locks back may take.
 const GIVE_BACK_LIMIT: std::time::Duration = crate::secs(2);
-/// How long a store may take to open: recovery of a large file is not an error.
-const OPEN_LIMIT: std::time::Duration = crate::secs(120);
 /// How long a store may take to close.
 const CLOSE_LIMIT: std::time::Duration = crate::secs(5);
 
@@ -205,8 +207,10 @@ impl<C> Boot<C> {
     /// the start to the beginning of the drain. A server's gets the setting `store_token`, and fires its schedules itself.
     ///
     /// # Errors
-    /// Those of [`open`]; `TimedOut` after two minutes.
+    /// Those of [`open`]; `TimedOut` after two minutes in which nothing went on: a file may take longer to be checked after
+    /// a fatal error, or to be brought to the format of this build, says so every ten seconds, and is waited for.
     pub async fn store(&self, url: &str) -> Result<Client> {
+        let steps = Steps::default();
         let opened = {
             // A test has time of its own, which no other process and no thread of a file's store would follow.
             let url = if self.core.stage.is_a_test() { "memory:" } else { url };
@@ -214,15 +218,18 @@ impl<C> Boot<C> {
             let token = self.settings().store_token.clone().filter(|token| !token.reveal().is_empty());
             let on_fatal: OnFatal = Arc::new(move |error| shutdown.fail(Error::untrusted(error.to_string())));
             let clock = clock::current(); // of this thread: the one that opens has none
-            tokio::task::spawn_blocking(move || open_with(&url, token, clock, on_fatal))
+            let steps = steps.clone();
+            tokio::task::spawn_blocking(move || open_with(&url, token, clock, on_fatal, steps))
         };
         let stage = self.core.stage.clone();
         let opened = async move {
-            let client = clock::real(opened).await.map_err(Error::from_any)??;
+            let opened = async { opened.await.map_err(Error::from_any)? };
+            let client = clock::real(steps.made_by(opened)).await?;
             Ok::<_, Error>(stage.around(client))
         };
         let close = |client: Client| async move { client.store().close(CLOSE_LIMIT).await };
-        let opening = self.component("store", opened).within(OPEN_LIMIT);
+        // It has a limit of its own.
+        let opening = self.component("store", opened).within(std::time::Duration::MAX);
         let client = opening.stop(close).stop_within(CLOSE_LIMIT).await?;
         let read = client.clone();
         self.core.collector.add(Box::new(move |registry| observe(registry, &read)));

@@ -30,6 +30,7 @@ pub(crate) use budget::Budget;
 pub use component::{Component, Starting};
 pub(crate) use core::Core;
 pub use into_result::IntoResult;
+pub(crate) use notify::notify;
 pub use part::Overstayer;
 pub(crate) use part::Part;
 pub use pool::{Pool, PoolStatus, StartingPool};

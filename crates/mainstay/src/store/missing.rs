@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use mainstay_core::{clock::Clock, store::Store};
 
-use super::OnFatal;
+use super::{OnFatal, Steps};
 use crate::{Error, Result};
 
-pub(super) fn open(_path: &str, _clock: &Arc<dyn Clock>, _on_fatal: OnFatal) -> Result<Arc<dyn Store>> {
+pub(super) fn open(
+    _path: &str,
+    _clock: &Arc<dyn Clock>,
+    _on_fatal: OnFatal,
+    _steps: Steps,
+) -> Result<Arc<dyn Store>> {
     Err(Error::config("this build has no `sqlite:` store: enable the crate's feature `sqlite`"))
 }
