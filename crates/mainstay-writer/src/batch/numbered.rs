@@ -109,8 +109,8 @@ mod tests {
         for i in 0..20_000 {
             let draw = mix(11, i);
             // Dense, with another few far away, at the end of all numbers too.
-            let n = if draw % 50 == 0 { u64::MAX - draw % 3 } else { (draw >> 8) % 700 };
-            if draw % 3 == 0 {
+            let n = if draw.is_multiple_of(50) { u64::MAX - draw % 3 } else { (draw >> 8) % 700 };
+            if draw.is_multiple_of(3) {
                 assert_eq!(ours.remove(n), model.remove(&n));
             } else {
                 assert_eq!(ours.insert(n, i), model.insert(n, i));
