@@ -69,7 +69,7 @@ pub(crate) fn load(conn: &Connection, options: &Options, progress: &Progress) ->
     let path = options.path.as_path();
     let snapshot = conn.unchecked_transaction().map_err(|e| read_error(path, e))?;
     let mut engine = Engine::new();
-    let seen = Cell::new(0);
+    let seen = Cell::new(0_usize);
     let each = |table: &'static str, sql: &str, row: &mut dyn FnMut(Cells<'_>) -> Result<(), Error>| {
         let mut statement = conn.prepare(sql).map_err(|e| read_error(path, e))?;
         let mut rows = statement.query([]).map_err(|e| read_error(path, e))?;
@@ -77,7 +77,7 @@ pub(crate) fn load(conn: &Connection, options: &Options, progress: &Progress) ->
             row(Cells { path, table, row: found })?;
             // SQLite itself shows no progress where it hands out row by row.
             seen.set(seen.get() + 1);
-            if seen.get() % PIECE == 0 {
+            if seen.get().is_multiple_of(PIECE) {
                 progress.goes_on();
             }
         }
