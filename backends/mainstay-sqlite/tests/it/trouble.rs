@@ -211,7 +211,7 @@ async fn ended_by(damage: impl FnOnce(&Place), meet: impl AsyncFnOnce(&SqliteSto
     store.ops((0..100).map(|_| jobs.next(&format!("\"{}\"", "x".repeat(1_000)))).collect::<Vec<_>>()).await;
     close(&store).await;
     damage(&place);
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(8);
     let tell = std::sync::Mutex::new(tell);
     let store = place
         .try_open(|options| {
