@@ -1,6 +1,7 @@
 //! Workers in the life cycle of a service.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use tokio::task::AbortHandle;
 use super::{
     desk::{Desk, release},
     run::Pool,
-    running::Slip,
+    running::{Key, Slip},
 };
 use crate::{
     Error, Result,
@@ -29,6 +30,9 @@ use crate::{
 const GIVE_BACK_LIMIT: Duration = secs(2);
 /// How long attempts that were cut have to be gone. One that holds its thread is not.
 const GONE_LIMIT: Duration = millis(200);
+/// How long those that are gone wait for one another, to be given back together. With a short grace there is not much
+/// more for all of it.
+const TOGETHER: Duration = millis(20);
 
 /// Fetches from the start, finishes what it has in the drain, gives back what it could not finish.
 pub(crate) struct WorkersPart<S> {
@@ -72,8 +76,7 @@ impl<S: Clone + Send + Sync + 'static> WorkersPart<S> {
     }
 
     /// What has ended and was not taken yet is settled, what has not ended goes back.
-    async fn give_back(&self) -> Result<()> {
-        let unfinished = self.pool.running.unfinished();
+    async fn give_back(&self, unfinished: Vec<Key>) -> Result<()> {
         let ended = self.pool.outbox.take(usize::MAX);
         if ended.is_empty() && unfinished.is_empty() {
             return Ok(());
@@ -139,12 +142,18 @@ impl<S: Clone + Send + Sync + 'static> Part for WorkersPart<S> {
                 loops.stop.abort();
                 self.pool.running.cut_all();
                 loops.attempts.abort();
+                let running = &self.pool.running;
                 // What the desk had in hand is in the outbox again when it is gone.
                 let gone = async { tokio::join!(loops.tasks.idle(), loops.attempts.idle()) };
-                let _ = tokio::time::timeout(GONE_LIMIT, gone).await;
-                self.give_back().await?;
+                let mut gone = pin!(gone);
+                // One that holds its thread may take all the time there is, but not the leases of the others.
+                if tokio::time::timeout(TOGETHER, &mut gone).await.is_err() {
+                    self.give_back(running.take_cut()).await?;
+                    let _ = tokio::time::timeout(GONE_LIMIT, gone).await;
+                }
+                self.give_back(running.unfinished()).await?;
                 // What has ended meanwhile, of those that held their threads.
-                return self.give_back().await;
+                return self.give_back(running.unfinished()).await;
             }
             Ok(())
         })

@@ -308,11 +308,18 @@ impl RunningJobs {
         (stuck, next)
     }
 
-    /// The jobs that are to be given back: cut, or still in hand. Each is named once.
-    pub(super) fn unfinished(&self) -> Vec<Key> {
+    /// The jobs whose attempts are gone without an end: to be given back. Each is named once.
+    pub(super) fn take_cut(&self) -> Vec<Key> {
         let mut entries = self.lock();
-        let mut all = std::mem::take(&mut entries.cut);
-        all.append(&mut entries.overdue);
+        let mut cut = std::mem::take(&mut entries.cut);
+        cut.append(&mut entries.overdue);
+        cut
+    }
+
+    /// The same, and those that are still in hand.
+    pub(super) fn unfinished(&self) -> Vec<Key> {
+        let mut all = self.take_cut();
+        let mut entries = self.lock();
         let now = Instant::now();
         for (key, entry) in entries.live.iter_mut().filter(|(_, entry)| !entry.ended && entry.lost.is_none())
         {

@@ -16,6 +16,8 @@ use tokio::sync::{Semaphore, mpsc};
 mod ahead;
 #[cfg(feature = "testing")]
 mod cut_off;
+#[cfg(feature = "testing")]
+mod short_stop;
 
 #[derive(Serialize, Deserialize)]
 struct Note(String);
