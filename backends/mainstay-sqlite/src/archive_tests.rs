@@ -63,6 +63,13 @@ impl World<'_> {
             }
             self.compare();
         }
+        if self.below(6) == 0 {
+            for change in self.remove_queue() {
+                self.archive.note(&change);
+                changes.push(change);
+            }
+            self.compare();
+        }
         if self.below(5) == 0 {
             self.archive.roll_back();
             self.model = before;
@@ -132,6 +139,21 @@ impl World<'_> {
         let gone: Vec<_> = oldest.into_iter().take(many).collect();
         gone.iter().for_each(|gone| drop(self.model.finished.remove(&gone.key)));
         gone.into_iter().map(|gone| Change::FinishedRemoved(gone.into())).collect()
+    }
+
+    /// All of it goes, and it itself; from the next group on another has its number.
+    fn remove_queue(&mut self) -> Vec<Change> {
+        let queue = QueueId(self.below(2) as u32);
+        let mut changes = Vec::new();
+        for lane in Lane::ALL {
+            let all = self.archive.oldest(queue, lane, 10_000).unwrap();
+            all.iter().for_each(|gone| drop(self.model.finished.remove(&gone.key)));
+            changes.extend(all.into_iter().map(|gone| Change::FinishedRemoved(gone.into())));
+        }
+        let live = self.model.live.extract_if(.., |_, job| job.queue == queue);
+        changes.extend(live.map(|(id, job)| Change::JobRemoved { id, n: job.n }));
+        changes.push(Change::QueueRemoved(queue));
+        changes
     }
 
     fn any_finished(&mut self) -> Option<FinishedJob> {

@@ -80,6 +80,8 @@ struct Recents {
     trimmed_to: u64,
     /// What the engine was told is oldest. If these go, in this order, nothing is left before them.
     told: VecDeque<u64>,
+    /// The last group that said something of it.
+    since: u64,
 }
 
 /// With the group that said so.
@@ -160,7 +162,8 @@ impl<T> Recent<T> {
                         lane.set(key.f, None);
                     }
                 }
-                Entry::Queue(id) => self.lanes.retain(|(queue, _), _| *queue != id),
+                // Another queue may have got its id meanwhile.
+                Entry::Queue(id) => self.lanes.retain(|(queue, _), lane| *queue != id || lane.since > since),
             }
         }
         self.left = self.order.len();
@@ -242,7 +245,9 @@ impl<T> Recent<T> {
     }
 
     fn lane(&mut self, key: &FinishedKey) -> &mut Recents {
-        self.lanes.entry((key.queue, key.lane)).or_default()
+        let lane = self.lanes.entry((key.queue, key.lane)).or_default();
+        lane.since = self.lsn;
+        lane
     }
 }
 

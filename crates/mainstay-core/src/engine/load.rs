@@ -52,13 +52,9 @@ impl Engine {
         paused: bool,
         dropped: bool,
     ) {
-        let at = id.0 as usize;
-        if self.queues.len() <= at {
-            self.queues.resize_with(at + 1, || None);
-        }
-        let mut queue = Queue::new(id, name.clone(), config);
+        let mut queue = Box::new(Queue::new(id, name.clone(), config));
         (queue.paused, queue.dropped) = (paused, dropped);
-        self.queues[at] = Some(queue);
+        self.queues.put(queue);
         if dropped {
             self.dropped.push(id);
         } else {
@@ -141,6 +137,7 @@ impl Engine {
                 self.changes.push(Change::JobUpdated { job, lease: Some(live), settled });
             }
         }
+        self.queues.finish_load();
         self.policies.finish_load();
         self.finish_load_of_locks();
         self.finish_load_events();

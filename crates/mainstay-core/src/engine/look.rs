@@ -55,7 +55,7 @@ impl Engine {
     /// turn, its number and its bytes. With a turn, those behind it. Jobs with keys are left out, and ageing is not
     /// looked at.
     pub fn next_bodies(&self, queue: QueueId, after: Option<Turn>) -> impl Iterator<Item = (Turn, u64, u32)> {
-        let queue = self.queues.get(queue.0 as usize).and_then(Option::as_ref);
+        let queue = self.queues.get(queue);
         let turns = queue.into_iter().flat_map(move |queue| queue.next_plain(after));
         turns.filter_map(|turn| self.jobs.get(turn.id).map(|job| (turn, job.n, job.size)))
     }
@@ -77,7 +77,7 @@ impl Engine {
 
     /// The name of a queue that was not deleted.
     pub fn queue_name(&self, id: QueueId) -> Option<&QueueName> {
-        self.queues.get(id.0 as usize)?.as_ref().filter(|queue| !queue.dropped).map(|queue| &queue.name)
+        self.queues.get(id).filter(|queue| !queue.dropped).map(|queue| &queue.name)
     }
 
     /// The number of a queue that was not deleted.

@@ -94,9 +94,9 @@ impl Engine {
         left -= self.lapse_locks(left);
         left -= self.forget_keyed(left);
         left -= self.forget_policies(left);
-        for at in 0..self.queues.len() {
-            if left > 0 && self.queues[at].is_some() {
-                left -= self.forget_turns(QueueId(at as u32), left as usize) as u32;
+        for id in (0..self.queues.end()).map(QueueId) {
+            if left > 0 && self.queues.get(id).is_some() {
+                left -= self.forget_turns(id, left as usize) as u32;
             }
         }
         left = self.maintain_events(left, archive, &mut done)?;
@@ -109,20 +109,20 @@ impl Engine {
     /// Forgets finished jobs, going round the queues.
     fn trim(&mut self, mut left: u32, archive: &mut dyn Archive, done: &mut Maintained) -> Result<(), Error> {
         self.over_retention = 0;
-        let count = self.queues.len();
+        let count = self.queues.end();
         for step in 0..count {
-            let at = (self.trim_next + step) % count;
-            if self.queues[at].is_none() {
+            let at = (u64::from(self.trim_next) + u64::from(step)) % u64::from(count);
+            let id = QueueId(at as u32);
+            if self.queues.get(id).is_none() {
                 continue;
             }
-            let id = QueueId(at as u32);
             for lane in Lane::ALL {
                 let excess = self.excess(id, lane);
                 if excess == 0 && !self.may_be_too_old(id, lane) {
                     continue;
                 }
                 if left == 0 {
-                    (done.more, self.over_retention, self.trim_next) = (true, u64::MAX / 2, at);
+                    (done.more, self.over_retention, self.trim_next) = (true, u64::MAX / 2, id.0);
                     return Ok(());
                 }
                 let forgotten = self.trim_lane(id, lane, excess, left, archive)?;
@@ -197,8 +197,9 @@ impl Engine {
         let queue = self.queue_ref(id);
         if queue.dropped && queue.lanes == [0; 3] {
             self.dropped.retain(|dropped| *dropped != id);
-            if let Some(queue) = self.queues[id.0 as usize].take() {
-                self.undo.push(Undo::QueueRemoved(Box::new(queue)));
+            if let Some(mut queue) = self.queues.remove(id) {
+                self.disarm(&mut queue);
+                self.undo.push(Undo::QueueRemoved(queue));
             }
             self.changes.push(Change::QueueRemoved(id));
         }

@@ -36,6 +36,7 @@ mod policies;
 mod queues;
 mod schedules;
 mod settle;
+mod slots;
 mod totals;
 mod undo;
 #[cfg(test)]
@@ -58,6 +59,7 @@ use locks::Locks;
 use policies::Policies;
 use queues::{Hold, Queue};
 use schedules::Schedules;
+use slots::Slots;
 use totals::Tally;
 use undo::Undo;
 use workers::{Workers, worker_of};
@@ -101,8 +103,7 @@ pub struct Engine {
     room_left: u32,
     leases: HashMap<JobId, Leases>,
     extras: HashMap<JobId, Extras>,
-    /// By `QueueId`; ids are not reused while the engine lives.
-    queues: Vec<Option<Queue>>,
+    queues: Slots,
     queue_names: HashMap<QueueName, QueueId>,
     /// Queues that are gone for everybody, whose finished jobs are still being forgotten.
     dropped: Vec<QueueId>,
@@ -127,7 +128,7 @@ pub struct Engine {
     /// When the rate of a queue lets more through.
     openings: BTreeSet<(StoreTime, QueueId)>,
     /// Where retention looks next.
-    trim_next: usize,
+    trim_next: u32,
     /// Finished jobs above their queue's count since retention last looked.
     over_retention: u64,
     counters: Counters,
@@ -308,6 +309,7 @@ impl Engine {
         self.undo.clear();
         self.changes.clear();
         self.tally.commit(self.now.store);
+        self.queues.commit(|id| self.tally.forget(id));
     }
 
     /// The group could not be written: the state is as it was after the last [`Engine::commit_group`].
@@ -325,7 +327,7 @@ impl Engine {
     /// Queues whose number of claimable jobs may have changed, with that number. Call after each group.
     pub fn take_dirty(&mut self, mut tell: impl FnMut(&QueueName, u64)) {
         for id in std::mem::take(&mut self.dirty) {
-            if let Some(queue) = self.queues[id.0 as usize].as_mut() {
+            if let Some(queue) = self.queues.get_mut(id) {
                 queue.dirty = false;
                 if !queue.dropped {
                     let (claimable, opens) = queue.claimable(self.now.store);
@@ -345,7 +347,7 @@ impl Engine {
         self.set_now(now);
         while let Some((at, id)) = self.due_timers.first().copied().filter(|(at, _)| *at <= self.now.wall) {
             self.due_timers.remove(&(at, id));
-            if let Some(queue) = self.queues[id.0 as usize].as_mut() {
+            if let Some(queue) = self.queues.get_mut(id) {
                 queue.armed = None;
                 self.advance(id);
                 self.arm(id);
@@ -383,24 +385,24 @@ impl Engine {
     fn set_now(&mut self, now: Now) {
         // The store's clock never goes back; the wall clock is whatever people set it to.
         if now.wall < self.now.wall {
-            for at in 0..self.queues.len() {
-                self.retreat(QueueId(at as u32), now.wall);
+            for at in 0..self.queues.end() {
+                self.retreat(QueueId(at), now.wall);
             }
         }
         self.now = Now { wall: now.wall, store: self.now.store.max(now.store) };
     }
 
     fn queue_ref(&self, id: QueueId) -> &Queue {
-        self.queues[id.0 as usize].as_ref().expect("a queue outlives what refers to it")
+        self.queues.get(id).expect("a queue outlives what refers to it")
     }
 
     fn queue_mut(&mut self, id: QueueId) -> &mut Queue {
-        self.queues[id.0 as usize].as_mut().expect("a queue outlives what refers to it")
+        self.queues.get_mut(id).expect("a queue outlives what refers to it")
     }
 
     fn advance(&mut self, id: QueueId) {
         let (wall, jobs) = (self.now.wall, &self.jobs);
-        let queue = self.queues[id.0 as usize].as_mut().expect("a queue outlives what refers to it");
+        let queue = self.queues.get_mut(id).expect("a queue outlives what refers to it");
         let was_dirty = queue.dirty;
         queue.advance(wall, |job| jobs.get(job).is_some_and(|job| job.retrying));
         if queue.dirty && !was_dirty {
@@ -410,7 +412,7 @@ impl Engine {
 
     fn retreat(&mut self, id: QueueId, wall: Timestamp) {
         let jobs = &self.jobs;
-        let Some(queue) = self.queues[id.0 as usize].as_mut() else { return };
+        let Some(queue) = self.queues.get_mut(id) else { return };
         let was_dirty = queue.dirty;
         queue.retreat(wall, |job| jobs.get(job).is_some_and(|job| job.retrying));
         if queue.dirty && !was_dirty {
@@ -440,7 +442,7 @@ impl Engine {
         let expiry = |engine: &Engine| engine.extras.get(&id).and_then(|extras| extras.expires_at);
         for (job, comes) in [(old.as_ref(), false), (new.as_ref(), true)] {
             let Some(job) = job else { continue };
-            let queue = self.queues[job.queue.0 as usize].as_mut().expect("a queue outlives its jobs");
+            let queue = self.queues.get_mut(job.queue).expect("a queue outlives its jobs");
             let was_dirty = queue.dirty;
             let extras = if job.has_extras { self.extras.get(&id) } else { None };
             let keys = extras.and_then(|extras| extras.keys.as_ref());
@@ -558,12 +560,24 @@ impl Engine {
         if let Some(id) = self.queue_names.get(name) {
             return *id;
         }
-        let id = QueueId(self.queues.len() as u32);
-        self.queues.push(Some(Queue::new(id, name.clone(), QueueConfig::default())));
+        let (id, own_up_to) = self.queues.vacant();
+        let mut queue = Box::new(Queue::new(id, name.clone(), QueueConfig::default()));
+        queue.own_up_to = own_up_to;
+        self.queues.put(queue);
         self.queue_names.insert(name.clone(), id);
         self.undo.push(Undo::QueueCreated(id));
         self.changed_queue(id);
         id
+    }
+
+    /// What a queue that goes waits for does not come.
+    fn disarm(&mut self, queue: &mut Queue) {
+        if let Some(at) = queue.armed.take() {
+            self.due_timers.remove(&(at, queue.id));
+        }
+        if let Some(at) = queue.opens.take() {
+            self.openings.remove(&(at, queue.id));
+        }
     }
 
     fn changed_queue(&mut self, id: QueueId) {

@@ -11,7 +11,7 @@ use crate::{job::JobState, queue::Totals, time::StoreTime};
 #[derive(Default)]
 pub(super) struct Tally {
     /// By `QueueId`.
-    queues: Vec<Option<Counted>>,
+    queues: Vec<Option<Box<Counted>>>,
     /// Of the group that is not durable yet.
     pending: Vec<(QueueId, Event)>,
 }
@@ -56,8 +56,8 @@ impl Tally {
             if self.queues.len() <= at {
                 self.queues.resize_with(at + 1, || None);
             }
-            let new = || Counted { totals: Totals::default(), drain: Drain::new(now) };
-            let Counted { totals, drain } = self.queues[at].get_or_insert_with(new);
+            let new = || Box::new(Counted { totals: Totals::default(), drain: Drain::new(now) });
+            let Counted { totals, drain } = &mut **self.queues[at].get_or_insert_with(new);
             if !matches!(event, Event::Enqueued) {
                 drain.ended(now);
             }
@@ -75,6 +75,13 @@ impl Tally {
         self.pending.clear();
     }
 
+    /// The queue is gone; another may get its id.
+    pub(super) fn forget(&mut self, QueueId(at): QueueId) {
+        if let Some(counted) = self.queues.get_mut(at as usize) {
+            *counted = None;
+        }
+    }
+
     pub(super) fn of(&self, id: QueueId) -> Totals {
         self.counted(id).map_or_else(Totals::default, |counted| counted.totals)
     }
@@ -85,6 +92,6 @@ impl Tally {
     }
 
     fn counted(&self, QueueId(at): QueueId) -> Option<&Counted> {
-        self.queues.get(at as usize)?.as_ref()
+        self.queues.get(at as usize)?.as_deref()
     }
 }

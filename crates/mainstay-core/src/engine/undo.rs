@@ -59,7 +59,8 @@ impl Engine {
                     *count = count.wrapping_add_signed(-by);
                 }
                 Undo::QueueCreated(id) => {
-                    if let Some(queue) = self.queues[id.0 as usize].take() {
+                    if let Some(mut queue) = self.queues.take_back(id) {
+                        self.disarm(&mut queue);
                         self.queue_names.remove(&queue.name);
                     }
                 }
@@ -77,9 +78,8 @@ impl Engine {
                     self.dirty.push(id);
                 }
                 Undo::QueueRemoved(queue) => {
-                    let at = queue.id.0 as usize;
                     self.dropped.push(queue.id);
-                    self.queues[at] = Some(*queue);
+                    self.queues.put(queue);
                 }
                 Undo::PolicyAdded(id) => self.policies.take_back(id),
                 Undo::PolicyUsers(id, before) => self.policies.put_users_back(id, before),
@@ -106,7 +106,7 @@ impl Engine {
             }
         }
         for queue in earlier {
-            if let Some(queue) = self.queues[queue.0 as usize].as_mut() {
+            if let Some(queue) = self.queues.get_mut(queue) {
                 queue.lines.look_again();
             }
         }

@@ -123,6 +123,7 @@ macro_rules! __seam_cases {
                 a_queue_with_unfinished_or_dead_jobs_cannot_be_deleted
                 the_finished_jobs_go_with_their_queue
                 a_queue_made_anew_remembers_nothing
+                queues_that_come_and_go_leave_nothing_to_those_that_follow
             }
             bounds {
                 a_full_queue_refuses

@@ -2,10 +2,10 @@
 
 use mainstay_core::{
     JobId,
-    job::{JobState, NewJob, Retry, When},
+    job::{JobState, NewJob, Retry, Unique, When},
     op::{Op, Reason, Reply},
     queue::{Depth, Overflow, QueueConfig, QueueRecord, Retention, Totals},
-    store::{Query, Record},
+    store::{JobFilter, Query, Record},
 };
 
 use crate::world::{World, fail, name};
@@ -235,4 +235,57 @@ async fn finished_by_hand(w: &World) -> JobId {
     let id = w.enqueue(w.job("q")).await;
     w.op(Op::Cancel { id }).await;
     id
+}
+
+/// Whatever a store calls its queues: what one was called another may be, on any store, while tables still follow.
+pub(super) async fn queues_that_come_and_go_leave_nothing_to_those_that_follow(w: &mut World) {
+    let retention = Retention { completed_count: 2, ..Retention::default() };
+    let config = QueueConfig { retention, ..QueueConfig::default() };
+    let mut gone: Vec<JobId> = vec![];
+    for round in 0..8 {
+        let queue = format!("q{round}");
+        let other = format!("other{round}");
+        // One that is named in vain takes the place of none.
+        let vain = w.ops([Op::Enqueue(Box::new(w.job("vain"))), Op::Retry { id: w.id("vain") }]);
+        w.commit(vain).await.expect_err("there is no such job");
+        w.configure(&queue, config.clone()).await;
+        let unique = Some(Unique { key: "k".into(), for_ms: Some(1_000 * (1 + round % 3)) });
+        let first = w.enqueue(NewJob { unique, ..w.job(&queue) }).await;
+        let own = w.enqueue(w.job_with(&queue, |policy| policy.retain_ms = Some(60_000))).await;
+        let [.., later] = [w.enqueue(w.job(&queue)).await, w.enqueue(w.job(&queue)).await];
+        for id in [first, own] {
+            w.op(Op::Cancel { id }).await;
+        }
+        let grant = w.claim(&queue).await;
+        w.complete(&grant).await;
+        let totals = Totals { enqueued: 4, completed: 1, cancelled: 2, dead: 0 };
+        assert!(w.queue(&queue).await.totals.is_none_or(|counted| counted == totals), "{round}");
+        w.op(Op::Cancel { id: later }).await;
+        w.advance(1_000);
+        w.maintain().await;
+        if round % 3 == 1 && w.harness().durable() {
+            w.reopen().await;
+        }
+        let mut left = listed(w, &queue).await;
+        left.sort_unstable();
+        assert_eq!(left, [own, grant.id, later], "{round}: the newest two, and one with a time of its own");
+        assert_eq!(w.queue(&queue).await.config, config);
+        for id in &gone {
+            assert_eq!(w.try_get(*id).await, None, "{round}");
+        }
+        gone.extend([first, own, grant.id, later]);
+        assert_eq!(delete(w, &queue).await, Ok(Reply::Done));
+        // Now and then the next one comes before this one is gone for good.
+        if round % 2 == 0 {
+            w.maintain().await;
+        }
+        let waits = w.enqueue(w.job(&other)).await;
+        assert_eq!(w.drain(&other).await, [waits]);
+        assert_eq!(listed(w, &queue).await, []);
+    }
+}
+
+async fn listed(w: &World, queue: &str) -> Vec<JobId> {
+    let filter = JobFilter { queue: Some(name(queue)), ..JobFilter::default() };
+    w.jobs(filter).await.iter().map(|job| job.id).collect()
 }

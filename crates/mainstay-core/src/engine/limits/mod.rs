@@ -48,7 +48,7 @@ impl Engine {
     pub(super) fn open_rates(&mut self) {
         while let Some((at, id)) = self.openings.first().copied().filter(|(at, _)| *at <= self.now.store) {
             self.openings.remove(&(at, id));
-            if let Some(queue) = self.queues[id.0 as usize].as_mut() {
+            if let Some(queue) = self.queues.get_mut(id) {
                 queue.opens = None;
                 if !std::mem::replace(&mut queue.dirty, true) {
                     self.dirty.push(id);
