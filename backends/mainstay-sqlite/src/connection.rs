@@ -145,7 +145,7 @@ pub(crate) fn located(conn: &mut Connection, error: Error) -> Error {
         return error;
     }
     let message = format!("{error}; a check of the file finds: {}", found.join("; "));
-    Error::new(ErrorKind::Untrusted, message).because(error)
+    Error::new(ErrorKind::Untrusted, message)
 }
 
 /// A store that ends looks for the place of the damage for so long. The next open does for as long as it takes.

@@ -17,7 +17,7 @@ use crate::{
     aftermath, apply,
     archive::recent,
     checkpoint, connection,
-    fault::{self, Fault},
+    fault::{self, Fault, Severity},
     ground::Disk,
     journal::{self, Journal, files::Files, spare::Spare},
     lock::Lock,
@@ -86,6 +86,7 @@ impl Crew {
                 .inspect_err(|e| aftermath::mark_if_disk_failed(path, e))
                 .and_then(|()| journal::remove(&*self.files, path, self.spare.made()))
                 .map(|()| connection::close_tidily(conn)),
+            (Some((_, Err(Fault { severity: Severity::Clean, error }))), Some(_)) => Err(left_behind(error)),
             (Some((_, Err(Fault { error, .. }))), Some(_)) => Err(error),
             _ => Ok(()),
         };
@@ -168,6 +169,15 @@ fn write(
     // Only now may another process have it; and only then may anybody hear that it is over.
     drop(lock);
     shared.ended.send_replace(Some(ended.and(ending)));
+}
+
+/// The journal stays, and with it all that was answered.
+fn left_behind(cause: Error) -> Error {
+    let message = format!(
+        "the tables could not be brought up to date before the end ({cause}); what was answered is in the journal beside \
+         the file and is brought there by the next start: leave both where they are"
+    );
+    Error::new(cause.kind(), message)
 }
 
 /// Nothing is acknowledged from here on. Answers the error with what is found out about it with `conn`.

@@ -139,6 +139,21 @@ async fn on_a_full_disk_a_group_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
+async fn what_is_left_behind_at_the_end_is_said_and_is_there_at_the_next_start() {
+    let (place, disk) = (Place::new(), Disk::new());
+    let options = on(&disk, place.options());
+    let store = SqliteStore::open(options).unwrap();
+    // The journal has room, and SQLite's log has not.
+    disk.plan(Trouble::Full, On::Wal, 0);
+    store.enqueue(&mut Jobs::default(), "1").await;
+    let error = store.close(Duration::from_secs(60)).await.expect_err("the tables lack a job");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.to_string().contains("brought there by the next start"), "{error}");
+    disk.heal();
+    assert_eq!(place.open_store().available().await, 1);
+}
+
+#[tokio::test]
 async fn a_foreign_writer_ends_the_store_and_opening_it_again_heals_it() {
     let place = Place::new();
     let told = Arc::new(AtomicUsize::new(0));
