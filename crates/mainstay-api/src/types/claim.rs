@@ -19,16 +19,22 @@ pub struct Claim {
     #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 100))]
     pub queues: Vec<String>,
     /// How many at most, 1 to 1000. Defaults to 1.
-    #[cfg_attr(feature = "openapi", schema(required = false, minimum = 1, maximum = 1000, default = 1))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, minimum = 1, maximum = 1000, default = 1)
+    )]
     pub max: u32,
     /// How long the leases live, in milliseconds, 1 s to 24 h. Defaults to 30 s.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = false, minimum = 1000, maximum = 86_400_000, default = 30_000)
+        schema(required = false, nullable = true, minimum = 1000, maximum = 86_400_000, default = 30_000)
     )]
     pub lease_ms: u64,
     /// How long to wait for a first job, in milliseconds, up to 60 s. Defaults to not at all.
-    #[cfg_attr(feature = "openapi", schema(required = false, maximum = 60_000, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, maximum = 60_000, default = 0)
+    )]
     pub wait_ms: u64,
     /// Who asks; shown in lists of workers.
     #[serde(skip_serializing_if = "Option::is_none")]

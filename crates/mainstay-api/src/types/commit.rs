@@ -16,7 +16,7 @@ use crate::{JobId, RawJson};
 pub struct Commit {
     /// What must hold for anything to happen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub require: Vec<Require>,
     /// What is to happen, in order; at most 1,000.
     #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 1000))]
@@ -48,6 +48,7 @@ pub enum Require {
         /// The lock.
         lock: String,
         /// The grant's token.
+        #[cfg_attr(feature = "openapi", schema(maximum = 9_007_199_254_740_991_u64))]
         token: u64,
     },
     /// The job is claimed under this lease.
@@ -100,6 +101,7 @@ pub enum CommitOp {
         /// Where.
         topic: String,
         /// The CloudEvent, as in structured mode.
+        #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, RawJson>))]
         event: RawJson,
     },
     /// Ends a claim: the job is done.
@@ -110,6 +112,7 @@ pub enum CommitOp {
         lease: String,
         /// What came out. Defaults to `null`.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(nullable = false))]
         result: Option<RawJson>,
     },
     /// Ends a claim: the attempt failed.
@@ -121,7 +124,7 @@ pub enum CommitOp {
         /// What went wrong.
         error: JobFailure,
         /// Whether and when to try again. Defaults to `auto`.
-        #[cfg_attr(feature = "openapi", schema(required = false))]
+        #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
         retry: Retry,
     },
     /// Ends a claim: the job is given back without spending an attempt.
@@ -131,7 +134,10 @@ pub enum CommitOp {
         /// The claim's lease.
         lease: String,
         /// Not to be handed out again before this long, in milliseconds. Defaults to 0.
-        #[cfg_attr(feature = "openapi", schema(required = false, default = 0))]
+        #[cfg_attr(
+            feature = "openapi",
+            schema(required = false, nullable = true, default = 0, maximum = 3_162_240_000_000_u64)
+        )]
         delay_ms: u64,
     },
     /// Acknowledges a delivery.
@@ -244,7 +250,6 @@ pub struct Committed {
 
 /// What one op of a commit did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(untagged)]
 pub enum CommitResult {
     /// An enqueue's answer.

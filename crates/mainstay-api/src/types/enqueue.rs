@@ -30,6 +30,7 @@ pub struct NewJob {
     pub id: Option<JobId>,
     /// What the handler gets. Defaults to `null`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub payload: Option<RawJson>,
     /// 0 to 9, lower first. Defaults to 5.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,6 +41,7 @@ pub struct NewJob {
     pub run_at: Option<Timestamp>,
     /// Not before this long from now, in milliseconds; excludes `run_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 3_162_240_000_000_u64))]
     pub delay_ms: Option<u64>,
     /// How many failures and crashes end the job. Defaults to 20.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,13 +56,14 @@ pub struct NewJob {
     pub backoff: Option<Backoff>,
     /// How long one attempt may take, in milliseconds; the worker's to keep. Defaults to no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub timeout_ms: Option<u64>,
     /// Never hand the job out after this moment. Defaults to never; excludes `expires_in_ms`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
     /// Never hand the job out after this long, in milliseconds; excludes `expires_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub expires_in_ms: Option<u64>,
     /// At most one job of the queue with this key.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,14 +78,14 @@ pub struct NewJob {
     pub fairness_key: Option<String>,
     /// Jobs to wait for, at most 10,000: the job is `blocked` until all of them have completed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 10_000))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 10_000))]
     pub after: Vec<AfterRef>,
     /// What a dead job among those means. Defaults to `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_failure: Option<AfterFailure>,
     /// Words to find the job by: at most 16 of 64 bytes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 16))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 16))]
     pub tags: Vec<String>,
     /// A JSON object of at most 4 KiB that travels with the job. Defaults to `{}`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,6 +93,7 @@ pub struct NewJob {
     pub meta: Option<RawJson>,
     /// How long the finished job stays readable, in milliseconds. Defaults to the queue's retention.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 3_162_240_000_000_u64))]
     pub retain_ms: Option<u64>,
 }
 
@@ -188,14 +192,17 @@ impl Strict for NewJob {
 #[serde(default)]
 pub struct Backoff {
     /// The first wait, in milliseconds. Defaults to 1 s.
+    #[cfg_attr(feature = "openapi", schema(nullable = true, maximum = 3_162_240_000_000_u64))]
     pub base_ms: u64,
     /// What each further wait is multiplied with, 1 to 100. Defaults to 2.
     #[serde(serialize_with = "shortest")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1.0, maximum = 100.0))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1.0, maximum = 100.0, nullable = true))]
     pub factor: f64,
     /// The longest wait, in milliseconds. Defaults to 1 h.
+    #[cfg_attr(feature = "openapi", schema(nullable = true, maximum = 3_162_240_000_000_u64))]
     pub max_ms: u64,
     /// How much of the wait is left to chance. Defaults to `full`.
+    #[cfg_attr(feature = "openapi", schema(nullable = true))]
     pub jitter: Jitter,
 }
 
@@ -253,7 +260,7 @@ pub struct Unique {
     pub key: String,
     /// How long it is held from the enqueue on, in milliseconds. Defaults to until the job has finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub for_ms: Option<u64>,
 }
 

@@ -32,18 +32,21 @@ pub struct GroupConfig {
     #[serde(default = "default_ack_wait_ms")]
     #[cfg_attr(
         feature = "openapi",
-        schema(required = false, minimum = 1000, maximum = 86_400_000, default = 30_000)
+        schema(required = false, nullable = true, minimum = 1000, maximum = 86_400_000, default = 30_000)
     )]
     pub ack_wait_ms: u64,
     /// So many deliveries without an ack, and the event is a dead letter. Defaults to 5.
     #[serde(default = "default_max_deliver")]
-    #[cfg_attr(feature = "openapi", schema(required = false, minimum = 1, maximum = 10_000, default = 5))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, minimum = 1, maximum = 10_000, default = 5)
+    )]
     pub max_deliver: u32,
     /// At most so many events are in flight. Defaults to 1,000.
     #[serde(default = "default_max_in_flight")]
     #[cfg_attr(
         feature = "openapi",
-        schema(required = false, minimum = 1, maximum = 100_000, default = 1000)
+        schema(required = false, nullable = true, minimum = 1, maximum = 100_000, default = 1000)
     )]
     pub max_in_flight: u32,
     /// The wait before an event is delivered again, after a nack without a delay and after a lease that ran out.
@@ -52,7 +55,7 @@ pub struct GroupConfig {
     pub backoff: Option<Backoff>,
     /// At most one event of a `partitionkey` is unsettled; the others of that key wait behind it. Defaults to `false`.
     #[serde(default)]
-    #[cfg_attr(feature = "openapi", schema(required = false, default = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, default = false))]
     pub ordered_by_key: bool,
 }
 
@@ -108,7 +111,6 @@ impl Strict for GroupConfig {
 
 /// A place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// Behind the last event.
@@ -240,10 +242,16 @@ pub struct GroupView {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Fetch {
     /// How many at most, 1 to 1000. Defaults to 1.
-    #[cfg_attr(feature = "openapi", schema(required = false, minimum = 1, maximum = 1000, default = 1))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, minimum = 1, maximum = 1000, default = 1)
+    )]
     pub max: u32,
     /// How long to wait for a first event, in milliseconds, up to 60 s. Defaults to not at all.
-    #[cfg_attr(feature = "openapi", schema(required = false, maximum = 60_000, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, maximum = 60_000, default = 0)
+    )]
     pub wait_ms: u64,
     /// Who asks.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -320,7 +328,10 @@ pub struct ReleaseDeliveries {
     pub leases: Vec<String>,
     /// They are not handed out again before so many milliseconds have passed. Defaults to 0.
     #[serde(skip_serializing_if = "super::lock::is_zero")]
-    #[cfg_attr(feature = "openapi", schema(required = false, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, default = 0, maximum = 3_162_240_000_000_u64)
+    )]
     pub delay_ms: u64,
 }
 
@@ -348,15 +359,15 @@ pub struct DeliveriesReleased {
 pub struct SettleDeliveries {
     /// Leases of what is done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub ack: Vec<String>,
     /// What is to be delivered again.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub nack: Vec<Nack>,
     /// What takes longer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub extend: Vec<ExtendDelivery>,
 }
 
@@ -369,13 +380,15 @@ pub struct Nack {
     /// Deliver it again after this long, in milliseconds. Defaults to the group's back-off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
+    #[cfg_attr(feature = "openapi", schema(maximum = 3_162_240_000_000_u64))]
     /// Do not deliver it again: it is a dead letter at once. Defaults to `false`. Not together with `delay_ms`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[cfg_attr(feature = "openapi", schema(required = false, default = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, default = false))]
     pub dead: bool,
     /// What went wrong: a text, or as a job's failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<JobFailure>,
+    #[cfg_attr(feature = "openapi", schema(required = false, schema_with = super::schema::text_or_failure))]
 }
 
 /// A delivery that takes longer.
@@ -386,6 +399,7 @@ pub struct ExtendDelivery {
     pub lease: String,
     /// It runs this long from now, in milliseconds, 1 s to 24 h.
     pub extend_ms: u64,
+    #[cfg_attr(feature = "openapi", schema(minimum = 1000, maximum = 86_400_000))]
 }
 
 impl Strict for SettleDeliveries {
@@ -520,20 +534,25 @@ pub struct DeadEventSelect {
     /// These.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,
+    #[cfg_attr(feature = "openapi", schema(max_items = 10_000))]
     /// These, by their numbers. Not together with another choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub numbers: Option<Vec<u64>>,
+    #[cfg_attr(feature = "openapi", schema(max_items = 10_000))]
     /// Those of this `type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 1024))]
     /// Those whose last failure was of this type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_type: Option<String>,
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     /// At most so many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     /// Only count. Defaults to `false`.
-    #[cfg_attr(feature = "openapi", schema(required = false, default = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, default = false))]
     pub dry_run: bool,
 }
 

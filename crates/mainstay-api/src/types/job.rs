@@ -190,6 +190,7 @@ pub struct JobView {
     pub progress: RawJson,
     /// What came out, once completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub result: Option<RawJson>,
     /// What went wrong so far, oldest first.
     pub errors: Vec<AttemptError>,
@@ -229,6 +230,7 @@ pub struct JobResult {
     pub state: JobState,
     /// What came out; there, if only as `null`, once the job has finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub result: Option<RawJson>,
     /// The last error of a job that is dead or cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,11 +23,14 @@ pub struct Acquire {
     /// How long the lock is held unless it is renewed, in milliseconds, 1 s to 24 h. Defaults to 30 s.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = false, minimum = 1000, maximum = 86_400_000, default = 30_000)
+        schema(required = false, nullable = true, minimum = 1000, maximum = 86_400_000, default = 30_000)
     )]
     pub ttl_ms: u64,
     /// How long to wait for it, in milliseconds, up to 60 s. Defaults to not at all.
-    #[cfg_attr(feature = "openapi", schema(required = false, maximum = 60_000, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, maximum = 60_000, default = 0)
+    )]
     pub wait_ms: u64,
     /// Alone, or with others who share. Defaults to alone. Not together with `permits`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,7 +41,10 @@ pub struct Acquire {
     pub permits: Option<u32>,
     /// How long others are kept out after the grant has expired (not after a release), in milliseconds, up to 60 s: for what cannot be fenced. Defaults to not at all.
     #[serde(skip_serializing_if = "is_zero")]
-    #[cfg_attr(feature = "openapi", schema(required = false, maximum = 60_000, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, maximum = 60_000, default = 0)
+    )]
     pub delay_ms: u64,
 }
 

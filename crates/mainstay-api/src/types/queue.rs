@@ -16,7 +16,7 @@ use crate::{JobId, Timestamp};
 pub struct QueueConfig {
     /// How many jobs may wait. Defaults to no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     pub max_depth: Option<u64>,
     /// What happens to a job too many. Defaults to `reject`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,15 +24,15 @@ pub struct QueueConfig {
     /// Refuse jobs while the oldest available one has been available for longer, in milliseconds. Defaults to no bound;
     /// `overflow` is about the depth alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub max_age_ms: Option<u64>,
     /// How many jobs may run at once. Defaults to no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000_000))]
     pub concurrency: Option<u32>,
     /// How many jobs with one `concurrency_key` may run at once. Defaults to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 1_000_000))]
     pub key_concurrency: Option<u32>,
     /// How many jobs are handed out in a time span. Defaults to no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +42,7 @@ pub struct QueueConfig {
     pub fairness: Option<Fairness>,
     /// A waiting job gains one step of priority for each so many milliseconds that it has been due. Defaults to no.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub ageing_ms: Option<u64>,
     /// How many crashes end a job that does not say. Defaults to 3.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,8 +108,10 @@ impl Overflow {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Rate {
     /// The time span, in milliseconds.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub per_ms: u64,
     /// The number of jobs in it.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     pub count: u64,
 }
 
@@ -130,7 +132,7 @@ pub struct Fairness {
     pub by: FairnessBy,
     /// Keys with more or less than the usual share, which is 1: 0.001 to 1000, in steps of 0.001.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub weights: BTreeMap<String, f64>,
 }
 
@@ -182,12 +184,15 @@ fn weights(cx: &mut Cx<'_>, at: &Path<'_>, value: Value<'_>) -> Option<BTreeMap<
 pub struct Retention {
     /// Completed and cancelled ones, in milliseconds. Defaults to 24 h.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 3_162_240_000_000_u64))]
     pub completed_ms: Option<u64>,
     /// And no more than the newest so many of them. Defaults to 1,000,000.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 9_007_199_254_740_991_u64))]
     pub completed_count: Option<u64>,
     /// Dead ones, in milliseconds. Defaults to 30 days.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 3_162_240_000_000_u64))]
     pub dead_ms: Option<u64>,
 }
 
@@ -275,19 +280,23 @@ pub struct Purged {
 pub struct DeadSelect {
     /// These; excludes `kind` and `error_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 10_000))]
     pub ids: Option<Vec<JobId>>,
     /// Those of this kind; excludes `ids` and `error_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub kind: Option<String>,
     /// Those whose last error had this type; excludes `ids` and `kind`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
     pub error_type: Option<String>,
     /// At most so many. Defaults to all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
     pub limit: Option<u64>,
     /// Only count. Defaults to no.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub dry_run: bool,
 }
 

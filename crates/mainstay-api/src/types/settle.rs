@@ -20,11 +20,12 @@ pub struct Extend {
     /// The lease's new life from now, in milliseconds, 1 s to 24 h. Defaults to 30 s.
     #[cfg_attr(
         feature = "openapi",
-        schema(required = false, minimum = 1000, maximum = 86_400_000, default = 30_000)
+        schema(required = false, nullable = true, minimum = 1000, maximum = 86_400_000, default = 30_000)
     )]
     pub extend_ms: u64,
     /// How far the work has come; replaces the last report.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub progress: Option<RawJson>,
 }
 
@@ -62,6 +63,7 @@ pub struct Complete {
     /// What came out. Defaults to `null`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<RawJson>,
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
 }
 
 impl Strict for Complete {
@@ -83,7 +85,7 @@ pub struct Fail {
     pub error: JobFailure,
     /// Whether and when to try again. Defaults to `auto`.
     #[serde(skip_serializing_if = "Retry::is_auto")]
-    #[cfg_attr(feature = "openapi", schema(required = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
     pub retry: Retry,
 }
 
@@ -187,7 +189,10 @@ pub struct Release {
     /// The claim's lease.
     pub lease: String,
     /// Not to be handed out again before this long, in milliseconds. Defaults to 0.
-    #[cfg_attr(feature = "openapi", schema(required = false, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, default = 0, maximum = 3_162_240_000_000_u64)
+    )]
     pub delay_ms: u64,
 }
 
@@ -258,6 +263,7 @@ pub enum SettleOutcome {
         /// What came out. Defaults to `null`.
         #[serde(skip_serializing_if = "Option::is_none")]
         result: Option<RawJson>,
+        #[cfg_attr(feature = "openapi", schema(nullable = false))]
     },
     /// The attempt failed.
     Fail {
@@ -265,13 +271,16 @@ pub enum SettleOutcome {
         error: JobFailure,
         /// Whether and when to try again. Defaults to `auto`.
         #[serde(skip_serializing_if = "Retry::is_auto")]
-        #[cfg_attr(feature = "openapi", schema(required = false))]
+        #[cfg_attr(feature = "openapi", schema(required = false, nullable = true))]
         retry: Retry,
     },
     /// The job is given back without spending an attempt.
     Release {
         /// Not to be handed out again before this long, in milliseconds. Defaults to 0.
-        #[cfg_attr(feature = "openapi", schema(required = false, default = 0))]
+        #[cfg_attr(
+            feature = "openapi",
+            schema(required = false, nullable = true, default = 0, maximum = 3_162_240_000_000_u64)
+        )]
         delay_ms: u64,
     },
     /// The job is not to be done at all.
@@ -283,11 +292,21 @@ pub enum SettleOutcome {
     /// The claim goes on.
     Extend {
         /// The lease's new life from now, in milliseconds, 1 s to 24 h. Defaults to 30 s.
-        #[cfg_attr(feature = "openapi", schema(required = false, default = 30_000))]
+        #[cfg_attr(
+            feature = "openapi",
+            schema(
+                required = false,
+                nullable = true,
+                default = 30_000,
+                minimum = 1000,
+                maximum = 86_400_000
+            )
+        )]
         extend_ms: u64,
         /// How far the work has come.
         #[serde(skip_serializing_if = "Option::is_none")]
         progress: Option<RawJson>,
+        #[cfg_attr(feature = "openapi", schema(nullable = false))]
     },
 }
 

@@ -28,12 +28,15 @@ pub struct TopicConfig {
 pub struct TopicRetention {
     /// At most this old, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3_162_240_000_000_u64))]
     pub age_ms: Option<u64>,
     /// At most the newest this many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 9_007_199_254_740_991_u64))]
     pub count: Option<u64>,
     /// At most the newest that have this many bytes together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 9_007_199_254_740_991_u64))]
     pub bytes: Option<u64>,
 }
 

@@ -15,34 +15,37 @@ use crate::strict::{Cx, Fields, Path, Strict, Value, boolean, int, matching};
 pub struct WaitFor {
     /// A job of one of these queues can be claimed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub queues: Vec<String>,
     /// One of these jobs has finished, or there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub finished: Vec<JobId>,
     /// The cancellation of one of these jobs was asked for, or it has finished, or there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub cancel_requested: Vec<JobId>,
     /// One of these consumer groups can hand out an event.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub groups: Vec<String>,
     /// The log has grown at one of these places.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub logs: Vec<WaitLog>,
     /// One of these locks has another holder.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub locks: Vec<WaitLock>,
     /// Something about schedules has changed. Defaults to `false`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[cfg_attr(feature = "openapi", schema(required = false, default = false))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, default = false))]
     pub schedules: bool,
     /// How long at most, in milliseconds, up to 60 s. Defaults to not at all.
-    #[cfg_attr(feature = "openapi", schema(required = false, maximum = 60_000, default = 0))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(required = false, nullable = true, maximum = 60_000, default = 0)
+    )]
     pub wait_ms: u64,
 }
 
@@ -71,7 +74,7 @@ impl Strict for WaitFor {
 pub struct WaitLog {
     /// Of topics that one of these filters matches. Defaults to all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[cfg_attr(feature = "openapi", schema(required = false, max_items = 100))]
+    #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, max_items = 100))]
     pub topics: Vec<String>,
     /// An event of this number or a higher one.
     #[cfg_attr(feature = "openapi", schema(maximum = 9_007_199_254_740_991_u64))]

@@ -185,7 +185,8 @@ impl Operation {
     pub fn all_codes(&self) -> Vec<Code> {
         use Code::*;
         if self.scopes.is_empty() {
-            return self.codes.clone(); // a probe
+            // A probe: refused to pages of elsewhere alone.
+            return [&self.codes[..], &[Forbidden]].concat();
         }
         let mut all = vec![Unauthenticated, Forbidden, ValidationFailed, RateLimited, Internal];
         all.extend([Overloaded, StorageUnavailable, DeadlineExceeded]);

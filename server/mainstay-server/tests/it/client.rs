@@ -6,6 +6,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::document;
+
 /// An answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -66,6 +68,7 @@ pub struct Request {
     headers: Vec<(String, String)>,
     body: Vec<u8>,
     behind: Vec<u8>,
+    unchecked: bool,
 }
 
 impl Request {
@@ -77,6 +80,7 @@ impl Request {
             headers: Vec::new(),
             body: Vec::new(),
             behind: Vec::new(),
+            unchecked: false,
         }
     }
 
@@ -113,6 +117,12 @@ impl Request {
         text
     }
 
+    /// The document has other limits than the server of this test.
+    pub fn unchecked(mut self) -> Self {
+        self.unchecked = true;
+        self
+    }
+
     /// Sends another behind it, without waiting for the answer.
     pub fn and_then(mut self, other: Request) -> Self {
         self.behind = other.text("keep-alive");
@@ -130,7 +140,12 @@ impl Request {
         let mut stream = TcpStream::connect(self.to).await.unwrap();
         // A server may answer before it has read everything, and close.
         let _ = stream.write_all(&self.text("close")).await;
-        read(&mut stream, &self.method).await
+        let reply = read(&mut stream, &self.method).await;
+        if !self.unchecked && self.behind.is_empty() {
+            let kind = self.headers.iter().find(|(name, _)| name == "content-type").map(|(_, kind)| &**kind);
+            document::check(&self.method, &self.path, kind, &self.body, &reply);
+        }
+        reply
     }
 }
 

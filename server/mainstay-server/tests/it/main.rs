@@ -17,6 +17,7 @@ mod codes;
 mod commit;
 mod dead;
 mod dependencies;
+mod document;
 mod drain;
 mod events;
 mod fuzz;

@@ -1,11 +1,11 @@
 //! Events, topics, consumer groups.
 
-use mainstay_api::Code;
 use mainstay_api::types::{
     CLOUDEVENT_BATCH_JSON, CLOUDEVENT_JSON, DeadChanged, DeadEvent, DeadEventSelect, DeliveriesReleased,
     Envelope, Fetch, Fetched, GroupConfig, GroupView, LogPage, Published, PublishedBatch, ReleaseDeliveries,
     Scope, SettleDeliveries, SettledDeliveries, Sought, TopicConfig, TopicPut, TopicView,
 };
+use mainstay_api::{Code, MAX_SAFE_INTEGER};
 use serde_json::{Value, json};
 
 use super::Group;
@@ -221,7 +221,7 @@ fn seek(_: &mut Schemas) -> Value {
         "type": "object",
         "description": "One of these.",
         "properties": {
-            "seq": { "type": "integer", "minimum": 1, "description": "This number, inclusive." },
+            "seq": { "type": "integer", "minimum": 1, "maximum": MAX_SAFE_INTEGER, "description": "This number, inclusive." },
             "time": { "type": "string", "format": "date-time", "description": "The first event published then or later." },
             "to": { "type": "string", "enum": ["earliest", "latest"], "description": "One of the ends." }
         }
