@@ -66,6 +66,9 @@ impl Engine {
             Some(job) => self.remove(&job),
             None => {
                 let finished = self.find_visible(id, archive)?;
+                if finished.state != JobState::Completed {
+                    self.let_go(&finished.job, &finished.extras);
+                }
                 self.forget(finished.as_ref());
             }
         }
@@ -97,6 +100,7 @@ impl Engine {
         let mut count = 0;
         for id in bounded(ids)? {
             if let Some(finished) = self.find_dead(queue, *id, archive)? {
+                self.let_go(&finished.job, &finished.extras);
                 self.forget(finished.as_ref());
                 count += 1;
             }

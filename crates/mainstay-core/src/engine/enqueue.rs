@@ -156,7 +156,8 @@ impl Engine {
         if let Some(finished) = self.find_finished(hold.id, archive)? {
             return Ok(Some(self.duplicate(new, finished.job, finished.state)));
         }
-        // The first job has been forgotten, but its key is held for longer than that.
+        // The first job has been forgotten, but its key is held for longer than that. Of those that nobody deletes, all
+        // but the cancelled and the dead were completed; and who comes again with a key comes with the same job.
         Ok(Some(Reply::Enqueued(Enqueued {
             id: hold.id,
             n: 0,

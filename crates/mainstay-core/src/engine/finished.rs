@@ -122,6 +122,16 @@ impl Engine {
         extras
     }
 
+    /// Lets go of a key that is held for a time, of a job that is forgotten without having been done: else nobody could
+    /// have it done in that time, and a duplicate would be told of a job that is nowhere.
+    pub(super) fn let_go(&mut self, job: &LiveJob, extras: &Extras) {
+        if let Some(key) = &extras.unique_key
+            && self.queue_ref(job.queue).uniques.get(key).is_some_and(|hold| hold.id == job.id)
+        {
+            self.set_unique(job.queue, key, None);
+        }
+    }
+
     /// A finished job by its id, as this commit sees it.
     pub(super) fn find_finished(
         &mut self,
@@ -202,7 +212,8 @@ impl Engine {
 
     /// An unfinished job is forgotten.
     pub(super) fn remove(&mut self, job: &LiveJob) {
-        self.remove_unfinished(job);
+        let extras = self.remove_unfinished(job);
+        self.let_go(job, &extras);
         self.finished_changed = true;
         self.changes.push(Change::JobRemoved { id: job.id, n: job.n });
         self.leave_policy(job.policy);

@@ -147,6 +147,7 @@ macro_rules! __seam_cases {
                 another_body_under_the_same_key_is_still_a_duplicate
                 a_key_is_the_business_of_its_queue
                 a_key_with_a_time_is_held_for_that_time
+                a_job_that_is_deleted_undone_takes_its_key_along
                 a_key_is_free_again_when_its_commit_was_refused
                 the_newer_holder_keeps_its_key_when_the_older_one_ends
                 a_key_counts_within_one_commit

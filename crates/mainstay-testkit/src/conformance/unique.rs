@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use mainstay_core::{
-    job::{Grant, JobBody, JobState, NewJob, Unique},
+    job::{Grant, JobBody, JobState, NewJob, Retry, Unique},
     op::Op,
 };
 
-use crate::world::{LEASE_MS, World, enqueued};
+use crate::world::{LEASE_MS, World, enqueued, fail, name, settle_op};
 
 fn keyed(w: &World, queue: &str, key: &str, for_ms: Option<u64>) -> NewJob {
     NewJob { unique: Some(Unique { key: key.into(), for_ms }), ..w.job(queue) }
@@ -83,6 +83,37 @@ pub(super) async fn a_key_with_a_time_is_held_for_that_time(w: &mut World) {
     w.advance(1_001);
     w.enqueue(keyed(w, "q", "k", Some(1_000))).await;
     assert_eq!(w.state(second).await, JobState::Available, "and shorter than its job");
+}
+
+pub(super) async fn a_job_that_is_deleted_undone_takes_its_key_along(w: &mut World) {
+    let job = |w: &World| keyed(w, "q", "k", Some(60_000));
+    let waiting = w.enqueue(job(w)).await;
+    w.op(Op::Delete { id: waiting }).await;
+    w.enqueue(job(w)).await;
+    w.op(Op::Purge { queue: name("q"), limit: 10 }).await;
+    let cancelled = w.enqueue(job(w)).await;
+    w.op(Op::Cancel { id: cancelled }).await;
+    let duplicate = w.enqueued(job(w)).await;
+    assert_eq!(
+        (duplicate.id, duplicate.state),
+        (cancelled, JobState::Cancelled),
+        "it is known that it was not done"
+    );
+    w.op(Op::Delete { id: cancelled }).await;
+    let dead = w.enqueue(job(w)).await;
+    let grant = w.claim("q").await;
+    w.op(settle_op(&grant, fail(Retry::Never))).await;
+    w.op(Op::DeleteDead { queue: name("q"), ids: vec![dead] }).await;
+    let done = w.enqueue(job(w)).await;
+    let grant = w.claim("q").await;
+    w.complete(&grant).await;
+    w.op(Op::Delete { id: done }).await;
+    let duplicate = w.enqueued(job(w)).await;
+    assert_eq!(
+        (duplicate.id, duplicate.state),
+        (done, JobState::Completed),
+        "what was done is not done again"
+    );
 }
 
 pub(super) async fn a_key_is_free_again_when_its_commit_was_refused(w: &mut World) {
