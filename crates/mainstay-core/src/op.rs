@@ -87,7 +87,7 @@ pub enum Op {
         /// The proof.
         lease: LeaseId,
         /// The lease runs this long from now, but not past the job's time limit, which counts from the claim. Once that is
-        /// over: [`Reason::LeaseLost`], and the lease stays as it is.
+        /// over: [`Reason::TimeIsUp`], and the lease stays as it is.
         extend_ms: u64,
         /// How far the work is, as JSON text.
         progress: Option<Json>,
@@ -404,6 +404,15 @@ pub enum Reason {
     #[error("this lease was settled before")]
     AlreadySettled,
     /// The op does not fit the state of its subject.
+    /// The claim lives, but not longer: the attempt has had the job's time limit.
+    #[error(
+        "the attempt has had its timeout_ms of {timeout_ms} ms, so its lease is not extended; how it ended can be said \
+         until the lease runs out"
+    )]
+    TimeIsUp {
+        /// The job's time limit, in milliseconds from the claim.
+        timeout_ms: u64,
+    },
     #[error("{0}")]
     StateConflict(String),
     /// The queue is at its bound.

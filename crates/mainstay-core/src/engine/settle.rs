@@ -91,7 +91,7 @@ impl Engine {
             until = until.min(live.claimed_at.plus_ms(timeout_ms));
             // The attempt has had its time. How it ended can still be said under what is left of the lease.
             if until <= self.now.store {
-                return Err(Reason::LeaseLost.into());
+                return Err(Reason::TimeIsUp { timeout_ms }.into());
             }
         }
         live.until = until;

@@ -70,7 +70,10 @@ impl<S: Clone + Send + Sync + 'static> Pool<S> {
                         // It may just have been settled; then there is nothing left to cut.
                         Err(failure)
                             if failure.rejection().is_some_and(|r| {
-                                matches!(r.reason, Reason::LeaseLost | Reason::NotFound(_))
+                                matches!(
+                                    r.reason,
+                                    Reason::LeaseLost | Reason::TimeIsUp { .. } | Reason::NotFound(_)
+                                )
                             }) =>
                         {
                             self.running.cut_lost(*key)

@@ -28,7 +28,7 @@ pub(crate) enum Shape {
 pub(crate) fn code(reason: &Reason) -> Code {
     match reason {
         Reason::NotFound(_) => Code::NotFound,
-        Reason::LeaseLost => Code::LeaseLost,
+        Reason::LeaseLost | Reason::TimeIsUp { .. } => Code::LeaseLost,
         Reason::AlreadySettled => Code::AlreadySettled,
         Reason::StateConflict(_) => Code::StateConflict,
         // A line of waiters is a bounded queue as well.

@@ -39,6 +39,21 @@ async fn an_extended_lease_lives_on_but_not_past_the_jobs_time_limit() {
 }
 
 #[tokio::test]
+async fn an_extend_beyond_the_time_limit_says_that_it_is_the_limit() {
+    let server = Setup::default().manual_clock().start().await;
+    let id = server.enqueue("q", json!({ "timeout_ms": 5000 })).await;
+    let (_, lease) = server.claim_one("q").await;
+    server.advance(secs(6));
+    let extend = server.post(&format!("/v1/jobs/{id}/extend"), json!({ "lease": lease })).await;
+    let detail = extend.problem(409, "lease-lost")["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("timeout_ms of 5000 ms"), "{detail}");
+    let item = json!({ "id": id, "lease": lease, "outcome": "extend" });
+    let settled = server.post("/v1/jobs/settle", json!({ "items": [item] })).await.is(200);
+    assert_eq!(settled["results"][0]["error"], json!({ "code": "lease-lost", "detail": detail }));
+    server.post(&format!("/v1/jobs/{id}/complete"), json!({ "lease": lease })).await.is(200);
+}
+
+#[tokio::test]
 async fn a_release_spends_no_attempt_and_a_failure_does() {
     let server = Setup::default().manual_clock().start().await;
     let id = server.enqueue("q", json!({ "max_attempts": 2, "backoff": {"jitter": "none"} })).await;
