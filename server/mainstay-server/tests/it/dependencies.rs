@@ -161,3 +161,29 @@ async fn a_producer_that_is_refused_learns_of_patience_and_patience_has_an_end()
     server.delete(&format!("/v1/jobs/{id}")).await.is(204);
     run(&server, &["jobs", "enqueue", "q", "k", "--patience-ms", "60000"]).await.ok();
 }
+
+#[tokio::test]
+async fn what_only_the_store_knows_is_told_with_what_can_be_read() {
+    let server = TestServer::start().await;
+    let there = server.enqueue("q", json!({})).await;
+    let elsewhere = server.enqueue("other", json!({})).await;
+    let job = json!({ "kind": "", "after": [UNKNOWN, "x", there, UNKNOWN], "id": elsewhere });
+    let without_id = json!({ "kind": "", "after": [UNKNOWN, "x", there, UNKNOWN] });
+    let refused = async |path: &str, body: Value| {
+        pointers(
+            &server.post(&format!("/v1/queues/q/jobs{path}"), body).await.problem(422, "validation-failed"),
+        )
+    };
+    assert_eq!(refused("", job).await, ["/after/1", "/id", "/kind"], "a duplicate waits for nothing new");
+    assert_eq!(refused("", without_id).await, ["/after/0", "/after/1", "/after/3", "/kind"]);
+    let both = json!({ "kind": "k", "id": elsewhere });
+    let own = "0192f7c6-5f2a-7000-8000-00000000aaaa";
+    let jobs = json!([both, {"kind": "k", "id": own}, {"kind": "k", "after": [own, UNKNOWN]}, both]);
+    let wrong = ["/jobs/0/id", "/jobs/2/after/1", "/jobs/3/id"];
+    assert_eq!(refused("/bulk", json!({ "jobs": jobs })).await, wrong);
+    let lines: String = jobs.as_array().unwrap().iter().map(|job| format!("{job}\n\n")).collect();
+    let request =
+        server.request("POST", "/v1/queues/q/jobs/bulk").header("content-type", "application/x-ndjson");
+    assert_eq!(pointers(&request.body(lines).send().await.problem(422, "validation-failed")), wrong);
+    assert_eq!(server.get("/v1/queues/q").await.is(200)["depth"]["available"], 1, "nothing was written");
+}

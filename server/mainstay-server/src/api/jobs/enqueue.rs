@@ -7,6 +7,7 @@ use mainstay::core::access::ScopeKind;
 use mainstay::core::op::{Commit, Op, Reply};
 use mainstay_api::types::NewJob;
 
+use super::told;
 use super::write::Json;
 use crate::api::call::{Answer, Call};
 use crate::api::error::Shape;
@@ -18,13 +19,19 @@ pub(crate) async fn one(call: Call) -> Answer {
     let queue = input.queue();
     input.keyed();
     let job = input.body::<NewJob>()?;
-    let ((queue, job), keyed) = input.finish(queue.zip(job))?;
+    let ((queue, job), keyed) = match input.finish(queue.clone().zip(job)) {
+        Ok(read) => read,
+        Err(problem) => return Err(told::all(&call, queue.as_ref(), problem).await),
+    };
     call.caller.must(ScopeKind::JobsProduce, queue.as_str())?;
 
     let trace = call.traceparent().map(Arc::from);
     let job = convert::new_job(&call.api.store, &queue, job, trace.as_ref());
-    let (reply, repeated) =
-        call.apply(vec![Op::Enqueue(Box::new(job))], keyed.map(|keyed| keyed.whole())).await?;
+    let ops = vec![Op::Enqueue(Box::new(job))];
+    let (reply, repeated) = match call.apply(ops, keyed.map(|keyed| keyed.whole())).await {
+        Ok(answer) => answer,
+        Err(problem) => return Err(told::all(&call, Some(&queue), problem).await),
+    };
     let Reply::Enqueued(mut job) = reply else {
         return Err(error::internal("the store answered an enqueue with something else"));
     };
@@ -46,7 +53,10 @@ pub(crate) async fn bulk(call: Call) -> Answer {
     let queue = input.queue();
     input.keyed();
     let bulk = input.bulk()?;
-    let ((queue, bulk), keyed) = input.finish(queue.zip(bulk))?;
+    let ((queue, bulk), keyed) = match input.finish(queue.clone().zip(bulk)) {
+        Ok(read) => read,
+        Err(problem) => return Err(told::all(&call, queue.as_ref(), problem).await),
+    };
     call.caller.must(ScopeKind::JobsProduce, queue.as_str())?;
 
     let trace = call.traceparent().map(Arc::from);
@@ -58,7 +68,10 @@ pub(crate) async fn bulk(call: Call) -> Answer {
         entropy: store.entropy(),
         ..Commit::default()
     };
-    let mut committed = call.commit(commit, Shape::Jobs).await?;
+    let mut committed = match call.commit(commit, Shape::Jobs).await {
+        Ok(committed) => committed,
+        Err(problem) => return Err(told::all(&call, Some(&queue), problem).await),
+    };
     if committed.repeated {
         for reply in &mut committed.replies {
             if let Reply::Enqueued(job) = reply {

@@ -7,6 +7,7 @@ mod give_back;
 pub(super) mod one;
 pub(super) mod read;
 pub(super) mod settle;
+mod told;
 mod write;
 
 use mainstay::core::access::ScopeKind;
