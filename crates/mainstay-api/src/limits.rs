@@ -41,6 +41,14 @@ pub struct Limits {
     pub wait_max_ms: u64,
 }
 
+impl Limits {
+    /// How long a lease lives: as asked, or as is usual, but within the bounds of leases.
+    pub(crate) fn lease_or(&self, asked_ms: Option<u64>, usual_ms: u64) -> u64 {
+        // A maximum below the minimum is nobody's configuration, and no reason to panic.
+        asked_ms.unwrap_or_else(|| usual_ms.max(self.lease_min_ms).min(self.lease_max_ms))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         const KIB: usize = 1 << 10;

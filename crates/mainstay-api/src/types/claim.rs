@@ -66,7 +66,7 @@ impl Strict for Claim {
         Some(Self {
             queues: queues?,
             max: max.unwrap_or(DEFAULT_CLAIM_MAX),
-            lease_ms: lease_ms.unwrap_or(DEFAULT_LEASE_MS),
+            lease_ms: limits.lease_or(lease_ms, DEFAULT_LEASE_MS),
             wait_ms: wait_ms.unwrap_or(0),
             worker,
         })

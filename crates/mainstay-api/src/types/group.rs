@@ -91,7 +91,8 @@ impl Strict for GroupConfig {
         let f = Fields::open(cx, at, value, &NAMES)?;
         let topics = f.list(cx, at, "topics", 1..=MAX_FILTERS, matching(is_filter, FILTER_RULE));
         let start = f.optional(cx, at, "start", Start::read);
-        let ack_wait_ms = f.optional(cx, at, "ack_wait_ms", lease_span).unwrap_or(DEFAULT_ACK_WAIT_MS);
+        let ack_wait_ms = f.optional(cx, at, "ack_wait_ms", lease_span);
+        let ack_wait_ms = cx.limits.lease_or(ack_wait_ms, DEFAULT_ACK_WAIT_MS);
         let max_deliver = f.optional(cx, at, "max_deliver", int(1..=10_000)).unwrap_or(DEFAULT_MAX_DELIVER);
         let max_in_flight = f.optional(cx, at, "max_in_flight", int(1..=100_000));
         let backoff = f.optional(cx, at, "backoff", Backoff::read);
@@ -379,16 +380,16 @@ pub struct Nack {
     pub lease: String,
     /// Deliver it again after this long, in milliseconds. Defaults to the group's back-off.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub delay_ms: Option<u64>,
     #[cfg_attr(feature = "openapi", schema(maximum = 3_162_240_000_000_u64))]
+    pub delay_ms: Option<u64>,
     /// Do not deliver it again: it is a dead letter at once. Defaults to `false`. Not together with `delay_ms`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, default = false))]
     pub dead: bool,
     /// What went wrong: a text, or as a job's failure.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<JobFailure>,
     #[cfg_attr(feature = "openapi", schema(required = false, schema_with = super::schema::text_or_failure))]
+    pub error: Option<JobFailure>,
 }
 
 /// A delivery that takes longer.
@@ -398,8 +399,8 @@ pub struct ExtendDelivery {
     /// The delivery's lease.
     pub lease: String,
     /// It runs this long from now, in milliseconds, 1 s to 24 h.
-    pub extend_ms: u64,
     #[cfg_attr(feature = "openapi", schema(minimum = 1000, maximum = 86_400_000))]
+    pub extend_ms: u64,
 }
 
 impl Strict for SettleDeliveries {
@@ -533,24 +534,24 @@ impl From<FlatDead> for DeadEvent {
 pub struct DeadEventSelect {
     /// These.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ids: Option<Vec<String>>,
     #[cfg_attr(feature = "openapi", schema(max_items = 10_000))]
+    pub ids: Option<Vec<String>>,
     /// These, by their numbers. Not together with another choice.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub numbers: Option<Vec<u64>>,
     #[cfg_attr(feature = "openapi", schema(max_items = 10_000))]
+    pub numbers: Option<Vec<u64>>,
     /// Those of this `type`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kind: Option<String>,
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 1024))]
+    pub kind: Option<String>,
     /// Those whose last failure was of this type.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_type: Option<String>,
     #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 256))]
+    pub error_type: Option<String>,
     /// At most so many.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u64>,
     #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 9_007_199_254_740_991_u64))]
+    pub limit: Option<u64>,
     /// Only count. Defaults to `false`.
     #[cfg_attr(feature = "openapi", schema(required = false, nullable = true, default = false))]
     pub dry_run: bool,

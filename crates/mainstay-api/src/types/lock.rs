@@ -78,7 +78,7 @@ impl Strict for Acquire {
         }
         Some(Self {
             owner: owner?,
-            ttl_ms: ttl_ms.unwrap_or(DEFAULT_TTL_MS),
+            ttl_ms: cx.limits.lease_or(ttl_ms, DEFAULT_TTL_MS),
             wait_ms: wait_ms.unwrap_or(0),
             mode,
             permits,

@@ -39,7 +39,8 @@ impl Strict for Extend {
 }
 
 fn extension<const N: usize>(cx: &mut Cx<'_>, at: &Path<'_>, f: &Fields<'_, N>) -> (u64, Option<RawJson>) {
-    let extend_ms = f.optional(cx, at, "extend_ms", lease_span).unwrap_or(DEFAULT_EXTEND_MS);
+    let extend_ms = f.optional(cx, at, "extend_ms", lease_span);
+    let extend_ms = cx.limits.lease_or(extend_ms, DEFAULT_EXTEND_MS);
     let progress = f.raw(cx, at, "progress", cx.limits.progress_bytes);
     (extend_ms, progress)
 }
@@ -62,8 +63,8 @@ pub struct Complete {
     pub lease: String,
     /// What came out. Defaults to `null`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub result: Option<RawJson>,
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub result: Option<RawJson>,
 }
 
 impl Strict for Complete {
@@ -262,8 +263,8 @@ pub enum SettleOutcome {
     Complete {
         /// What came out. Defaults to `null`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        result: Option<RawJson>,
         #[cfg_attr(feature = "openapi", schema(nullable = false))]
+        result: Option<RawJson>,
     },
     /// The attempt failed.
     Fail {
@@ -305,8 +306,8 @@ pub enum SettleOutcome {
         extend_ms: u64,
         /// How far the work has come.
         #[serde(skip_serializing_if = "Option::is_none")]
-        progress: Option<RawJson>,
         #[cfg_attr(feature = "openapi", schema(nullable = false))]
+        progress: Option<RawJson>,
     },
 }
 

@@ -1,5 +1,7 @@
 //! The server's own configuration keys; the chassis' stand in [`mainstay::config::Settings`].
 
+use std::net::IpAddr;
+
 use mainstay::config::{Loader, Problems, Settings};
 use mainstay::core::engine::MAX_COMMIT_OPS;
 use serde::{Deserialize, Serialize};
@@ -151,12 +153,17 @@ fn check_store(url: &str) -> Result<(), String> {
     }
 }
 
-fn check(config: &Config, _: &Settings, problems: &mut Problems) {
+fn check(config: &Config, settings: &Settings, problems: &mut Problems) {
     if let Err(detail) = check_store(&config.store) {
         problems.add("store", detail);
     }
     if !config.listen.contains(':') {
         problems.add("listen", "must be HOST:PORT or fd:NAME");
+    }
+    if is_taken_by(&config.listen, &settings.admin_listen) {
+        let detail = |other| format!("has the address of {other}: each needs one of its own");
+        problems.add("listen", detail("admin_listen"));
+        problems.add("admin_listen", detail("listen"));
     }
     for (index, origin) in config.allowed_origins.iter().enumerate() {
         if !crate::auth::is_origin(origin) {
@@ -208,6 +215,25 @@ fn check(config: &Config, _: &Settings, problems: &mut Problems) {
     }
 }
 
+/// Whether somebody who listens at one address keeps the other from being listened at.
+fn is_taken_by(one: &str, other: &str) -> bool {
+    let parts = |address: &str| {
+        let (host, port) = address.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        let host = match host.trim_start_matches('[').trim_end_matches(']') {
+            "localhost" => "127.0.0.1",
+            host => host,
+        };
+        Some((host.to_ascii_lowercase(), host.parse::<IpAddr>().ok(), port))
+    };
+    let (Some((one, one_ip, port)), Some((other, other_ip, other_port))) = (parts(one), parts(other)) else {
+        return false; // off, or the socket of somebody else
+    };
+    let all = |ip: Option<IpAddr>| ip.is_some_and(|ip| ip.is_unspecified());
+    let same_family = one_ip.zip(other_ip).is_some_and(|(one, other)| one.is_ipv4() == other.is_ipv4());
+    port == other_port && port != 0 && (one == other || same_family && (all(one_ip) || all(other_ip)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +255,33 @@ mod tests {
         let shown = loaded.to_toml();
         for line in ["lame_duck_ms = 5000", "drain_ms = 15000", "stop_ms = 2000", "event_bytes = 1048576"] {
             assert!(shown.contains(line), "{line} is missing in {shown}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_at_one_address_contradict_each_other() {
+        let both = |listen, admin| problems(&[("MAINSTAY_LISTEN", listen), ("MAINSTAY_ADMIN_LISTEN", admin)]);
+        let same = [
+            ("127.0.0.1:7000", "127.0.0.1:7000"),
+            ("0.0.0.0:7000", "127.0.0.1:7000"),
+            ("localhost:7000", "127.0.0.1:7000"),
+            ("[::1]:7000", "[::]:7000"),
+            ("here.example:7000", "HERE.example:7000"),
+        ];
+        for (listen, admin) in same {
+            let text = both(listen, admin);
+            assert!(text.contains("listen: has the address of admin_listen"), "{listen} {admin}: {text}");
+            assert!(text.contains("admin_listen: has the address of listen"), "{listen} {admin}: {text}");
+        }
+        let apart = [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.1:7000", "127.0.0.1:7001"),
+            ("127.0.0.1:7000", "127.0.0.2:7000"),
+            ("127.0.0.1:7000", "off"),
+            ("0.0.0.0:7000", "[::1]:7000"),
+        ];
+        for (listen, admin) in apart {
+            assert_eq!(both(listen, admin), "", "{listen} {admin}");
         }
     }
 

@@ -54,6 +54,22 @@ async fn an_extend_beyond_the_time_limit_says_that_it_is_the_limit() {
 }
 
 #[tokio::test]
+async fn a_lease_that_is_not_asked_for_keeps_the_servers_bounds() {
+    let setup = Setup::default().manual_clock().set("limits__lease_max_ms", 5000);
+    let server = setup.set("limits__lease_min_ms", 1000).start().await;
+    let id = server.enqueue("q", json!({})).await;
+    let claimed = server.claim("q", 1).await.remove(0);
+    server.advance(secs(2));
+    let extend = json!({ "lease": claimed["lease"] });
+    let extended = server.post(&format!("/v1/jobs/{id}/extend"), extend).await.is(200);
+    let acquired = server.post("/v1/locks/l/acquire", json!({ "owner": "o" })).await.is(200);
+    let group = server.put("/v1/groups/g", json!({ "topics": ["a"] })).await.is(200);
+    let second = |answer: &Value| answer["expires_at"].as_str().unwrap()[17..19].to_owned();
+    assert_eq!([second(&claimed), second(&extended), second(&acquired)], ["05", "07", "07"]);
+    assert_eq!(group["ack_wait_ms"], 5000, "{group}");
+}
+
+#[tokio::test]
 async fn a_release_spends_no_attempt_and_a_failure_does() {
     let server = Setup::default().manual_clock().start().await;
     let id = server.enqueue("q", json!({ "max_attempts": 2, "backoff": {"jitter": "none"} })).await;
