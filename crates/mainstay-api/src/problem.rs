@@ -80,6 +80,10 @@ pub struct ProblemBody {
     /// body.
     #[serde(skip)]
     pub retry_after: Option<u64>,
+    /// How many mistakes are known that `errors` has no room for. Not in the body but in words, and there may be more:
+    /// what is wrong twice is counted twice, and not everything is read once there are so many.
+    #[serde(skip)]
+    pub unlisted: usize,
 }
 
 /// RFC 9457 leaves members out that say nothing; what stands between us and the server may write them as `null`.
@@ -106,6 +110,7 @@ impl Problem {
             waiters: None,
             first_seq: None,
             retry_after: None,
+            unlisted: 0,
         }))
     }
 
@@ -121,6 +126,17 @@ impl Problem {
             more => format!("{} fields are wrong", more.len()),
         };
         Self::new(code, detail).with_errors(errors)
+    }
+
+    /// Says that so many mistakes more were made than are listed.
+    #[must_use]
+    pub fn and_unlisted(mut self, unlisted: usize) -> Self {
+        if unlisted > 0 {
+            self.unlisted = unlisted;
+            let listed = self.errors.len();
+            self.detail = format!("more than {listed} fields are wrong; the first {listed} are listed");
+        }
+        self
     }
 
     /// Replaces the list of wrong fields.

@@ -391,19 +391,19 @@ fn word<'de, D: serde::Deserializer<'de>>(from: D) -> Result<&'static str, D::Er
 /// More words than any build has.
 const WORDS_KEPT: usize = 1_000;
 
+fn found_by(what: &str) -> &'static str {
+    if what == "job" { "with that id" } else { "of that name" }
+}
+
 /// Why a commit was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Reason {
     /// There is no such thing.
-    #[error("no {0} of that name or id")]
+    #[error("no {} {}", .0, found_by(.0))]
     NotFound(#[serde(deserialize_with = "word")] Word),
     /// The claim or delivery expired, was settled, or was taken over.
     #[error("the lease is not live any more: it ran out, was settled, or somebody else has taken over")]
     LeaseLost,
-    /// This lease was settled before, with the same verb.
-    #[error("this lease was settled before")]
-    AlreadySettled,
-    /// The op does not fit the state of its subject.
     /// The claim lives, but not longer: the attempt has had the job's time limit.
     #[error(
         "the attempt has had its timeout_ms of {timeout_ms} ms, so its lease is not extended; how it ended can be said \
@@ -413,6 +413,10 @@ pub enum Reason {
         /// The job's time limit, in milliseconds from the claim.
         timeout_ms: u64,
     },
+    /// This lease was settled before, with the same verb.
+    #[error("this lease was settled before")]
+    AlreadySettled,
+    /// The op does not fit the state of its subject.
     #[error("{0}")]
     StateConflict(String),
     /// The queue is at its bound.

@@ -84,13 +84,7 @@ impl<'l> Cx<'l> {
     }
 
     fn refusal(self) -> Problem {
-        let listed = self.errors.len();
-        let mut problem = Problem::invalid(self.errors);
-        if self.more > 0 {
-            problem.detail =
-                format!("{} fields are wrong; the first {listed} are listed", listed + self.more);
-        }
-        problem
+        Problem::invalid(self.errors).and_unlisted(self.more)
     }
 
     fn push(&mut self, at: &Path<'_>, detail: String, code: Option<Code>) {

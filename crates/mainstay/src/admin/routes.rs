@@ -13,7 +13,7 @@ use tower::Service;
 
 use crate::app::Core;
 use crate::config::to_json;
-use crate::log::AccessLog;
+use crate::log::{AccessLog, Levels};
 use crate::request::{Pipeline, Refusal};
 use crate::telemetry;
 
@@ -95,11 +95,15 @@ async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Respo
     };
     let twice =
         serde_json::from_slice::<Once>(&body).is_err_and(|error| error.to_string().starts_with("duplicate"));
-    let Ok(Value::Object(body)) = serde_json::from_slice(&body) else {
-        return Refusal::new(StatusCode::BAD_REQUEST, "malformed-body", "the body is not a JSON object")
-            .into_response();
-    };
     let mut refusal = Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "validation-failed", "a field is wrong");
+    let body = match serde_json::from_slice(if body.trim_ascii().is_empty() { b"{}" } else { &body }) {
+        Ok(Value::Object(body)) => body,
+        Ok(_) => return refusal.field("", "must be an object").into_response(),
+        Err(_) => {
+            return Refusal::new(StatusCode::BAD_REQUEST, "malformed-body", "the body is not JSON")
+                .into_response();
+        }
+    };
     for unknown in body.keys().filter(|key| *key != "level") {
         refusal =
             refusal.field(format!("/{}", unknown.replace('~', "~0").replace('/', "~1")), "unknown field");
@@ -108,18 +112,18 @@ async fn set_log_level(State(core): State<Arc<Core>>, request: Request) -> Respo
         refusal = refusal.field("/level", "is given twice");
     }
     let level = match body.get("level") {
-        Some(Value::String(level)) => level.clone(),
-        Some(_) => return refusal.field("/level", "must be a string").into_response(),
-        None => return refusal.field("/level", "is missing").into_response(),
+        Some(Value::String(level)) => Levels::parse(level).map(|levels| (level, levels)),
+        Some(_) => Err("must be a string".to_owned()),
+        None => Err("is missing".to_owned()),
     };
-    if refusal.has_fields() {
-        return refusal.into_response();
-    }
-    match core.log.level().set(&level) {
-        Ok(()) => {
+    match level {
+        Ok((level, levels)) if !refusal.has_fields() => {
+            core.log.level().set_levels(levels);
             tracing::info!(level, "log level changed");
             log_level(State(core)).await
         }
+        Ok(_) => refusal.into_response(),
+        Err(_) if twice => refusal.into_response(),
         Err(detail) => refusal.field("/level", detail).into_response(),
     }
 }

@@ -44,7 +44,7 @@ impl LogLevel {
         Ok(())
     }
 
-    pub(super) fn set_levels(&self, levels: Levels) {
+    pub(crate) fn set_levels(&self, levels: Levels) {
         super::bridge::sync(levels.highest());
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(levels);
         // Callsites remember whether anybody wants them.

@@ -10,6 +10,7 @@ use mainstay::core::access::{AuditRecord, ScopeKind};
 use mainstay::core::op::{Commit, Op};
 use mainstay::core::store::Batch;
 use mainstay::request::Refusal;
+use mainstay_api::query::Query;
 use mainstay_api::{Code, Problem};
 
 use crate::api::{Api, error};
@@ -36,6 +37,12 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
     };
     let needed = if uri.path() == "/metrics" { ScopeKind::Read } else { ScopeKind::Admin };
     if let Err(problem) = caller.must_always(needed) {
+        return refused(problem);
+    }
+    // The server's own routes read their queries themselves; those of the chassis have none.
+    let of_the_chassis =
+        matches!(uri.path(), "/metrics" | "/admin/drain" | "/admin/log-level" | "/admin/config");
+    if of_the_chassis && let Err(problem) = Query::new(uri.query().unwrap_or_default(), &[]).finish(()) {
         return refused(problem);
     }
     let action = audited(&parts.method, uri.path());

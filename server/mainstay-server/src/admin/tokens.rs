@@ -111,6 +111,11 @@ pub(super) async fn revoke(call: Call) -> Answer {
     let name = input.name("name");
     let (name, _) = input.finish(name)?;
     call.caller.must_always(ScopeKind::Admin)?;
+    if call.api.tokens.configured().iter().any(|known| known.name == name) {
+        let detail =
+            format!("the token `{name}` is defined in the configuration: take it out there and restart");
+        return Err(Problem::new(Code::NotFound, detail));
+    }
     let ops = vec![Op::RevokeAccessToken { name: name.clone() }, audit(&call, "token.revoke", name.as_str())];
     let configured = call.api.tokens.configured().iter().any(|known| known.name == name);
     call.apply(ops, None).await.map_err(|problem| match problem.code {

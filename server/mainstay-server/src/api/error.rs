@@ -148,7 +148,21 @@ pub(crate) fn failed(error: &Error) -> Problem {
         Applied::Unknown => Outcome::Unknown,
     };
     tracing::debug!(%error, "the store failed a request");
-    Problem::new(code, error.to_string()).with_outcome(outcome)
+    // The store's words are for whoever calls it in their own program.
+    let detail = match (code, outcome) {
+        (Code::DeadlineExceeded, Outcome::NotApplied) => {
+            "the time limit of the request (`x-request-timeout-ms`, else the server's) passed before anything was done; \
+             allow more"
+                .to_owned()
+        }
+        (Code::DeadlineExceeded, _) => {
+            "the time limit of the request (`x-request-timeout-ms`, else the server's) passed while the store was at it; \
+             look, or send it again under its `Idempotency-Key`"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    };
+    Problem::new(code, detail).with_outcome(outcome)
 }
 
 /// A store's no or trouble.
@@ -167,8 +181,8 @@ pub(crate) fn internal(what: &str) -> Problem {
 }
 
 /// There is no such thing.
-pub(crate) fn not_found(what: &str) -> Problem {
-    Problem::new(Code::NotFound, format!("no {what} of that name or id"))
+pub(crate) fn not_found(what: &'static str) -> Problem {
+    Problem::new(Code::NotFound, Reason::NotFound(what).to_string())
 }
 
 /// The answer, once path and id of the request are known.

@@ -16,6 +16,8 @@ use super::{convert, error};
 pub(crate) struct Input<'c> {
     call: &'c Call,
     wrong: Vec<FieldError>,
+    /// How much more is wrong than is told.
+    unlisted: usize,
     unsupported: Vec<Unsupported>,
     key: Option<String>,
     fingerprint: Option<[u8; 32]>,
@@ -39,6 +41,7 @@ impl<'c> Input<'c> {
         Self {
             call,
             wrong: check_timeout(call.headers()).into_iter().collect(),
+            unlisted: 0,
             unsupported: Vec::new(),
             key: None,
             fingerprint: None,
@@ -112,9 +115,13 @@ impl<'c> Input<'c> {
         }
     }
 
-    /// Notes one more mistake.
+    /// Notes one more mistake, unless the field is called wrong already.
     pub fn wrong(&mut self, mistake: FieldError) {
-        self.wrong.push(mistake);
+        let is_known =
+            |known: &FieldError| (&known.pointer, known.place) == (&mistake.pointer, mistake.place);
+        if !self.wrong.iter().any(is_known) {
+            self.wrong.push(mistake);
+        }
     }
 
     /// Notes the `Idempotency-Key`, if there is one. Before the body, which is fingerprinted for it.
@@ -220,7 +227,7 @@ impl<'c> Input<'c> {
         }
         let value = match value {
             Some(value) if self.wrong.is_empty() => value,
-            _ => return Err(Problem::invalid(self.wrong)),
+            _ => return Err(Problem::invalid(self.wrong).and_unlisted(self.unlisted)),
         };
         let value = Parsed { value, unsupported: self.unsupported }.supported()?;
         let keyed = self.key.map(|key| {
@@ -246,6 +253,7 @@ impl<'c> Input<'c> {
             Err(problem) if problem.code == Code::MalformedBody => Err(problem),
             Err(problem) => {
                 self.wrong.extend(problem.errors.iter().cloned());
+                self.unlisted += problem.unlisted;
                 Ok(None)
             }
         }

@@ -42,6 +42,20 @@ async fn a_token_that_is_made_again_under_its_key_is_shown_again() {
 }
 
 #[tokio::test]
+async fn a_token_of_the_configuration_is_not_revoked_but_told_of() {
+    let hash = "163d12d04c278d83f3858cb336bab98f6596d2475ea39e0f8785176ff372c1f3"; // of `from-the-file`
+    let token = format!("[{{ name = \"filed\", hash = \"{hash}\", scopes = [\"admin\"] }}]");
+    let server = Setup::default().set("tokens", token).start().await;
+    let revoke = async |name: &str| {
+        let request = server.on_admin("DELETE", &format!("/admin/tokens/{name}"));
+        request.header("authorization", "Bearer from-the-file").send().await.problem(404, "not-found")
+    };
+    let detail = revoke("filed").await["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("defined in the configuration"), "{detail}");
+    assert_eq!(revoke("other").await["detail"], "no access token of that name");
+}
+
+#[tokio::test]
 async fn tokens_are_made_listed_and_revoked() {
     let server = TestServer::start().await;
     let create = |name: &str| {
@@ -137,6 +151,17 @@ async fn the_chassis_speaks_the_words_of_the_contract() {
     let level = |body: Value| server.on_admin("PUT", "/admin/log-level").json(body).send();
     let problem = level(json!({ "level": 1, "x": 2 })).await.problem(422, "validation-failed");
     assert_eq!(crate::client::pointers(&problem), ["/level", "/x"]);
+    let problem = level(json!({ "level": "loud", "x": 2 })).await.problem(422, "validation-failed");
+    assert_eq!(crate::client::pointers(&problem), ["/level", "/x"]);
+    assert_eq!(crate::client::pointers(&level(json!([])).await.problem(422, "validation-failed")), [""]);
+    let empty = server.on_admin("PUT", "/admin/log-level").send().await;
+    assert_eq!(crate::client::pointers(&empty.problem(422, "validation-failed")), ["/level"]);
+    server.on_admin("PUT", "/admin/log-level").body("{").send().await.problem(400, "malformed-body");
+    for path in ["/admin/log-level?x=1", "/admin/config?x=1", "/metrics?x=1"] {
+        let problem = server.on_admin("GET", path).send().await.problem(422, "validation-failed");
+        assert_eq!(crate::client::pointers(&problem), ["/x"], "{path}");
+        assert_eq!(problem["errors"][0]["in"], "query", "{path}");
+    }
     server.on_admin("GET", "/nothing").send().await.problem(404, "not-found");
     let reply = server.on_admin("GET", "/admin/drain").send().await;
     assert_eq!(reply.header("allow"), Some("POST"));

@@ -229,6 +229,27 @@ async fn sizes_have_limits() {
 }
 
 #[tokio::test]
+async fn more_mistakes_than_are_listed_are_not_said_to_be_all() {
+    let server = TestServer::start().await;
+    let jobs: Vec<_> = (0..10_000).map(|_| json!({ "priority": 10 })).collect();
+    let problem = server.post("/v1/queues/q/jobs/bulk", json!({ "jobs": jobs })).await;
+    let problem = problem.problem(422, "validation-failed");
+    let listed = problem["errors"].as_array().unwrap().len();
+    let told = format!("more than {listed} fields are wrong; the first {listed} are listed");
+    assert_eq!(problem["detail"], told);
+}
+
+#[tokio::test]
+async fn a_caller_without_time_is_told_in_words_of_http() {
+    let server = TestServer::start().await;
+    let request = server.request("POST", "/v1/queues/q/jobs").header("x-request-timeout-ms", "0");
+    let problem = request.json(json!({ "kind": "k" })).send().await.problem(504, "deadline-exceeded");
+    assert!(problem["detail"].as_str().unwrap().contains("x-request-timeout-ms"), "{problem}");
+    assert_eq!(problem["outcome"], "not-applied");
+    server.get("/v1/queues/q").await.problem(404, "not-found");
+}
+
+#[tokio::test]
 async fn a_call_has_one_key() {
     let server = TestServer::start().await;
     let keyed = |other: &str| {

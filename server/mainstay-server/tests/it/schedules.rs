@@ -53,6 +53,8 @@ async fn every_mistake_in_a_schedule_is_told_with_its_place() {
         (json!({ "cron": "61 25 * * *", "queue": "q", "job": {"kind": "k"} }), &["/cron"]),
         (json!({ "cron": "0 0 30 2 *", "queue": "q", "job": {"kind": "k"} }), &["/cron"]),
         (json!({ "cron": "* * * * * * *", "queue": "q", "job": {"kind": "k"} }), &["/cron"]),
+        (json!({ "cron": "", "queue": "q", "job": {"kind": "k"} }), &["/cron"]),
+        (json!({ "cron": "x".repeat(300), "queue": "q", "job": {"kind": "k"} }), &["/cron"]),
         (json!({ "cron": 5, "queue": "q", "job": {"kind": "k"} }), &["/cron"]),
         (
             json!({ "cron": "* * * * *", "timezone": "Mars", "queue": "q", "job": {"kind": "k"} }),
