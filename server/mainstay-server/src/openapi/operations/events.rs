@@ -169,7 +169,8 @@ fn deliveries() -> Vec<Operation> {
             .needs(Scope::Admin)
             .keyed()
             .optional_body(one::<DeadEventSelect>)
-            .answer(200, "How many fitted, and how many were changed.", one::<DeadChanged>),
+            .answer(200, "How many fitted, and how many were changed.", one::<DeadChanged>)
+            .codes(&[Code::NotFound, Code::StateConflict]),
     ]
 }
 
