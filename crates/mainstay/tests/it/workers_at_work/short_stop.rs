@@ -9,7 +9,7 @@ use super::*;
 #[test]
 fn jobs_that_were_cut_go_back_although_another_holds_its_thread() {
     block_on_virtual(async {
-        let (release, held) = std::sync::mpsc::channel::<()>();
+        let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
         let held = Arc::new(Mutex::new(Some(held)));
         let (begun, mut thread) = mpsc::channel(1);
         let holds = move |job: Note, cx: JobContext<Seen>| {
