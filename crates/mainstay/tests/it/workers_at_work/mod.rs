@@ -16,7 +16,6 @@ use tokio::sync::{Semaphore, mpsc};
 mod ahead;
 #[cfg(feature = "testing")]
 mod cut_off;
-#[cfg(feature = "testing")]
 mod short_stop;
 
 #[derive(Serialize, Deserialize)]
