@@ -111,18 +111,13 @@ pub(super) async fn revoke(call: Call) -> Answer {
     let name = input.name("name");
     let (name, _) = input.finish(name)?;
     call.caller.must_always(ScopeKind::Admin)?;
-    if call.api.tokens.configured().iter().any(|known| known.name == name) {
-        let detail =
-            format!("the token `{name}` is defined in the configuration: take it out there and restart");
-        return Err(Problem::new(Code::NotFound, detail));
-    }
     let ops = vec![Op::RevokeAccessToken { name: name.clone() }, audit(&call, "token.revoke", name.as_str())];
     let configured = call.api.tokens.configured().iter().any(|known| known.name == name);
     call.apply(ops, None).await.map_err(|problem| match problem.code {
         Code::NotFound if configured => Problem::new(
             Code::StateConflict,
             format!(
-                "token `{name}` is in the server's configuration: take it out there, and restart the server"
+                "the token `{name}` is defined in the server's configuration: take it out there, and restart the server"
             ),
         ),
         _ => problem,

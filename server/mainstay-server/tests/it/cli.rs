@@ -354,7 +354,10 @@ async fn a_memory_store_takes_tokens_from_the_printed_configuration() {
     let with = |line: &[&str]| ended(at(&server, line).env("MAINSTAY_AUTH_TOKEN", &token).spawn().unwrap());
     with(&["jobs", "list"]).await.ok();
     let error = with(&["token", "revoke", "ops"]).await.failed(1);
-    assert!(error.contains("is in the server's configuration") && !error.contains("jobs show"), "{error}");
+    assert!(
+        error.contains("is defined in the server's configuration") && !error.contains("jobs show"),
+        "{error}"
+    );
     assert!(with(&["token", "revoke", "none"]).await.failed(1).contains("not-found"));
 }
 

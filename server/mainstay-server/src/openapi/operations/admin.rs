@@ -79,7 +79,7 @@ fn tokens() -> Vec<Operation> {
         Operation::delete("/admin/tokens/{name}", "revokeToken", "Revoke an access token")
             .needs(Scope::Admin)
             .empty_answer(204, "It is not known any more.")
-            .codes(&[Code::NotFound]),
+            .codes(&[Code::NotFound, Code::StateConflict]),
     ]
 }
 
