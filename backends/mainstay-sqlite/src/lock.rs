@@ -10,7 +10,7 @@ use mainstay_core::{Error, ErrorKind};
 
 /// The exclusive right to write a store, until dropped. The system takes it back when the process dies.
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -36,7 +36,15 @@ impl Lock {
         // Only for people who ask who has it; the lock itself is what counts.
         let pid = format!("{}\n", std::process::id());
         file.set_len(0).and_then(|()| file.write_all(pid.as_bytes())).map_err(|e| unusable("write", e))?;
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
+    }
+}
+
+impl Drop for Lock {
+    /// Gives the lock back, and not only the descriptor: a child that another thread is just starting has a copy of that
+    /// until it is another program, and would keep the store in use for as long.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -57,4 +65,22 @@ pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_of_the_descriptor_does_not_keep_the_store_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        let lock = Lock::take(&path).unwrap();
+        // As a child has one between its fork and its exec.
+        let copy = lock.file.try_clone().unwrap();
+        assert!(Lock::take(&path).is_err());
+        drop(lock);
+        assert!(Lock::take(&path).is_ok());
+        drop(copy);
+    }
 }

@@ -209,6 +209,8 @@ impl<G: Ground> Writer<G> {
         for message in self.group.take_several() {
             self.waiting.push_front(message);
         }
+        // Before the answers: who has one can see it in the figures.
+        self.desk.figures.failed_groups.fetch_add(1, Ordering::Relaxed);
         // Behind those who wait for an answer.
         self.waiting.extend(self.group.given_back.drain(..).map(Message::GiveBack));
         self.group.refuse(&error);
@@ -219,7 +221,6 @@ impl<G: Ground> Writer<G> {
         // Questions can be answered all the same.
         self.answer_asks(now);
         self.group.clear();
-        self.desk.figures.failed_groups.fetch_add(1, Ordering::Relaxed);
         if let Some(unsaid) = self.complaints.another(now.store) {
             tracing::warn!(%error, unsaid, "a group of commits could not be written");
         }
