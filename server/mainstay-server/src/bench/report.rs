@@ -185,7 +185,7 @@ fn once_lines(once: &Once) -> Vec<String> {
     }
     if !once.servers.is_empty() {
         lines.push(format!(
-            "empty server: ready {:.0} ms after its start, {} MB RSS",
+            "empty server: ready {:.0} ms after its start, {} MB RSS a second later",
             median(&once.servers, |server| server.ready_ms),
             number(median_of(&once.servers, |server| Some(server.memory?.rss as f64 / 1e6)), 1),
         ));
